@@ -1,1 +1,115 @@
-//! To come.
+//! The only imperative shell: it owns the sockets, the clock and the tasks, and drives the pure parts.
+//!
+//! `runner` is the loop; `fetcher` and `lane` are its hands on the source and the target; `topology` finds what to
+//! mirror; `control`, `shard`, `markers`, `settle` and `attach` are the take-over of `lib.rs`, step by step.
+
+mod attach;
+mod board;
+mod budget;
+pub(crate) mod control;
+mod error;
+mod events;
+mod fetcher;
+mod lane;
+mod markers;
+mod part;
+mod runner;
+mod settle;
+pub(crate) mod shard;
+pub(crate) mod topology;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::client::{Cluster, ClusterSpec};
+use crate::config::{ClusterConfig, Config, MirrorConfig};
+
+pub use board::{Board, PartView};
+pub use budget::Budget;
+pub use error::EngineError;
+
+use runner::{Runner, Shared};
+
+/// `producer.id.expiration.ms` where the target does not tell: Kafka's default, a day.
+const EXPIRATION_DEFAULT_MS: u64 = 24 * 3600 * 1000;
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Connects to a cluster of the configuration. `client_id` is what its logs and quotas will show.
+pub async fn connect(config: &ClusterConfig, client_id: &str) -> Result<Cluster, EngineError> {
+    let spec = ClusterSpec::new(
+        config.name.clone(),
+        config.bootstrap.clone(),
+        config.client_id.clone().unwrap_or_else(|| client_id.to_owned()),
+    );
+    Ok(Cluster::connect(spec).await?)
+}
+
+/// Both ends of a mirror.
+pub async fn connect_mirror(config: &Config, mirror: &MirrorConfig) -> Result<(Cluster, Cluster), EngineError> {
+    let client_id = format!("kmirror.{}", mirror.name);
+    let end = |name: &str| {
+        config.clusters.get(name).ok_or_else(|| EngineError::Unexpected {
+            mirror: mirror.name.clone(),
+            detail: format!("cluster {name} is not in the configuration"),
+        })
+    };
+    let source = connect(end(&mirror.source)?, &client_id).await?;
+    let target = connect(end(&mirror.target)?, &client_id).await?;
+    Ok((source, target))
+}
+
+/// Runs one mirror until `stop` says so. What can be retried is retried: the mirror starts anew, as after a crash.
+pub async fn run_mirror(
+    config: Arc<Config>,
+    mirror: Arc<MirrorConfig>,
+    budget: Budget,
+    board: Board,
+    stop: watch::Receiver<bool>,
+) -> Result<(), EngineError> {
+    let mut pause = RESTART_PAUSE;
+    loop {
+        let began = tokio::time::Instant::now();
+        let outcome = run_once(&config, &mirror, &budget, &board, stop.clone()).await;
+        let error = match outcome {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_retriable() => error,
+            Err(error) => return Err(error),
+        };
+        tracing::error!(mirror = %mirror.name, %error, pause_ms = pause.as_millis() as u64, "mirror failed, starting it anew");
+        let mut stop = stop.clone();
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = if began.elapsed() > RESTART_PAUSE_MAX { RESTART_PAUSE } else { (pause * 2).min(RESTART_PAUSE_MAX) };
+    }
+}
+
+async fn run_once(
+    config: &Config,
+    mirror: &Arc<MirrorConfig>,
+    budget: &Budget,
+    board: &Board,
+    stop: watch::Receiver<bool>,
+) -> Result<(), EngineError> {
+    let (source, target) = connect_mirror(config, mirror).await?;
+    let expiration_ms = producer_expiration_ms(&target).await?;
+    let shared =
+        Shared { config: Arc::clone(mirror), source, target, budget: budget.clone(), expiration_ms };
+    Runner::new(shared, stop, board.clone()).await?.run().await
+}
+
+/// How long the target remembers a producer's sequences after its last record's timestamp, ms.
+pub(crate) async fn producer_expiration_ms(target: &Cluster) -> Result<u64, EngineError> {
+    let configs = target.broker_configs().await?;
+    let value = |name: &str| {
+        configs.iter().find(|e| e.name == name).and_then(|e| e.value.as_deref()).and_then(|v| v.parse::<u64>().ok())
+    };
+    // Before Kafka 3.4 the transactional id's expiration governed producer ids as well (KIP-854).
+    Ok(value("producer.id.expiration.ms")
+        .or_else(|| value("transactional.id.expiration.ms"))
+        .unwrap_or(EXPIRATION_DEFAULT_MS))
+}

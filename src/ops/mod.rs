@@ -1,1 +1,14 @@
-//! To come.
+//! What an operator asks for beside `run`: status, translate, check, pause and resume. Each reads the clusters; none
+//! needs a running kmirror.
+
+mod check;
+mod command;
+mod state;
+mod status;
+mod translate;
+
+pub use check::{CheckReport, Finding, Severity, check};
+pub use command::{Command, send_command};
+pub use state::MirrorState;
+pub use status::{GapView, MirrorStatus, PartitionStatus, StatusReport, status};
+pub use translate::{TranslateAnswer, TranslateQuestion, translate};

@@ -1,0 +1,192 @@
+//! Reads of one partition without a fetch session: the state topic, markers, the end of a log.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use crate::batch::{Batches, RawBatch};
+
+use super::{ClientError, Cluster, Node, Topics, Verdict, classify};
+
+/// A topic-partition as it is asked for: by name below Fetch v13, by id from there on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// Topic name.
+    pub topic: String,
+    /// Topic id (KIP-516).
+    pub topic_id: Uuid,
+    /// Partition number.
+    pub partition: i32,
+}
+
+impl std::fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.topic, self.partition)
+    }
+}
+
+/// What a read brought.
+#[derive(Debug, Clone)]
+pub struct LogSlice {
+    /// Whole batches, from the one that contains the offset asked for (or the next there is).
+    pub batches: Vec<RawBatch>,
+    /// End of what is replicated.
+    pub high_watermark: i64,
+    /// End of what is decided (transactions).
+    pub last_stable_offset: i64,
+    /// First offset there is.
+    pub log_start_offset: i64,
+    /// Aborted transactions (producer id, first offset), where asked for with read_committed.
+    pub aborted: Vec<(i64, i64)>,
+}
+
+/// How to read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOptions {
+    /// Bytes at most; the first batch comes whole whatever its size.
+    pub max_bytes: i32,
+    /// How long the broker may wait for data, ms.
+    pub max_wait_ms: i32,
+    /// read_committed instead of read_uncommitted.
+    pub committed: bool,
+    /// How long to try altogether.
+    pub deadline: Duration,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 20, max_wait_ms: 100, committed: false, deadline: Duration::from_secs(30) }
+    }
+}
+
+/// Why a read brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The offset lies outside the log (OFFSET_OUT_OF_RANGE).
+    #[error("cluster {cluster}: {subject} has no offset {offset}")]
+    OutOfRange {
+        /// Cluster name.
+        cluster: String,
+        /// Topic-partition.
+        subject: String,
+        /// Offset asked for.
+        offset: i64,
+    },
+    /// Bytes that are not batches.
+    #[error("cluster {cluster}: {subject} from offset {offset}: {source}")]
+    Batch {
+        /// Cluster name.
+        cluster: String,
+        /// Topic-partition.
+        subject: String,
+        /// Offset asked for.
+        offset: i64,
+        /// What is wrong with them.
+        source: crate::batch::BatchError,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+
+/// Reads from `offset` on; retries what can be retried until the deadline.
+pub async fn read_log(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    offset: i64,
+    options: ReadOptions,
+) -> Result<LogSlice, ReadError> {
+    let until = Instant::now() + options.deadline;
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let error = match read_once(cluster, tp, offset, options).await {
+            Ok(slice) => return Ok(slice),
+            Err(ReadError::Client(error)) if error.verdict() != Verdict::Fatal => error,
+            Err(error) => return Err(error),
+        };
+        if Instant::now() + pause > until {
+            return Err(error.into());
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+        if error.verdict() == Verdict::Refresh {
+            // A refresh that fails is tried again with the next read.
+            let _ = cluster.refresh(Topics::Named(&[tp.topic.as_str()])).await;
+        }
+    }
+}
+
+async fn read_once(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    offset: i64,
+    options: ReadOptions,
+) -> Result<LogSlice, ReadError> {
+    let leader = cluster.leader_of(&tp.topic, tp.partition)?;
+    let response = cluster.call(Node::Id(leader), request(tp, offset, options)).await?;
+    let failed = |code: i16| cluster.api_error("Fetch", code, &format!("{tp} at offset {offset}"));
+    if response.error_code != 0 {
+        return Err(failed(response.error_code).into());
+    }
+    let data = response.responses.into_iter().flat_map(|t| t.partitions).next();
+    let Some(data) = data else {
+        return Ok(LogSlice {
+            batches: Vec::new(),
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            aborted: Vec::new(),
+        });
+    };
+    match data.error_code {
+        0 => {}
+        OFFSET_OUT_OF_RANGE => {
+            return Err(ReadError::OutOfRange { cluster: cluster.name().to_owned(), subject: tp.to_string(), offset });
+        }
+        code => return Err(failed(code).into()),
+    }
+    let batches = Batches::new(data.records.unwrap_or_else(Bytes::new)).collect::<Result<Vec<_>, _>>();
+    let batches = batches.map_err(|source| ReadError::Batch {
+        cluster: cluster.name().to_owned(),
+        subject: tp.to_string(),
+        offset,
+        source,
+    })?;
+    Ok(LogSlice {
+        batches,
+        high_watermark: data.high_watermark,
+        last_stable_offset: data.last_stable_offset,
+        log_start_offset: data.log_start_offset,
+        aborted: data
+            .aborted_transactions
+            .unwrap_or_default()
+            .into_iter()
+            .map(|t| (t.producer_id.0, t.first_offset))
+            .collect(),
+    })
+}
+
+fn request(tp: &TopicPartition, offset: i64, options: ReadOptions) -> FetchRequest {
+    let partition = FetchPartition::default()
+        .with_partition(tp.partition)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(options.max_bytes);
+    let topic = FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_string(tp.topic.clone())))
+        .with_topic_id(tp.topic_id)
+        .with_partitions(vec![partition]);
+    FetchRequest::default()
+        .with_max_wait_ms(options.max_wait_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(options.max_bytes)
+        .with_isolation_level(i8::from(options.committed))
+        // No session: the broker keeps nothing for this connection (KIP-227).
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
+}

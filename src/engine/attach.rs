@@ -1,0 +1,404 @@
+//! Attaching partitions to an owned shard: the second half of the take-over.
+//!
+//! Data markers → complete → settle → origin record → produce. A partition that was released by a clean stop, or that
+//! is new and empty, goes on unmarked after an acknowledged resume record.
+
+use std::collections::HashMap;
+
+use crate::batch::RawBatch;
+use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
+use crate::config::{MirrorConfig, Policy, Start};
+use crate::mirror::{
+    AppendSegment, Break, GapReason, Halt, HaltKind, Isolation, PartitionState, StateRecord, Writer,
+};
+
+use super::EngineError;
+use super::markers::{Marker, await_marker, write_markers};
+use super::settle::{LastRecord, compare_last, last_data_below};
+use super::shard::ShardLog;
+
+/// A source partition and the target partition it is mirrored to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Pair {
+    pub(crate) source: TopicPartition,
+    pub(crate) target: TopicPartition,
+}
+
+/// Everything a partition needs to flow.
+#[derive(Debug, Clone)]
+pub(crate) struct Footing {
+    /// Index in the shard's state.
+    pub(crate) index: u32,
+    pub(crate) writer: Writer,
+    /// Target offset of the next batch.
+    pub(crate) end: i64,
+    /// Source offset of the next record.
+    pub(crate) position: i64,
+    /// Source leader epoch of the record before it.
+    pub(crate) last_epoch: Option<i32>,
+    pub(crate) segment: AppendSegment,
+}
+
+/// What became of a partition.
+#[derive(Debug, Clone)]
+pub(crate) enum Attached {
+    Flowing(Footing),
+    Halted(Halt),
+}
+
+/// Both clusters and what the mirror wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttachContext<'a> {
+    pub(crate) config: &'a MirrorConfig,
+    pub(crate) source: &'a Cluster,
+    pub(crate) target: &'a Cluster,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    start: i64,
+    end: i64,
+}
+
+/// Attaches the pairs; every one comes back, flowing or halted.
+pub(crate) async fn attach(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    pairs: Vec<Pair>,
+) -> Result<Vec<(Pair, Attached)>, EngineError> {
+    let targets: Vec<TopicPartition> = pairs.iter().map(|p| p.target.clone()).collect();
+    let bounds = ctx.target.log_bounds(&targets).await?;
+    let mut done = Vec::with_capacity(pairs.len());
+    let mut fresh = Vec::new();
+    let mut marked = Vec::new();
+    let mut records = Vec::new();
+    for pair in pairs {
+        let at = Bounds { start: bounds[&pair.target].0, end: bounds[&pair.target].1 };
+        let known = shard.state.find(pair.source.topic_id, pair.source.partition);
+        match known.map(|(index, state)| (index, plan(shard, state, &pair, at))) {
+            None => fresh.push((pair, at)),
+            Some((index, Plan::Resume(writer_epoch, end))) => {
+                records.push(StateRecord::Resume { index, epoch: writer_epoch, end });
+                done.push((pair, index));
+            }
+            Some((index, Plan::Mark)) => marked.push((pair, index, at)),
+        }
+    }
+    let mut out = attach_fresh(ctx, shard, fresh, &mut records, &mut done).await?;
+    if !shard.state.baseline {
+        records.push(StateRecord::Baseline);
+    }
+    if !records.is_empty() {
+        shard.append(records).await?;
+    }
+    out.extend(attach_marked(ctx, shard, marked, &mut done).await?);
+    for (pair, index) in done {
+        let footing = footing(shard, index)?;
+        out.push((pair, Attached::Flowing(footing)));
+    }
+    Ok(out)
+}
+
+enum Plan {
+    /// Clean: goes on in this epoch at this end.
+    Resume(i16, i64),
+    /// Anything else: mark and settle.
+    Mark,
+}
+
+fn plan(shard: &ShardLog, state: &PartitionState, pair: &Pair, at: Bounds) -> Plan {
+    let same_topic = state.declared.target_topic_id == pair.target.topic_id;
+    match (&state.release, &state.origin) {
+        (Some(release), Some(origin))
+            if same_topic && release.end == at.end && shard.replaced_producer.is_none() =>
+        {
+            Plan::Resume(origin.epoch, release.end)
+        }
+        _ => Plan::Mark,
+    }
+}
+
+/// New partitions: declared, with their absolute start written before anything else, so that `start: latest` means
+/// the same offset after any crash.
+async fn attach_fresh(
+    ctx: AttachContext<'_>,
+    shard: &ShardLog,
+    fresh: Vec<(Pair, Bounds)>,
+    records: &mut Vec<StateRecord>,
+    done: &mut Vec<(Pair, u32)>,
+) -> Result<Vec<(Pair, Attached)>, EngineError> {
+    let mut out = Vec::new();
+    let start = if shard.state.baseline { Start::Earliest } else { ctx.config.start };
+    let sources: Vec<TopicPartition> = fresh.iter().map(|(p, _)| p.source.clone()).collect();
+    let starts = start_offsets(ctx, start, &sources).await?;
+    let mut index = shard.state.next_index();
+    for (pair, at) in fresh {
+        if at.end != at.start && ctx.config.on.foreign_records == Policy::Halt {
+            let what = format!(
+                "target {} holds data at offsets [{}, {}) that this mirror did not write; mirror to an empty topic, or set \
+                 `on: {{ foreign_records: continue }}` to append behind it",
+                pair.target, at.start, at.end
+            );
+            out.push((pair, Attached::Halted(Halt::new(HaltKind::ForeignRecords, what))));
+            continue;
+        }
+        let begin = starts[&pair.source];
+        records.extend(first_records(&pair, index, shard.transactor.producer_epoch, at.end, begin));
+        done.push((pair, index));
+        index += 1;
+    }
+    Ok(out)
+}
+
+fn first_records(pair: &Pair, index: u32, epoch: i16, end: i64, begin: i64) -> [StateRecord; 3] {
+    let gaps = if begin > 0 { vec![(GapReason::Start, begin.unsigned_abs())] } else { Vec::new() };
+    let first = Break { run: 0, gaps, target_gap: end.unsigned_abs(), leader_epoch: -1, writer_epoch: epoch };
+    [
+        StateRecord::Declare {
+            index,
+            source_topic: pair.source.topic.clone(),
+            source_topic_id: pair.source.topic_id,
+            partition: pair.source.partition,
+            target_topic: pair.target.topic.clone(),
+            target_topic_id: pair.target.topic_id,
+        },
+        StateRecord::Resume { index, epoch, end },
+        StateRecord::Segments { entries: vec![(index, vec![first])] },
+    ]
+}
+
+async fn start_offsets(
+    ctx: AttachContext<'_>,
+    start: Start,
+    sources: &[TopicPartition],
+) -> Result<HashMap<TopicPartition, i64>, EngineError> {
+    let committed = ctx.config.isolation == Isolation::ReadCommitted;
+    Ok(match start {
+        Start::Earliest => ctx.source.log_starts(sources).await?,
+        Start::Latest => ctx.source.log_ends(sources, committed).await?,
+        Start::Timestamp(at_ms) => ctx.source.offsets_at(sources, at_ms, committed).await?,
+    })
+}
+
+/// Partitions whose last owner did not release them.
+async fn attach_marked(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    marked: Vec<(Pair, u32, Bounds)>,
+    done: &mut Vec<(Pair, u32)>,
+) -> Result<Vec<(Pair, Attached)>, EngineError> {
+    let mut out = Vec::new();
+    let mut records = Vec::new();
+    let mut settled = Vec::new();
+    for part in marked.chunks(MARKED_AT_ONCE) {
+        let targets: Vec<TopicPartition> = part.iter().map(|(pair, ..)| pair.target.clone()).collect();
+        write_markers(ctx.target, &shard.transactor, &targets).await?;
+        for (pair, index, at) in part {
+            let from = at.end;
+            let marker =
+                await_marker(&shard.mirror, ctx.target, &pair.target, from, &shard.transactor, |_| Ok(())).await?;
+            match settle(ctx, shard, pair, *index, *at, &marker).await? {
+                Ok(end) => {
+                    records.push(StateRecord::Origin {
+                        index: *index,
+                        epoch: shard.transactor.producer_epoch,
+                        settled_end: end,
+                        marker: marker.offset,
+                    });
+                    settled.push((pair.clone(), *index));
+                }
+                Err(halt) => out.push((pair.clone(), Attached::Halted(halt))),
+            }
+        }
+    }
+    if !records.is_empty() {
+        shard.append(records).await?;
+    }
+    done.extend(settled);
+    Ok(out)
+}
+
+/// Partitions under one transaction; bounds the request and how long it stays open.
+const MARKED_AT_ONCE: usize = 500;
+
+/// The settled end, checked against the source; or why it cannot be had.
+async fn settle(
+    ctx: AttachContext<'_>,
+    shard: &ShardLog,
+    pair: &Pair,
+    index: u32,
+    at: Bounds,
+    marker: &Marker,
+) -> Result<Result<i64, Halt>, EngineError> {
+    let last = match &marker.last_data {
+        Some(batch) => Some(batch.clone()),
+        None => last_data_below(ctx.target, &pair.target, at.end, at.start).await?,
+    };
+    let Some(state) = shard.state.partitions.get(&index) else {
+        return Ok(Err(Halt::new(HaltKind::Unexpected, format!("index {index} is not declared"))));
+    };
+    let Some(last) = last else { return Ok(empty_log_end(state, pair, at)) };
+    if !shard.state.producer_ids.contains(&last.header.producer_id) {
+        return Ok(Err(Halt::new(
+            HaltKind::ForeignRecords,
+            format!(
+                "the last batch of target {} (offset {}) was written by producer id {}, which is not this mirror's",
+                pair.target, last.header.base_offset, last.header.producer_id
+            ),
+        )));
+    }
+    let end = last.header.next_offset();
+    Ok(match check_last(ctx, state, pair, &last, end).await? {
+        None => Ok(end),
+        Some(halt) => Err(halt),
+    })
+}
+
+/// No data below the marker. Legal where nothing was written since the last known end, or all of it has gone.
+fn empty_log_end(state: &PartitionState, pair: &Pair, at: Bounds) -> Result<i64, Halt> {
+    if let Some(release) = &state.release {
+        return Ok(release.end);
+    }
+    match &state.origin {
+        Some(origin) if at.start <= origin.settled_end => Ok(origin.settled_end),
+        _ => Err(Halt::new(
+            HaltKind::EndUnreadable,
+            format!(
+                "target {} holds no data below its start {}, and what was written there last is not on record",
+                pair.target, at.start
+            ),
+        )),
+    }
+}
+
+async fn check_last(
+    ctx: AttachContext<'_>,
+    state: &PartitionState,
+    pair: &Pair,
+    last: &RawBatch,
+    end: i64,
+) -> Result<Option<Halt>, EngineError> {
+    let named = state.map.to_source(end - 1, end);
+    if !named.exact {
+        return Ok(Some(Halt::new(
+            HaltKind::MapMismatch,
+            format!("the offset map names no source record for target {} offset {}", pair.target, end - 1),
+        )));
+    }
+    Ok(match compare_last(ctx.source, &pair.source, named.offset, last, end - 1).await? {
+        LastRecord::Same => None,
+        LastRecord::NotThere => {
+            tracing::info!(topic = %pair.source.topic, partition = pair.source.partition, offset = named.offset,
+                "the last mirrored record is not on the source any more; it cannot be compared");
+            None
+        }
+        LastRecord::Differs(what) => Some(Halt::over(
+            HaltKind::MapMismatch,
+            named.offset,
+            named.offset + 1,
+            format!("target {} offset {} is not source offset {}: {what}", pair.target, end - 1, named.offset),
+        )),
+    })
+}
+
+/// What the state says about a partition that may flow now.
+fn footing(shard: &ShardLog, index: u32) -> Result<Footing, EngineError> {
+    let unexpected = |detail: &str| EngineError::Unexpected {
+        mirror: shard.mirror.clone(),
+        detail: format!("shard {} partition index {index}: {detail}", shard.shard),
+    };
+    let state = shard.state.partitions.get(&index).ok_or_else(|| unexpected("not declared"))?;
+    let origin = state.origin.ok_or_else(|| unexpected("no origin"))?;
+    let segment = state.map.last().ok_or_else(|| unexpected("empty offset map"))?;
+    let end = state.end.ok_or_else(|| unexpected("no end"))?;
+    Ok(Footing {
+        index,
+        writer: Writer {
+            producer_id: shard.transactor.producer_id,
+            producer_epoch: origin.epoch,
+            origin: origin.start,
+        },
+        end,
+        position: state.map.position(end),
+        last_epoch: state.map.leader_epoch_at(end).filter(|epoch| *epoch >= 0),
+        segment: AppendSegment::Open { run: (end - segment.target).unsigned_abs(), leader_epoch: segment.leader_epoch },
+    })
+}
+
+/// Takes single partitions over within a shard that is owned: a new epoch, a marker, settle. The other partitions
+/// of the shard keep their epochs. A pair that was never declared (it halted before) is attached as a new one.
+pub(crate) async fn retake(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    pairs: Vec<Pair>,
+) -> Result<Vec<(Pair, Attached)>, EngineError> {
+    let targets: Vec<TopicPartition> = pairs.iter().map(|p| p.target.clone()).collect();
+    let bounds = ctx.target.log_bounds(&targets).await?;
+    let mut fresh = Vec::new();
+    let mut marked = Vec::new();
+    for pair in pairs {
+        match shard.state.find(pair.source.topic_id, pair.source.partition) {
+            Some((index, _)) => {
+                let at = Bounds { start: bounds[&pair.target].0, end: bounds[&pair.target].1 };
+                marked.push((pair, index, at));
+            }
+            None => fresh.push(pair),
+        }
+    }
+    let mut out = if fresh.is_empty() { Vec::new() } else { attach(ctx, shard, fresh).await? };
+    if marked.is_empty() {
+        return Ok(out);
+    }
+    shard.bump().await?;
+    let mut done = Vec::new();
+    out.extend(attach_marked(ctx, shard, marked, &mut done).await?);
+    for (pair, index) in done {
+        let footing = footing(shard, index)?;
+        out.push((pair, Attached::Flowing(footing)));
+    }
+    Ok(out)
+}
+
+/// Batches bound for target offset `at` landed on `to`; all up to `settled` (as it stands on the target) are
+/// answered. Where only our own markers lie between, the map is corrected and the partition goes on.
+pub(crate) async fn displaced(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    pair: Pair,
+    at: i64,
+    to: i64,
+    settled: i64,
+) -> Result<(Pair, Attached), EngineError> {
+    let between = read_between(ctx.target, &pair.target, at, to).await?;
+    let foreign = between.iter().find(|b| {
+        !(b.header.is_control() && shard.state.producer_ids.contains(&b.header.producer_id))
+    });
+    if let Some(batch) = foreign
+        && ctx.config.on.foreign_records == Policy::Halt
+    {
+        let what = format!(
+            "offsets [{at}, {to}) of target {} were written by somebody else (offset {}, producer id {})",
+            pair.target, batch.header.base_offset, batch.header.producer_id
+        );
+        return Ok((pair, Attached::Halted(Halt::new(HaltKind::ForeignRecords, what))));
+    }
+    let Some((index, _)) = shard.state.find(pair.source.topic_id, pair.source.partition) else {
+        return Ok((pair, Attached::Halted(Halt::new(HaltKind::Unexpected, "a partition that is not declared"))));
+    };
+    let reason = if foreign.is_some() { GapReason::Foreign } else { GapReason::TakeOver };
+    shard.append(vec![StateRecord::Displaced { index, at, by: to - at, end: settled, reason }]).await?;
+    let footing = footing(shard, index)?;
+    Ok((pair, Attached::Flowing(footing)))
+}
+
+async fn read_between(cluster: &Cluster, tp: &TopicPartition, from: i64, to: i64) -> Result<Vec<RawBatch>, EngineError> {
+    let mut out = Vec::new();
+    let mut at = from;
+    while at < to {
+        let slice = read_log(cluster, tp, at, ReadOptions::default()).await?;
+        let Some(last) = slice.batches.last() else { break };
+        at = last.header.next_offset();
+        out.extend(slice.batches.into_iter().filter(|b| b.header.base_offset < to && b.header.next_offset() > from));
+    }
+    Ok(out)
+}

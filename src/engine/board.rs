@@ -1,0 +1,73 @@
+//! What a running mirror shows of itself: one table of partitions, replaced about once a second, read by metrics and
+//! the HTTP API.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::mirror::Halt;
+
+const PUBLISH_EVERY_MS: u64 = 1_000;
+
+/// A partition, as last published.
+#[derive(Debug, Clone)]
+pub struct PartView {
+    /// Source topic.
+    pub topic: String,
+    /// Target topic.
+    pub target_topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// `starting`, `mirroring`, `paused` or `halted`.
+    pub state: &'static str,
+    /// Why it is halted.
+    pub halt: Option<Halt>,
+    /// End of what can be mirrored on the source; −1 before the first fetch.
+    pub source_end: i64,
+    /// First offset of the source log; −1 before the first fetch.
+    pub source_start: i64,
+    /// Source offset up to which everything is mirrored, where nothing is under way.
+    pub mirrored_to: Option<i64>,
+    /// Settled end of the target log; −1 where unknown.
+    pub target_end: i64,
+    /// Bytes waiting for the target.
+    pub queued_bytes: usize,
+}
+
+/// The table of one mirror.
+#[derive(Debug, Clone)]
+pub struct Board {
+    mirror: String,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    at_ms: u64,
+    parts: Arc<Vec<PartView>>,
+}
+
+impl Board {
+    /// An empty table.
+    pub fn new(mirror: &str) -> Self {
+        Self { mirror: mirror.to_owned(), inner: Arc::default() }
+    }
+
+    /// Name of the mirror.
+    pub fn mirror(&self) -> &str {
+        &self.mirror
+    }
+
+    /// When it was last published (ms since the epoch), and the partitions.
+    pub fn read(&self) -> (u64, Arc<Vec<PartView>>) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.at_ms, Arc::clone(&inner.parts))
+    }
+
+    pub(crate) fn publish(&self, now_ms: u64, parts: impl Iterator<Item = PartView>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if now_ms < inner.at_ms + PUBLISH_EVERY_MS {
+            return;
+        }
+        inner.at_ms = now_ms;
+        inner.parts = Arc::new(parts.collect());
+    }
+}

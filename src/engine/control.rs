@@ -1,0 +1,200 @@
+//! The control partition of the state topic: the mirror's generation, pauses, promotion. Plain acks=all records,
+//! first by offset wins; it can veto, never grant.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::batch;
+use crate::client::{Cluster, NewTopic, ReadOptions, TopicPartition, Topics, append_batch, read_log};
+use crate::config::MirrorConfig;
+use crate::mirror::{ControlRecord, ControlState, Generation, StateError, decode_control, encode_control, state_topic};
+
+use super::EngineError;
+use super::shard::now_ms;
+
+/// Shards of a new mirror. Fixed for a generation, recorded in it.
+pub(crate) const SHARDS: u32 = 16;
+
+const CONTROL_DECODE_LIMIT_BYTES: usize = 16 << 20;
+
+/// The control partition, read up to `next`.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    pub(crate) mirror: String,
+    pub(crate) cluster: Cluster,
+    pub(crate) tp: TopicPartition,
+    pub(crate) next: i64,
+    pub(crate) state: ControlState,
+}
+
+impl Control {
+    /// Opens the control partition of an existing state topic; `None` where the mirror has never been.
+    pub(crate) async fn open(mirror: &str, cluster: &Cluster) -> Result<Option<Self>, EngineError> {
+        let topic = state_topic(mirror);
+        let metadata = cluster.refresh(Topics::Named(&[topic.as_str()])).await?;
+        let Some(meta) = metadata.topic(&topic).filter(|t| !t.partitions.is_empty()) else { return Ok(None) };
+        let partition = i32::try_from(meta.partitions.len() - 1).unwrap_or(i32::MAX);
+        let tp = TopicPartition { topic, topic_id: meta.id, partition };
+        let next = cluster.log_start(&tp).await?;
+        let mut control =
+            Self { mirror: mirror.to_owned(), cluster: cluster.clone(), tp, next, state: ControlState::default() };
+        control.read_to_end().await?;
+        Ok(Some(control))
+    }
+
+    /// Opens it, creating the state topic and the first generation where there is none.
+    pub(crate) async fn open_or_create(
+        config: &MirrorConfig,
+        source: &Cluster,
+        target: &Cluster,
+    ) -> Result<Self, EngineError> {
+        let mut control = match Self::open(&config.name, target).await? {
+            Some(control) => control,
+            None => {
+                create_state_topic(&config.name, target).await?;
+                Self::open(&config.name, target).await?.ok_or_else(|| EngineError::Unexpected {
+                    mirror: config.name.clone(),
+                    detail: format!("state topic {} is not there after its creation", state_topic(&config.name)),
+                })?
+            }
+        };
+        if control.state.generation().is_none() {
+            let generation = Generation {
+                generation: 1,
+                shards: u32::try_from(control.tp.partition).unwrap_or(SHARDS),
+                source_cluster_id: source.cluster_id(),
+                target_cluster_id: target.cluster_id(),
+                mirror: config.name.clone(),
+                created_ms: now_ms(),
+            };
+            control.write(ControlRecord::Generation(generation)).await?;
+            control.read_to_end().await?;
+        }
+        control.check_clusters(config, source, target)?;
+        Ok(control)
+    }
+
+    /// The generation in force.
+    pub(crate) fn generation(&self) -> Result<Generation, EngineError> {
+        self.state.generation().cloned().ok_or_else(|| EngineError::Unexpected {
+            mirror: self.mirror.clone(),
+            detail: "the control partition holds no generation".to_owned(),
+        })
+    }
+
+    fn check_clusters(&self, config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<(), EngineError> {
+        let generation = self.generation()?;
+        let pairs = [
+            (&config.source, source.cluster_id(), &generation.source_cluster_id),
+            (&config.target, target.cluster_id(), &generation.target_cluster_id),
+        ];
+        for (name, found, recorded) in pairs {
+            if &found != recorded {
+                return Err(EngineError::WrongCluster {
+                    mirror: self.mirror.clone(),
+                    cluster: name.clone(),
+                    found,
+                    recorded: recorded.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was written since; true where something was.
+    pub(crate) async fn read_to_end(&mut self) -> Result<bool, EngineError> {
+        let end = self.cluster.log_end(&self.tp).await?;
+        let mut changed = false;
+        while self.next < end {
+            changed |= self.read_on(0).await?;
+        }
+        Ok(changed)
+    }
+
+    /// One read, waiting up to `max_wait_ms` for news.
+    pub(crate) async fn read_on(&mut self, max_wait_ms: i32) -> Result<bool, EngineError> {
+        let options = ReadOptions { max_wait_ms, ..ReadOptions::default() };
+        let slice = read_log(&self.cluster, &self.tp, self.next, options).await?;
+        let mut changed = false;
+        for batch in slice.batches {
+            if batch.header.next_offset() <= self.next {
+                continue;
+            }
+            self.next = batch.header.next_offset();
+            if batch.header.is_control() {
+                continue;
+            }
+            let base = batch.header.base_offset;
+            let records = batch::decode(&batch, CONTROL_DECODE_LIMIT_BYTES)
+                .map_err(|e| self.state_error(base, StateError::Corrupt { detail: e.to_string() }))?;
+            for record in records {
+                let decoded = decode_control(&record.value.unwrap_or_default())
+                    .map_err(|e| self.state_error(record.offset, e))?;
+                self.state.apply(record.offset, &decoded);
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    fn state_error(&self, offset: i64, source: StateError) -> EngineError {
+        EngineError::State {
+            mirror: self.mirror.clone(),
+            topic: self.tp.topic.clone(),
+            partition: self.tp.partition,
+            offset,
+            source,
+        }
+    }
+
+    /// Appends a record. It may land twice after a lost answer: control records mean the same twice.
+    pub(crate) async fn write(&self, record: ControlRecord) -> Result<(), EngineError> {
+        let batch = batch::encode_values(
+            vec![encode_control(&record)],
+            now_ms(),
+            batch::Stamp { producer_id: -1, producer_epoch: -1, base_sequence: -1 },
+        );
+        let mut pause = Duration::from_millis(50);
+        let mut tries = 0;
+        loop {
+            match append_batch(&self.cluster, &self.tp, batch.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_retriable() && tries < 10 => {
+                    tries += 1;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                    let _ = self.cluster.refresh(Topics::Named(&[self.tp.topic.as_str()])).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// One partition a shard and one for control; kept for ever, trimmed by DeleteRecords below a snapshot. Compaction
+/// would keep the last record of a key, which is the wrong one.
+async fn create_state_topic(mirror: &str, target: &Cluster) -> Result<(), EngineError> {
+    let brokers = target.metadata().brokers.len();
+    let replication_factor = i16::try_from(brokers.clamp(1, 3)).unwrap_or(1);
+    let min_insync = if replication_factor >= 3 { "2" } else { "1" };
+    let configs = BTreeMap::from(
+        [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+            ("compression.type", "producer"),
+            ("message.timestamp.type", "CreateTime"),
+            ("min.insync.replicas", min_insync),
+            ("unclean.leader.election.enable", "false"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned())),
+    );
+    let topic = NewTopic {
+        name: state_topic(mirror),
+        partitions: i32::try_from(SHARDS + 1).unwrap_or(i32::MAX),
+        replication_factor,
+        configs,
+    };
+    target.create_topic_if_absent(&topic).await?;
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! What stops a mirror as a whole. What concerns one partition only is a [`crate::mirror::Halt`].
+
+use crate::client::{ClientError, ReadError};
+use crate::mirror::StateError;
+
+/// Why a mirror cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A request to one of the clusters failed for good, or for longer than the deadline.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The state topic holds something this version does not understand.
+    #[error("mirror {mirror}: state topic {topic}:{partition} at offset {offset}: {source}")]
+    State {
+        /// Mirror name.
+        mirror: String,
+        /// State topic.
+        topic: String,
+        /// State partition, i.e. shard.
+        partition: i32,
+        /// Offset of the record.
+        offset: i64,
+        /// What is wrong with it.
+        source: StateError,
+    },
+    /// Another process has taken over.
+    #[error(
+        "mirror {mirror}: fenced: another kmirror took over {what} ({detail}); this one stops. If that was not meant, stop \
+         the other one and start this one again"
+    )]
+    Fenced {
+        /// Mirror name.
+        mirror: String,
+        /// Shard or partition.
+        what: String,
+        /// The broker's words.
+        detail: String,
+    },
+    /// A marker did not show up.
+    #[error(
+        "mirror {mirror}: the marker of producer {producer_id} epoch {producer_epoch} did not appear in {subject} within \
+         {waited_ms} ms; the transaction coordinator of the target may be unable to reach the partition's leader"
+    )]
+    NoMarker {
+        /// Mirror name.
+        mirror: String,
+        /// Topic-partition on the target.
+        subject: String,
+        /// Producer id of the shard.
+        producer_id: i64,
+        /// Producer epoch of the marker.
+        producer_epoch: i16,
+        /// How long it was waited for, ms.
+        waited_ms: u64,
+    },
+    /// The mirror was promoted: the target takes writes of its own now.
+    #[error("mirror {mirror}: promoted in generation {generation}; it does not write to the target any more")]
+    Promoted {
+        /// Mirror name.
+        mirror: String,
+        /// Generation that was promoted.
+        generation: u32,
+    },
+    /// Another cluster answers under the address of the recorded one.
+    #[error(
+        "mirror {mirror}: cluster {cluster} has id {found}, but the mirror was made with id {recorded}; another cluster \
+         answers under this address. Correct `bootstrap`, or use another mirror name for the new cluster"
+    )]
+    WrongCluster {
+        /// Mirror name.
+        mirror: String,
+        /// Cluster name in the configuration.
+        cluster: String,
+        /// Id it has.
+        found: String,
+        /// Id on record.
+        recorded: String,
+    },
+    /// Something that cannot be, with the evidence.
+    #[error("mirror {mirror}: {detail}")]
+    Unexpected {
+        /// Mirror name.
+        mirror: String,
+        /// What was seen.
+        detail: String,
+    },
+}
+
+impl EngineError {
+    /// Whether starting the mirror again after a pause can help.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Client(error) | Self::Read(ReadError::Client(error)) => error.is_retriable(),
+            Self::NoMarker { .. } => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Everything that can happen to a mirror. The runner's loop takes these one by one; nothing else changes its state.
+
+use crate::client::{ClientError, Fetched};
+
+use super::attach::{Attached, Pair};
+use super::control::Control;
+use super::error::EngineError;
+use super::lane::{Answers, LaneKey};
+use super::shard::ShardLog;
+use super::topology::Topology;
+
+/// Names a mirrored partition within a run.
+pub(crate) type PartId = usize;
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A fetch from a source broker came back.
+    Fetched { broker: i32, outcome: Result<Vec<Fetched>, ClientError> },
+    /// A produce request to a target broker was answered, or lost.
+    Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, outcome: Result<Answers, ClientError> },
+    /// Breaks are acknowledged in the state topic (or the shard cannot be written any more).
+    StateWritten { shard: u32, tickets: Vec<(PartId, u64)>, outcome: Result<(), EngineError> },
+    /// A shard was taken over.
+    ShardTaken { shard: u32, outcome: Result<Box<ShardLog>, EngineError> },
+    /// Partitions of a shard were attached, or taken over again.
+    Attached { shard: u32, outcome: Result<Vec<(Pair, Attached)>, EngineError> },
+    /// Source topics were looked up and the target prepared.
+    Discovered(Result<Topology, EngineError>),
+    /// Metadata was refreshed: leaders may have moved.
+    Refreshed,
+    /// The log bounds of a source partition whose fetch was out of range.
+    Bounds { part: PartId, outcome: Result<(i64, i64), ClientError> },
+    /// The control partition has news.
+    Control(Result<Box<Control>, EngineError>),
+}

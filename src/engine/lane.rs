@@ -1,0 +1,90 @@
+//! A lane: one connection to a target broker. A broker handles one connection's requests one after another, so
+//! partitions are pinned to a lane, and requests of a lane are answered in order.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc;
+
+use crate::client::{ClientError, Cluster, Pending, ProduceEntry, ProduceResult, encode_produce, parse_produce};
+
+use super::events::{Event, PartId};
+
+/// Names a lane: broker id and number.
+pub(crate) type LaneKey = (i32, u16);
+
+/// A produce request on its way: what goes on the wire, and whose it is.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) entries: Vec<ProduceEntry>,
+    /// Part and bound target offset of each entry, in the same order.
+    pub(crate) whose: Vec<(PartId, i64)>,
+}
+
+struct InFlight {
+    whose: Vec<(PartId, i64)>,
+    keys: Vec<(String, uuid::Uuid, i32)>,
+    version: i16,
+    pending: Pending,
+}
+
+/// How long the target may take to replicate before it answers REQUEST_TIMED_OUT, ms.
+const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+
+/// Sends flights in the order they come and reports each answer as an event.
+pub(crate) async fn lane(
+    cluster: Cluster,
+    key: LaneKey,
+    mut flights: mpsc::UnboundedReceiver<Flight>,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    let mut under_way: VecDeque<InFlight> = VecDeque::new();
+    loop {
+        tokio::select! {
+            flight = flights.recv() => {
+                let Some(flight) = flight else { return };
+                match send(&cluster, key, flight).await {
+                    Ok(in_flight) => under_way.push_back(in_flight),
+                    Err((whose, error)) => {
+                        let _ = events.send(Event::Produced { lane: key, whose, outcome: Err(error) });
+                    }
+                }
+            }
+            outcome = front(&mut under_way), if !under_way.is_empty() => {
+                let Some(done) = under_way.pop_front() else { continue };
+                let outcome = outcome.and_then(|body| parse_produce(cluster.name(), done.version, body, &done.keys));
+                let _ = events.send(Event::Produced { lane: key, whose: done.whose, outcome });
+            }
+        }
+    }
+}
+
+async fn front(under_way: &mut VecDeque<InFlight>) -> Result<bytes::Bytes, ClientError> {
+    match under_way.front_mut() {
+        Some(first) => (&mut first.pending).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn send(
+    cluster: &Cluster,
+    key: LaneKey,
+    flight: Flight,
+) -> Result<InFlight, (Vec<(PartId, i64)>, ClientError)> {
+    let connection = match cluster.connection(key.0, key.1).await {
+        Ok(connection) => connection,
+        Err(error) => return Err((flight.whose, error)),
+    };
+    let keys =
+        flight.entries.iter().map(|e| (e.topic.clone(), e.topic_id, e.partition)).collect();
+    let version = match connection.produce_version() {
+        Ok(version) => version,
+        Err(error) => return Err((flight.whose, error)),
+    };
+    match encode_produce(version, PRODUCE_TIMEOUT_MS, flight.entries) {
+        Ok(frame) => Ok(InFlight { whose: flight.whose, keys, version, pending: connection.submit(frame, None) }),
+        Err(error) => Err((flight.whose, error)),
+    }
+}
+
+/// The answers of one produce request, in the order of its entries.
+pub(crate) type Answers = Vec<ProduceResult>;

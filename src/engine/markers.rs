@@ -1,0 +1,88 @@
+//! Markers: empty aborted transactions whose ABORT markers fence every older epoch of a producer id.
+//!
+//! EndTxn's answer is not the fence (six old-epoch batches were accepted in the 15 ms after it); the marker of exactly
+//! our (producer id, epoch), seen below the high watermark, is.
+
+use std::time::{Duration, Instant};
+
+use crate::batch::RawBatch;
+use crate::client::{Cluster, LogSlice, ReadOptions, TopicPartition, read_log};
+
+use super::EngineError;
+
+/// Who writes a marker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transactor {
+    /// Transactional id of the shard.
+    pub(crate) transactional_id: String,
+    /// Its producer id.
+    pub(crate) producer_id: i64,
+    /// Its epoch.
+    pub(crate) producer_epoch: i16,
+}
+
+/// Where a marker stands and what lies right before it.
+#[derive(Debug, Clone)]
+pub(crate) struct Marker {
+    /// Offset of the marker.
+    pub(crate) offset: i64,
+    /// The last data batch between where the search began and the marker.
+    pub(crate) last_data: Option<RawBatch>,
+}
+
+const MARKER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Opens a transaction over the partitions and aborts it, without having written anything in it.
+pub(crate) async fn write_markers(
+    cluster: &Cluster,
+    who: &Transactor,
+    partitions: &[TopicPartition],
+) -> Result<(), EngineError> {
+    let names: Vec<(String, i32)> = partitions.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
+    cluster
+        .add_partitions_to_txn(&who.transactional_id, who.producer_id, who.producer_epoch, &names)
+        .await?;
+    cluster.end_txn(&who.transactional_id, who.producer_id, who.producer_epoch, false).await?;
+    Ok(())
+}
+
+/// Reads on from `from` until the marker of exactly this producer id and epoch appears below the high watermark.
+/// Every data batch passed on the way is given to `visit`.
+pub(crate) async fn await_marker(
+    mirror: &str,
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    from: i64,
+    who: &Transactor,
+    mut visit: impl FnMut(&RawBatch) -> Result<(), EngineError>,
+) -> Result<Marker, EngineError> {
+    let began = Instant::now();
+    let mut at = from;
+    let mut last_data = None;
+    loop {
+        let slice: LogSlice =
+            read_log(cluster, tp, at, ReadOptions { max_wait_ms: 20, ..ReadOptions::default() }).await?;
+        for batch in slice.batches {
+            let header = batch.header;
+            if header.next_offset() <= at {
+                continue;
+            }
+            at = header.next_offset();
+            if !header.is_control() {
+                visit(&batch)?;
+                last_data = Some(batch);
+            } else if header.producer_id == who.producer_id && header.producer_epoch == who.producer_epoch {
+                return Ok(Marker { offset: header.base_offset, last_data });
+            }
+        }
+        if began.elapsed() > MARKER_DEADLINE {
+            return Err(EngineError::NoMarker {
+                mirror: mirror.to_owned(),
+                subject: tp.to_string(),
+                producer_id: who.producer_id,
+                producer_epoch: who.producer_epoch,
+                waited_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! One mirrored partition as the runner sees it.
+
+use crate::client::FetchWant;
+use crate::config::MirrorConfig;
+use crate::mirror::{Appender, GapReason, Halt, Intake};
+
+use super::attach::{Footing, Pair};
+use super::lane::LaneKey;
+
+/// Bytes that may wait for the target per partition before it is left out of fetches.
+pub(crate) const PART_QUEUE_BYTES: usize = 2 << 20;
+/// What one fetch asks for per partition, bytes.
+pub(crate) const PART_FETCH_BYTES: i32 = 1 << 20;
+/// Caps what a compressed batch may unfold to where it must be re-encoded, bytes.
+const DECODE_LIMIT_BYTES: usize = 256 << 20;
+/// Kept between a record's age and the age at which the target forgets producer state, ms.
+const STATE_LIFETIME_MARGIN_MS: u64 = 15 * 60 * 1000;
+
+/// A partition that moves data.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) index: u32,
+    pub(crate) intake: Intake,
+    pub(crate) appender: Appender,
+}
+
+/// Where a partition stands.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// Its shard is being taken, or the partition attached.
+    Starting,
+    /// Data moves.
+    Flowing(Box<Flow>),
+    /// The flow was given up to be taken over again, once nothing of it is in flight.
+    Leaving { flow: Box<Flow>, why: Leave },
+    /// It stands still; the flow stays for its evidence.
+    Halted { halt: Halt, flow: Option<Box<Flow>> },
+}
+
+/// Why a flow is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// An outcome that sending again cannot tell.
+    TakeOver(String),
+    /// Batches landed above their offsets.
+    Displaced { at: i64, to: i64 },
+}
+
+/// A partition of the mirror.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) pair: Pair,
+    pub(crate) shard: u32,
+    pub(crate) stage: Stage,
+    pub(crate) paused: bool,
+    pub(crate) source_leader: Option<i32>,
+    pub(crate) source_epoch: i32,
+    pub(crate) target_leader: Option<i32>,
+    pub(crate) lane: Option<LaneKey>,
+    /// What the source broker was last asked for: a response to anything else is stale.
+    pub(crate) asked: Option<(i32, i64)>,
+    /// No fetch before this time, ms (after an error of the partition).
+    pub(crate) fetch_not_before_ms: u64,
+    /// End of what can be mirrored on the source, by the last response.
+    pub(crate) source_end: i64,
+    pub(crate) source_start: i64,
+    /// Source ranges given up, with the reason; they hold for every later flow of this partition too.
+    pub(crate) given_up: Vec<(i64, i64, GapReason)>,
+}
+
+impl Part {
+    pub(crate) fn new(pair: Pair, shard: u32) -> Self {
+        Self {
+            pair,
+            shard,
+            stage: Stage::Starting,
+            paused: false,
+            source_leader: None,
+            source_epoch: -1,
+            target_leader: None,
+            lane: None,
+            asked: None,
+            fetch_not_before_ms: 0,
+            source_end: -1,
+            source_start: -1,
+            given_up: Vec::new(),
+        }
+    }
+
+    pub(crate) fn flow(&mut self) -> Option<&mut Flow> {
+        match &mut self.stage {
+            Stage::Flowing(flow) => Some(flow),
+            _ => None,
+        }
+    }
+
+    /// The flow that answers still belong to, also while the partition is being left or stands still.
+    pub(crate) fn answering(&mut self) -> Option<&mut Flow> {
+        match &mut self.stage {
+            Stage::Flowing(flow) | Stage::Leaving { flow, .. } => Some(flow),
+            Stage::Halted { flow, .. } => flow.as_deref_mut(),
+            Stage::Starting => None,
+        }
+    }
+
+    pub(crate) fn start(&mut self, config: &MirrorConfig, footing: &Footing, expiration_ms: u64) {
+        let lifetime_ms = expiration_ms.saturating_sub(STATE_LIFETIME_MARGIN_MS.min(expiration_ms / 4));
+        let mut intake = Intake::new(footing.position, footing.last_epoch, config.isolation, DECODE_LIMIT_BYTES);
+        for (from, to, reason) in &self.given_up {
+            intake.give_up(*from, *to, *reason);
+        }
+        let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms);
+        self.asked = None;
+        self.stage = Stage::Flowing(Box::new(Flow { index: footing.index, intake, appender }));
+    }
+
+    /// What to fetch for this partition now, if anything.
+    pub(crate) fn want(&self, now_ms: u64) -> Option<FetchWant> {
+        let Stage::Flowing(flow) = &self.stage else { return None };
+        let full = flow.appender.queued_bytes() >= PART_QUEUE_BYTES;
+        if self.paused || full || now_ms < self.fetch_not_before_ms {
+            return None;
+        }
+        Some(FetchWant {
+            offset: flow.intake.next(),
+            current_leader_epoch: self.source_epoch,
+            last_fetched_epoch: flow.intake.last_epoch().unwrap_or(-1),
+            max_bytes: PART_FETCH_BYTES,
+        })
+    }
+
+    /// The word that `status` uses for it.
+    pub(crate) fn state_name(&self) -> &'static str {
+        match &self.stage {
+            Stage::Halted { .. } => "halted",
+            _ if self.paused => "paused",
+            Stage::Flowing(_) => "mirroring",
+            Stage::Starting | Stage::Leaving { .. } => "starting",
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! From the source: plans, responses, out-of-range offsets, truncation.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tokio::sync::mpsc;
+
+use crate::client::{ClientError, FetchChange, FetchLimits, Fetched, Verdict, classify};
+use crate::config::Policy;
+use crate::mirror::{FetchedRecords, GapReason, Halt, HaltKind, Isolation};
+
+use super::super::events::{Event, PartId};
+use super::super::fetcher::{FetchPlan, fetcher};
+use super::super::part::Stage;
+use super::{Fetcher, Runner};
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+/// How long a fetch waits for data when nothing is held back.
+const LONG_POLL_MS: i32 = 500;
+/// How long it waits while some partition has no room: it may have room again soon.
+const SHORT_POLL_MS: i32 = 5;
+/// A fetcher leases at most this much of the budget at a time.
+const FETCH_BYTES: usize = 8 << 20;
+const RETRY_MS: u64 = 100;
+const RETRY_MAX_MS: u64 = 5_000;
+
+impl Runner {
+    pub(super) fn note_fetch_change(&mut self, id: PartId) {
+        let leader = self.parts.get(id).and_then(|p| p.source_leader);
+        if let Some(fetcher) = leader.and_then(|l| self.fetchers.get_mut(&l)) {
+            fetcher.changed.insert(id);
+        }
+    }
+
+    pub(super) fn ensure_fetcher(&mut self, broker: i32) {
+        if self.fetchers.contains_key(&broker) {
+            return;
+        }
+        let (plans, receiver) = mpsc::channel(1);
+        let cluster = self.shared.source.clone();
+        let budget = self.shared.budget.clone();
+        let sender = self.sender.clone();
+        self.tasks.spawn(fetcher(cluster, broker, budget, receiver, sender));
+        let state = Fetcher {
+            plans,
+            busy: false,
+            changed: BTreeSet::new(),
+            wants: HashMap::new(),
+            not_before_ms: 0,
+            failures: 0,
+        };
+        self.fetchers.insert(broker, state);
+    }
+
+    /// Gives every idle fetcher its next plan.
+    pub(super) fn plan_fetches(&mut self) {
+        let now_ms = self.now_ms();
+        let share = self.shared.budget.total_bytes() / (2 * self.fetchers.len().max(1));
+        let max_bytes = i32::try_from(share.clamp(64 << 10, FETCH_BYTES)).unwrap_or(i32::MAX);
+        for (broker, fetcher) in &mut self.fetchers {
+            if fetcher.busy || now_ms < fetcher.not_before_ms {
+                continue;
+            }
+            let mut changes = Vec::new();
+            let mut held_back = false;
+            for id in std::mem::take(&mut fetcher.changed) {
+                let Some(part) = self.parts.get_mut(id) else { continue };
+                let mine = part.source_leader == Some(*broker);
+                let want = if mine { part.want(now_ms) } else { None };
+                held_back |= mine && want.is_none() && matches!(part.stage, Stage::Flowing(_)) && !part.paused;
+                match want {
+                    Some(want) if fetcher.wants.get(&id) != Some(&want) => {
+                        part.asked = Some((*broker, want.offset));
+                        changes.push(FetchChange::want(&part.pair.source, want));
+                        fetcher.wants.insert(id, want);
+                    }
+                    None if fetcher.wants.remove(&id).is_some() => {
+                        changes.push(FetchChange::forget(&part.pair.source));
+                    }
+                    _ => {}
+                }
+                if held_back && want.is_none() && mine {
+                    // Looked at again with the next plan.
+                    fetcher.changed.insert(id);
+                }
+            }
+            if fetcher.wants.is_empty() && changes.is_empty() {
+                continue;
+            }
+            let limits = FetchLimits {
+                max_wait_ms: if held_back { SHORT_POLL_MS } else { LONG_POLL_MS },
+                min_bytes: 1,
+                max_bytes,
+                committed: self.shared.config.isolation == Isolation::ReadCommitted,
+            };
+            fetcher.busy = fetcher.plans.try_send(FetchPlan { changes, limits }).is_ok();
+        }
+    }
+
+    pub(super) fn on_fetched(&mut self, broker: i32, outcome: Result<Vec<Fetched>, ClientError>) {
+        let now_ms = self.now_ms();
+        let Some(fetcher) = self.fetchers.get_mut(&broker) else { return };
+        fetcher.busy = false;
+        match outcome {
+            Ok(partitions) => {
+                fetcher.failures = 0;
+                for fetched in partitions {
+                    self.on_partition(broker, fetched, now_ms);
+                }
+            }
+            Err(error) => {
+                // The session starts anew; everything it held must be asked for again.
+                fetcher.failures = fetcher.failures.saturating_add(1);
+                let pause = RETRY_MS.saturating_mul(1 << fetcher.failures.min(8)).min(RETRY_MAX_MS);
+                fetcher.not_before_ms = now_ms + pause;
+                fetcher.changed.extend(std::mem::take(&mut fetcher.wants).into_keys());
+                tracing::warn!(mirror = %self.shared.config.name, broker, %error, "fetch failed, trying again");
+                self.refresh();
+            }
+        }
+    }
+
+    fn on_partition(&mut self, broker: i32, fetched: Fetched, now_ms: u64) {
+        let key = (fetched.topic.clone(), fetched.partition);
+        let Some(id) = self.by_source.get(&key).copied() else { return };
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let asked = part.asked;
+        let Some(flow) = part.flow() else { return };
+        if asked != Some((broker, flow.intake.next())) {
+            return;
+        }
+        self.touched.insert(id);
+        match fetched.error {
+            0 => {}
+            OFFSET_OUT_OF_RANGE => return self.spawn_bounds(id),
+            code => return self.on_fetch_error(id, code, now_ms),
+        }
+        if let Some((epoch, end)) = fetched.diverging_epoch {
+            return self.on_divergence(id, epoch, end);
+        }
+        let committed = self.shared.config.isolation == Isolation::ReadCommitted;
+        let Some(part) = self.parts.get_mut(id) else { return };
+        part.source_end = if committed { fetched.last_stable_offset } else { fetched.high_watermark };
+        part.source_start = fetched.log_start_offset;
+        if fetched.records.is_empty() {
+            return;
+        }
+        let Some(flow) = part.flow() else { return };
+        let data = FetchedRecords { aborted: fetched.aborted, records: fetched.records };
+        let (ready, halt) = flow.intake.take(&data);
+        for batch in ready {
+            flow.appender.push(batch);
+        }
+        if let Some(halt) = halt {
+            self.halt(id, halt);
+        }
+    }
+
+    fn on_fetch_error(&mut self, id: PartId, code: i16, now_ms: u64) {
+        let subject = self.parts.get(id).map(|p| p.pair.source.to_string()).unwrap_or_default();
+        let error = self.shared.source.api_error("Fetch", code, &subject);
+        if let Some(part) = self.parts.get_mut(id) {
+            part.fetch_not_before_ms = now_ms + RETRY_MS;
+        }
+        match classify(code) {
+            Verdict::Fatal if code == crate::mirror::TOPIC_AUTHORIZATION_FAILED => {
+                self.halt(id, Halt::new(HaltKind::Unauthorised, error.to_string()));
+            }
+            Verdict::Fatal => self.halt(id, Halt::new(HaltKind::Unexpected, error.to_string())),
+            Verdict::Retry => tracing::debug!(%error, "fetch refused, trying again"),
+            Verdict::Refresh => {
+                tracing::debug!(%error, "fetch refused, looking for the leader");
+                self.refresh();
+            }
+        }
+    }
+
+    fn spawn_bounds(&mut self, id: PartId) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        // No further fetch until the bounds are known.
+        part.fetch_not_before_ms = u64::MAX;
+        let cluster = self.shared.source.clone();
+        let tp = part.pair.source.clone();
+        self.spawn(async move {
+            let outcome = cluster.log_bounds(std::slice::from_ref(&tp)).await;
+            let outcome = outcome.map(|bounds| bounds.get(&tp).copied().unwrap_or((0, 0)));
+            Some(Event::Bounds { part: id, outcome })
+        });
+    }
+
+    /// An offset out of range: retention took what was next, or the source lost its end.
+    pub(super) fn on_bounds(&mut self, id: PartId, outcome: Result<(i64, i64), ClientError>) {
+        let now_ms = self.now_ms();
+        self.touched.insert(id);
+        let policy = self.shared.config.on.retention_loss;
+        let Some(part) = self.parts.get_mut(id) else { return };
+        part.fetch_not_before_ms = now_ms + RETRY_MS;
+        let Some(flow) = part.flow() else { return };
+        let next = flow.intake.next();
+        let (start, end) = match outcome {
+            Ok(bounds) => bounds,
+            Err(error) => {
+                tracing::warn!(%error, "log bounds of the source are unknown, trying again");
+                return;
+            }
+        };
+        if next < start {
+            let lost = Halt::over(
+                HaltKind::RetentionLoss,
+                next,
+                start,
+                format!("the source log starts at {start}, {} records behind it were not mirrored yet", start - next),
+            );
+            match policy {
+                Policy::Continue => self.accept(id, &lost, GapReason::Retention),
+                Policy::Halt => self.halt(id, lost),
+            }
+        } else if next > end {
+            let detail = format!("the source log ends at {end}, but offsets up to {next} were read from it");
+            self.halt(id, Halt::over(HaltKind::Truncation, end, next, detail));
+        }
+    }
+
+    fn on_divergence(&mut self, id: PartId, epoch: i32, end: i64) {
+        let Some(flow) = self.parts.get_mut(id).and_then(|p| p.flow()) else { return };
+        let next = flow.intake.next();
+        let detail = format!(
+            "the source log was truncated: its leader epoch {epoch} ends at {end}, but offsets up to {next} were read"
+        );
+        self.halt(id, Halt::over(HaltKind::Truncation, end.max(0), next, detail));
+    }
+
+    /// Goes on without a source range, noted as a gap.
+    pub(super) fn accept(&mut self, id: PartId, halt: &Halt, reason: GapReason) {
+        let Some((from, to)) = halt.range else { return };
+        let Some(part) = self.parts.get_mut(id) else { return };
+        tracing::warn!(
+            topic = %part.pair.source.topic, partition = part.pair.source.partition, from, to, reason = %reason,
+            "going on without source offsets"
+        );
+        part.given_up.push((from, to, reason));
+        if let Some(flow) = part.flow() {
+            flow.intake.give_up(from, to, reason);
+        }
+        part.fetch_not_before_ms = 0;
+        self.touched.insert(id);
+    }
+}

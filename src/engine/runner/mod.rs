@@ -1,0 +1,284 @@
+//! The runner: one loop that takes every event of a mirror, one by one, and decides what happens next. The walks of
+//! data (`fetching`, `producing`) and of ownership (`ownership`) are its parts; sockets live in the tasks it starts.
+
+mod fetching;
+mod ownership;
+mod producing;
+mod stopping;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::client::{Cluster, FetchWant};
+use crate::config::MirrorConfig;
+use crate::mirror::Break;
+
+use super::EngineError;
+use super::budget::Budget;
+use super::control::Control;
+use super::events::{Event, PartId};
+use super::fetcher::FetchPlan;
+use super::lane::{Flight, LaneKey};
+use super::part::Part;
+use super::shard::ShardLog;
+
+/// How often topics are looked up: a new topic is mirrored within this time.
+const DISCOVERY_EVERY: Duration = Duration::from_secs(3);
+/// The longest the loop sleeps without an event.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What every part of a mirror shares.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<MirrorConfig>,
+    pub(crate) source: Cluster,
+    pub(crate) target: Cluster,
+    pub(crate) budget: Budget,
+    /// The target's `producer.id.expiration.ms`.
+    pub(crate) expiration_ms: u64,
+}
+
+/// A source broker's fetcher as the runner sees it.
+struct Fetcher {
+    plans: mpsc::Sender<FetchPlan>,
+    busy: bool,
+    /// Parts whose wish may have changed since the last plan.
+    changed: BTreeSet<PartId>,
+    /// What the session holds.
+    wants: HashMap<PartId, FetchWant>,
+    /// Parts that want data but have no room: the next fetch must not wait long.
+    not_before_ms: u64,
+    failures: u32,
+}
+
+/// A target lane as the runner sees it.
+struct Lane {
+    flights: mpsc::UnboundedSender<Flight>,
+    in_flight: usize,
+    ready: VecDeque<PartId>,
+    queued: BTreeSet<PartId>,
+}
+
+/// A shard as the runner sees it.
+struct Shard {
+    log: Option<Arc<Mutex<ShardLog>>>,
+    /// Breaks that wait to be written ahead: part, index, ticket, breaks.
+    breaks: Vec<(PartId, u32, u64, Vec<Break>)>,
+    writing: bool,
+    /// Parts that wait to be attached.
+    waiting: Vec<PartId>,
+    /// Parts to be taken over one by one: epoch bumped first.
+    retake: Vec<PartId>,
+    attaching: bool,
+    /// `start:` was applied (by this run or an earlier one), also where the shard held no partition.
+    baselined: bool,
+    last_keep_alive_ms: u64,
+}
+
+/// A mirror at work.
+pub(crate) struct Runner {
+    shared: Shared,
+    control: Control,
+    generation: u32,
+    parts: Vec<Part>,
+    by_source: HashMap<(String, i32), PartId>,
+    shards: Vec<Shard>,
+    fetchers: HashMap<i32, Fetcher>,
+    lanes: HashMap<LaneKey, Lane>,
+    sender: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<Event>,
+    tasks: JoinSet<()>,
+    stop: watch::Receiver<bool>,
+    stopping: bool,
+    discovering: bool,
+    /// The first discovery is through.
+    discovered: bool,
+    next_discovery_ms: u64,
+    refreshing: bool,
+    refresh_not_before_ms: u64,
+    problems: Vec<super::topology::TopicProblem>,
+    started: tokio::time::Instant,
+    /// Parts whose breaks or batches may be ready to move on.
+    touched: BTreeSet<PartId>,
+    board: super::board::Board,
+}
+
+impl Runner {
+    /// Opens the control partition and stands ready.
+    pub(crate) async fn new(
+        shared: Shared,
+        stop: watch::Receiver<bool>,
+        board: super::board::Board,
+    ) -> Result<Self, EngineError> {
+        let control = Control::open_or_create(&shared.config, &shared.source, &shared.target).await?;
+        let generation = control.generation()?;
+        if control.state.standing_promotion().is_some() {
+            return Err(EngineError::Promoted {
+                mirror: shared.config.name.clone(),
+                generation: generation.generation,
+            });
+        }
+        let (sender, events) = mpsc::unbounded_channel();
+        let shards = (0..generation.shards).map(|_| Shard::new()).collect();
+        Ok(Self {
+            shared,
+            control,
+            generation: generation.generation,
+            parts: Vec::new(),
+            by_source: HashMap::new(),
+            shards,
+            fetchers: HashMap::new(),
+            lanes: HashMap::new(),
+            sender,
+            events,
+            tasks: JoinSet::new(),
+            stop,
+            stopping: false,
+            discovering: false,
+            discovered: false,
+            next_discovery_ms: 0,
+            refreshing: false,
+            refresh_not_before_ms: 0,
+            problems: Vec::new(),
+            started: tokio::time::Instant::now(),
+            touched: BTreeSet::new(),
+            board,
+        })
+    }
+
+    /// Mirrors until told to stop; then drains, releases and returns.
+    pub(crate) async fn run(mut self) -> Result<(), EngineError> {
+        self.watch_control();
+        self.take_shards();
+        loop {
+            self.periodic();
+            let event = tokio::select! {
+                event = self.events.recv() => event,
+                _ = self.stop.wait_for(|stop| *stop), if !self.stopping => {
+                    tracing::info!(mirror = %self.shared.config.name, "stopping: draining what is under way");
+                    self.stopping = true;
+                    None
+                }
+                () = tokio::time::sleep(self.sleep_for()) => None,
+            };
+            if let Some(event) = event {
+                self.handle(event)?;
+            }
+            // Whatever else is there already: decisions made once for many events make larger requests.
+            while let Ok(event) = self.events.try_recv() {
+                self.handle(event)?;
+            }
+            self.advance();
+            if self.stopping && self.is_drained() {
+                return self.release().await;
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), EngineError> {
+        match event {
+            Event::Fetched { broker, outcome } => self.on_fetched(broker, outcome),
+            Event::Produced { lane, whose, outcome } => self.on_produced(lane, whose, outcome)?,
+            Event::StateWritten { shard, tickets, outcome } => self.on_state_written(shard, tickets, outcome)?,
+            Event::ShardTaken { shard, outcome } => self.on_shard_taken(shard, outcome)?,
+            Event::Attached { shard, outcome } => self.on_attached(shard, outcome)?,
+            Event::Discovered(outcome) => self.on_discovered(outcome)?,
+            Event::Refreshed => {
+                self.refreshing = false;
+                self.follow_leaders();
+            }
+            Event::Bounds { part, outcome } => self.on_bounds(part, outcome),
+            Event::Control(outcome) => self.on_control(outcome)?,
+        }
+        Ok(())
+    }
+
+    /// Moves everything on that the events made possible.
+    fn advance(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        for part in touched {
+            self.collect_breaks(part);
+            self.queue_outgoing(part);
+            self.note_fetch_change(part);
+            self.maybe_leave(part);
+        }
+        self.flush_breaks();
+        self.send_flights();
+        self.attach_waiting();
+        if !self.stopping {
+            self.plan_fetches();
+        }
+    }
+
+    fn periodic(&mut self) {
+        let now_ms = self.now_ms();
+        if now_ms >= self.next_discovery_ms && !self.discovering && !self.stopping {
+            self.discovering = true;
+            self.next_discovery_ms = now_ms + DISCOVERY_EVERY.as_millis() as u64;
+            self.spawn_discovery();
+        }
+        for (id, part) in self.parts.iter_mut().enumerate() {
+            let due = part.fetch_not_before_ms != 0 && part.fetch_not_before_ms <= now_ms;
+            if due {
+                part.fetch_not_before_ms = 0;
+            }
+            let wake = part.flow().and_then(|f| f.appender.wake_at_ms()).is_some_and(|at| at <= now_ms);
+            if due || wake {
+                self.touched.insert(id);
+            }
+        }
+        self.keep_shards_alive(now_ms);
+        self.publish(now_ms);
+    }
+
+    fn sleep_for(&self) -> Duration {
+        let now_ms = self.now_ms();
+        let waits = self.parts.iter().filter_map(|part| match &part.stage {
+            super::part::Stage::Flowing(flow) => flow.appender.wake_at_ms(),
+            _ => None,
+        });
+        let fetches = self.parts.iter().map(|p| p.fetch_not_before_ms).filter(|at| *at != 0);
+        let fetchers = self.fetchers.values().map(|f| f.not_before_ms).filter(|at| *at > now_ms);
+        let next = waits.chain(fetches).chain(fetchers).min().unwrap_or(u64::MAX);
+        Duration::from_millis(next.saturating_sub(now_ms).max(1)).min(TICK)
+    }
+
+    /// Milliseconds since the epoch, as the pure parts count time.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(super::shard::now_ms()).unwrap_or(0)
+    }
+
+    fn spawn<F>(&mut self, task: F)
+    where
+        F: Future<Output = Option<Event>> + Send + 'static,
+    {
+        let sender = self.sender.clone();
+        self.tasks.spawn(async move {
+            if let Some(event) = task.await {
+                // The runner is gone when it has stopped: nobody waits for the event any more.
+                let _ = sender.send(event);
+            }
+        });
+        // Finished tasks must not pile up.
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            log: None,
+            breaks: Vec::new(),
+            writing: false,
+            waiting: Vec::new(),
+            retake: Vec::new(),
+            attaching: false,
+            baselined: false,
+            last_keep_alive_ms: 0,
+        }
+    }
+}

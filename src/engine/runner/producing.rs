@@ -1,0 +1,228 @@
+//! To the target: write-ahead of map breaks, produce requests, answers.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use tokio::sync::mpsc;
+
+use crate::client::{ClientError, ProduceEntry, Verdict as Class, classify};
+use crate::config::Policy;
+use crate::mirror::{Answer, GapReason, HaltKind, StateRecord, Verdict};
+
+use super::super::EngineError;
+use super::super::events::{Event, PartId};
+use super::super::lane::{Answers, Flight, LaneKey, lane};
+use super::super::part::{Leave, Stage};
+use super::{Lane, Runner};
+
+/// Connections a target broker.
+pub(super) const LANES: u16 = 2;
+/// Requests of a lane under way at once: one being handled, one ready behind it.
+const LANE_DEPTH: usize = 3;
+/// A produce request holds at most this much, but always one batch.
+const REQUEST_BYTES: usize = 4 << 20;
+
+impl Runner {
+    pub(super) fn ensure_lane(&mut self, key: LaneKey) {
+        if self.lanes.contains_key(&key) {
+            return;
+        }
+        // Bounded by LANE_DEPTH: no more flights than that are ever handed over.
+        let (flights, receiver) = mpsc::unbounded_channel();
+        let cluster = self.shared.target.clone();
+        let sender = self.sender.clone();
+        self.tasks.spawn(lane(cluster, key, receiver, sender));
+        self.lanes.insert(key, Lane { flights, in_flight: 0, ready: VecDeque::new(), queued: BTreeSet::new() });
+    }
+
+    /// Breaks of a part join those of its shard, to be written ahead together.
+    pub(super) fn collect_breaks(&mut self, id: PartId) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let shard = part.shard as usize;
+        let Some(flow) = part.flow() else { return };
+        let index = flow.index;
+        let Some((ticket, breaks)) = flow.appender.take_breaks() else { return };
+        if let Some(shard) = self.shards.get_mut(shard) {
+            shard.breaks.push((id, index, ticket, breaks));
+        }
+    }
+
+    /// One write per shard at a time; what comes meanwhile goes with the next one (group commit).
+    pub(super) fn flush_breaks(&mut self) {
+        for number in 0..self.shards.len() {
+            let Some(shard) = self.shards.get_mut(number) else { continue };
+            let Some(log) = shard.log.clone() else { continue };
+            if shard.writing || shard.breaks.is_empty() {
+                continue;
+            }
+            shard.writing = true;
+            let pending = std::mem::take(&mut shard.breaks);
+            let tickets = pending.iter().map(|(id, _, ticket, _)| (*id, *ticket)).collect();
+            let entries = pending.into_iter().map(|(_, index, _, breaks)| (index, breaks)).collect();
+            self.spawn(async move {
+                let mut log = log.lock().await;
+                let mut outcome = log.append(vec![StateRecord::Segments { entries }]).await;
+                if outcome.is_ok() {
+                    outcome = log.compact().await;
+                }
+                Some(Event::StateWritten { shard: number as u32, tickets, outcome })
+            });
+        }
+    }
+
+    pub(super) fn on_state_written(
+        &mut self,
+        shard: u32,
+        tickets: Vec<(PartId, u64)>,
+        outcome: Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        if let Some(shard) = self.shards.get_mut(shard as usize) {
+            shard.writing = false;
+        }
+        outcome?;
+        for (id, ticket) in tickets {
+            if let Some(flow) = self.parts.get_mut(id).and_then(|p| p.flow()) {
+                flow.appender.breaks_acked(ticket);
+                self.touched.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// A part with something to send waits its turn in its lane.
+    pub(super) fn queue_outgoing(&mut self, id: PartId) {
+        let now_ms = self.now_ms();
+        if self.stopping {
+            return;
+        }
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let Some(key) = part.lane else { return };
+        let Some(flow) = part.flow() else { return };
+        if !flow.appender.has_outgoing(now_ms) {
+            return;
+        }
+        if let Some(lane) = self.lanes.get_mut(&key)
+            && lane.queued.insert(id)
+        {
+            lane.ready.push_back(id);
+        }
+    }
+
+    /// Fills every lane that has room: one batch per partition and request, partitions in turn.
+    pub(super) fn send_flights(&mut self) {
+        let now_ms = self.now_ms();
+        for (key, lane) in &mut self.lanes {
+            while lane.in_flight < LANE_DEPTH && !lane.ready.is_empty() {
+                let mut flight = Flight { entries: Vec::new(), whose: Vec::new() };
+                let mut bytes = 0;
+                let mut again = Vec::new();
+                while bytes < REQUEST_BYTES {
+                    let Some(id) = lane.ready.pop_front() else { break };
+                    lane.queued.remove(&id);
+                    let Some(part) = self.parts.get_mut(id).filter(|p| p.lane == Some(*key)) else { continue };
+                    let target = part.pair.target.clone();
+                    let Some(flow) = part.flow() else { continue };
+                    let Some(out) = flow.appender.take_outgoing(now_ms) else { continue };
+                    bytes += out.bytes();
+                    flight.whose.push((id, out.target));
+                    flight.entries.push(ProduceEntry {
+                        topic: target.topic,
+                        topic_id: target.topic_id,
+                        partition: target.partition,
+                        header: out.header,
+                        payload: out.payload,
+                    });
+                    if flow.appender.has_outgoing(now_ms) {
+                        again.push(id);
+                    }
+                }
+                for id in again {
+                    if lane.queued.insert(id) {
+                        lane.ready.push_back(id);
+                    }
+                }
+                if flight.entries.is_empty() {
+                    break;
+                }
+                lane.in_flight += 1;
+                // A lane that has ended takes no flights; its task only ends with the runner.
+                let _ = lane.flights.send(flight);
+            }
+        }
+    }
+
+    pub(super) fn on_produced(
+        &mut self,
+        key: LaneKey,
+        whose: Vec<(PartId, i64)>,
+        outcome: Result<Answers, ClientError>,
+    ) -> Result<(), EngineError> {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.in_flight = lane.in_flight.saturating_sub(1);
+        }
+        match outcome {
+            Ok(answers) => {
+                for ((id, target), answer) in whose.into_iter().zip(answers) {
+                    let answer = match answer.error {
+                        0 => Answer::Appended { base_offset: answer.base_offset },
+                        code => Answer::Refused {
+                            code,
+                            message: self.shared.target.api_error("Produce", code, &answer.message).to_string(),
+                            retriable: classify(code) != Class::Fatal,
+                        },
+                    };
+                    self.on_answer(id, target, answer)?;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(mirror = %self.shared.config.name, broker = key.0, %error, "produce request lost");
+                for (id, target) in whose {
+                    self.on_answer(id, target, Answer::Lost)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, id: PartId, target: i64, answer: Answer) -> Result<(), EngineError> {
+        let now_ms = self.now_ms();
+        self.touched.insert(id);
+        let Some(part) = self.parts.get_mut(id) else { return Ok(()) };
+        let Some(flow) = part.answering() else { return Ok(()) };
+        match flow.appender.answer(target, answer, now_ms) {
+            Verdict::Go => {}
+            Verdict::Refresh => self.refresh(),
+            Verdict::TakeOver(why) => self.leave(id, Leave::TakeOver(why)),
+            Verdict::Displaced { at, to } => self.leave(id, Leave::Displaced { at, to }),
+            Verdict::Fenced(detail) => {
+                let what = part.pair.target.to_string();
+                return Err(EngineError::Fenced { mirror: self.shared.config.name.clone(), what, detail });
+            }
+            Verdict::Halt(halt) => {
+                let on = &self.shared.config.on;
+                let go_on = halt.kind == HaltKind::CorruptBatch && on.corrupt_batch == Policy::Continue;
+                if go_on {
+                    self.accept(id, &halt, GapReason::Corrupt);
+                    self.leave(id, Leave::TakeOver(halt.to_string()));
+                } else {
+                    self.halt(id, halt);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, id: PartId, why: Leave) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let stage = std::mem::replace(&mut part.stage, Stage::Starting);
+        part.stage = match stage {
+            Stage::Flowing(flow) => {
+                tracing::warn!(
+                    topic = %part.pair.source.topic, partition = part.pair.source.partition, ?why,
+                    "settling the partition's end before going on"
+                );
+                Stage::Leaving { flow, why }
+            }
+            other => other,
+        };
+    }
+}

@@ -1,0 +1,82 @@
+//! A clean stop: what is in flight is answered, the rest is dropped (it is fetched again), and every partition whose
+//! end is known is released, so that the next start needs no marker on it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::mirror::{ReleaseEntry, StateRecord};
+
+use super::super::EngineError;
+use super::super::board::PartView;
+use super::super::part::Stage;
+use super::Runner;
+
+/// How long a stop waits for the shards' state; what is not released in time is settled by the next start.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Runner {
+    pub(super) fn is_drained(&mut self) -> bool {
+        let quiet = self.parts.iter_mut().all(|p| p.answering().is_none_or(|f| f.appender.in_flight() == 0));
+        quiet && self.shards.iter().all(|s| !s.attaching && !s.writing)
+    }
+
+    /// Writes the release of every partition that flows.
+    pub(super) async fn release(self) -> Result<(), EngineError> {
+        let mut ends: BTreeMap<u32, Vec<ReleaseEntry>> = BTreeMap::new();
+        for part in &self.parts {
+            if let Stage::Flowing(flow) = &part.stage {
+                ends.entry(part.shard).or_default().push(ReleaseEntry {
+                    index: flow.index,
+                    end: flow.appender.settled(),
+                    last_crc: flow.appender.last_crc().unwrap_or(0),
+                });
+            }
+        }
+        let mut writes = tokio::task::JoinSet::new();
+        for (number, entries) in ends {
+            let Some(log) = self.shards.get(number as usize).and_then(|s| s.log.clone()) else { continue };
+            writes.spawn(async move { log.lock().await.append(vec![StateRecord::Release { entries }]).await });
+        }
+        let all = async {
+            while let Some(done) = writes.join_next().await {
+                if let Ok(Err(error)) = done {
+                    tracing::warn!(%error, "a shard was not released; the next start settles its partitions");
+                }
+            }
+        };
+        if tokio::time::timeout(RELEASE_DEADLINE, all).await.is_err() {
+            tracing::warn!("not every shard was released in time; the next start settles their partitions");
+        }
+        tracing::info!(mirror = %self.shared.config.name, "stopped");
+        Ok(())
+    }
+
+    /// Shows where every partition stands, for metrics and the HTTP API.
+    pub(super) fn publish(&mut self, now_ms: u64) {
+        let views = self.parts.iter().map(|part| {
+            let (mirrored_to, target_end, queued_bytes) = match &part.stage {
+                Stage::Flowing(flow) | Stage::Leaving { flow, .. } => {
+                    let idle = flow.appender.is_idle();
+                    (idle.then(|| flow.intake.next()), flow.appender.settled(), flow.appender.queued_bytes())
+                }
+                _ => (None, -1, 0),
+            };
+            PartView {
+                topic: part.pair.source.topic.clone(),
+                target_topic: part.pair.target.topic.clone(),
+                partition: part.pair.source.partition,
+                state: part.state_name(),
+                halt: match &part.stage {
+                    Stage::Halted { halt, .. } => Some(halt.clone()),
+                    _ => None,
+                },
+                source_end: part.source_end,
+                source_start: part.source_start,
+                mirrored_to,
+                target_end,
+                queued_bytes,
+            }
+        });
+        self.board.publish(now_ms, views);
+    }
+}

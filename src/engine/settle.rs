@@ -1,0 +1,118 @@
+//! The settled end of a target partition: 1 + the last data batch below our marker.
+//!
+//! Walks back over control batches (our own markers, one a start) and over what compaction left. Nothing can be
+//! appended by an older owner any more when this runs.
+
+use crate::batch::{self, RawBatch, Record};
+use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
+
+/// The last data batch of which every record lies below `below`, or `None` where there is none down to `log_start`.
+pub(crate) async fn last_data_below(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    below: i64,
+    log_start: i64,
+) -> Result<Option<RawBatch>, ReadError> {
+    let mut below = below;
+    let mut reach = 1;
+    while below > log_start {
+        let from = (below - reach).max(log_start);
+        match scan(cluster, tp, from, below).await? {
+            Scanned::Data(batch) => return Ok(Some(batch)),
+            Scanned::OnlyControl { lowest } => below = lowest.min(from),
+            Scanned::Nothing => below = from,
+        }
+        reach = reach.saturating_mul(4).min(1 << 40);
+    }
+    Ok(None)
+}
+
+enum Scanned {
+    Data(RawBatch),
+    OnlyControl { lowest: i64 },
+    Nothing,
+}
+
+async fn scan(cluster: &Cluster, tp: &TopicPartition, from: i64, below: i64) -> Result<Scanned, ReadError> {
+    let mut at = from;
+    let mut found = Scanned::Nothing;
+    while at < below {
+        let options = ReadOptions { max_wait_ms: 0, ..ReadOptions::default() };
+        let slice = read_log(cluster, tp, at, options).await?;
+        let Some(last) = slice.batches.last() else { break };
+        let next = last.header.next_offset();
+        for batch in slice.batches.into_iter().filter(|b| b.header.base_offset < below) {
+            let is_data = !batch.header.is_control() && batch.header.records_count > 0;
+            found = match found {
+                _ if is_data => Scanned::Data(batch),
+                Scanned::Nothing => Scanned::OnlyControl { lowest: batch.header.base_offset },
+                other => other,
+            };
+        }
+        if next <= at {
+            break;
+        }
+        at = next;
+    }
+    Ok(found)
+}
+
+/// What the comparison of the last mirrored record with its source record showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LastRecord {
+    /// Key, value, headers and timestamp are equal.
+    Same,
+    /// The source does not hold that record any more (retention, compaction): nothing to compare with.
+    NotThere,
+    /// They differ, and how.
+    Differs(String),
+}
+
+/// Caps what a compressed batch may unfold to here.
+const COMPARE_LIMIT_BYTES: usize = 256 << 20;
+
+/// Compares the record at `target_offset` of `target` with the one at `source_offset` on the source.
+pub(crate) async fn compare_last(
+    source: &Cluster,
+    source_tp: &TopicPartition,
+    source_offset: i64,
+    target: &RawBatch,
+    target_offset: i64,
+) -> Result<LastRecord, ReadError> {
+    let options = ReadOptions { max_wait_ms: 0, ..ReadOptions::default() };
+    let slice = match read_log(source, source_tp, source_offset, options).await {
+        Ok(slice) => slice,
+        Err(ReadError::OutOfRange { .. }) => return Ok(LastRecord::NotThere),
+        Err(error) => return Err(error),
+    };
+    let theirs = slice
+        .batches
+        .iter()
+        .find(|b| b.header.base_offset <= source_offset && source_offset <= b.header.last_offset())
+        .and_then(|b| record_at(b, source_offset));
+    let Some(theirs) = theirs else { return Ok(LastRecord::NotThere) };
+    let Some(ours) = record_at(target, target_offset) else {
+        return Ok(LastRecord::Differs(format!("the target has no record at offset {target_offset}")));
+    };
+    Ok(match difference(&theirs, &ours) {
+        None => LastRecord::Same,
+        Some(what) => LastRecord::Differs(what.to_owned()),
+    })
+}
+
+fn record_at(batch: &RawBatch, offset: i64) -> Option<Record> {
+    batch::decode(batch, COMPARE_LIMIT_BYTES).ok()?.into_iter().find(|r| r.offset == offset)
+}
+
+fn difference(a: &Record, b: &Record) -> Option<&'static str> {
+    if a.key != b.key {
+        return Some("keys differ");
+    }
+    if a.timestamp != b.timestamp {
+        return Some("timestamps differ");
+    }
+    if a.value != b.value {
+        return Some("values differ");
+    }
+    (a.headers != b.headers).then_some("headers differ")
+}

@@ -1,0 +1,251 @@
+//! A shard: the unit of ownership. Taking one over, and writing its partition of the state topic.
+//!
+//! Init → state marker → read state: the first half of the take-over (see `lib.rs`, "Taking over"); `attach` is the
+//! second. Everything an older owner wrote lies before our marker, nothing of it can follow.
+
+use std::time::Duration;
+
+use crate::batch::{self, RawBatch};
+use crate::client::{AppendOutcome, Cluster, ClientError, TopicPartition, Verdict, append_batch};
+use crate::mirror::{ShardState, StateRecord, decode_state, encode_state, transactional_id};
+
+use super::EngineError;
+use super::markers::{Transactor, await_marker, write_markers};
+
+/// How long the coordinator may keep one of our (empty) transactions open before it aborts it by itself, ms.
+const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
+/// Bytes of state records in one batch, at most; far below any broker's message limit.
+const STATE_BATCH_BYTES: usize = 256 * 1024;
+/// A state this much longer than its snapshot is written anew, bytes.
+const SNAPSHOT_SLACK_BYTES: u64 = 4 << 20;
+
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const PRODUCER_FENCED: i16 = 90;
+
+/// An owned shard: the state as replayed, and the right to write on.
+#[derive(Debug)]
+pub(crate) struct ShardLog {
+    pub(crate) mirror: String,
+    pub(crate) cluster: Cluster,
+    pub(crate) shard: u32,
+    /// Partition of the state topic.
+    pub(crate) tp: TopicPartition,
+    /// The identity that fences data partitions; its epoch is the newest one.
+    pub(crate) transactor: Transactor,
+    /// Epoch under which state is written: the one of the state marker.
+    state_epoch: i16,
+    next_sequence: i32,
+    pub(crate) state: ShardState,
+    bytes_since_snapshot: u64,
+    snapshot_bytes: u64,
+}
+
+/// What is needed to take a shard.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardSpec {
+    pub(crate) mirror: String,
+    pub(crate) generation: u32,
+    pub(crate) shard: u32,
+    /// Partition of the state topic that holds the shard.
+    pub(crate) tp: TopicPartition,
+}
+
+/// Init, state marker, read up to it.
+pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
+    let txn_id = transactional_id(&spec.mirror, spec.generation, spec.shard);
+    let producer = cluster.init_producer_id(&txn_id, TRANSACTION_TIMEOUT_MS, None).await?;
+    let transactor = Transactor {
+        transactional_id: txn_id,
+        producer_id: producer.producer_id,
+        producer_epoch: producer.producer_epoch,
+    };
+    write_markers(cluster, &transactor, std::slice::from_ref(&spec.tp)).await?;
+    let start = cluster.log_start(&spec.tp).await?;
+    let mut state = ShardState::default();
+    let mut bytes = 0;
+    await_marker(&spec.mirror, cluster, &spec.tp, start, &transactor, |batch| {
+        bytes += batch.bytes.len() as u64;
+        replay(&spec.mirror, &spec.tp, &mut state, batch)
+    })
+    .await?;
+    let mut log = ShardLog {
+        mirror: spec.mirror.clone(),
+        cluster: cluster.clone(),
+        shard: spec.shard,
+        tp: spec.tp.clone(),
+        state_epoch: transactor.producer_epoch,
+        transactor,
+        next_sequence: 0,
+        state,
+        bytes_since_snapshot: bytes,
+        snapshot_bytes: 0,
+    };
+    let id = StateRecord::Id {
+        producer_id: log.transactor.producer_id,
+        producer_epoch: log.transactor.producer_epoch,
+    };
+    log.append(vec![id]).await?;
+    Ok(log)
+}
+
+/// Applies the state records of one batch.
+pub(crate) fn replay(
+    mirror: &str,
+    tp: &TopicPartition,
+    state: &mut ShardState,
+    batch: &RawBatch,
+) -> Result<(), EngineError> {
+    let at = |offset: i64, source| EngineError::State {
+        mirror: mirror.to_owned(),
+        topic: tp.topic.clone(),
+        partition: tp.partition,
+        offset,
+        source,
+    };
+    let records = batch::decode(batch, STATE_DECODE_LIMIT_BYTES)
+        .map_err(|e| at(batch.header.base_offset, crate::mirror::StateError::Corrupt { detail: e.to_string() }))?;
+    for record in records {
+        let value = record.value.unwrap_or_default();
+        let decoded = decode_state(&value).map_err(|e| at(record.offset, e))?;
+        state.apply(&decoded).map_err(|e| at(record.offset, e))?;
+    }
+    Ok(())
+}
+
+/// Caps what a batch of the state topic may unfold to; we write them uncompressed and small.
+const STATE_DECODE_LIMIT_BYTES: usize = 64 << 20;
+
+impl ShardLog {
+    /// Appends records and applies them once they are acknowledged. Sent again, byte for byte, until the target
+    /// answers; only a fence or an answer that cannot be understood ends it.
+    pub(crate) async fn append(&mut self, records: Vec<StateRecord>) -> Result<(), EngineError> {
+        self.append_unapplied(&records).await?;
+        for record in &records {
+            self.state.apply(record).map_err(|source| EngineError::State {
+                mirror: self.mirror.clone(),
+                topic: self.tp.topic.clone(),
+                partition: self.tp.partition,
+                offset: -1,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn append_unapplied(&mut self, records: &[StateRecord]) -> Result<(), EngineError> {
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
+        for value in records.iter().map(encode_state) {
+            if bytes + value.len() > STATE_BATCH_BYTES && !chunk.is_empty() {
+                self.write(std::mem::take(&mut chunk)).await?;
+                bytes = 0;
+            }
+            bytes += value.len();
+            chunk.push(value);
+        }
+        if !chunk.is_empty() {
+            self.write(chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, values: Vec<bytes::Bytes>) -> Result<(), EngineError> {
+        let count = values.len() as i64;
+        let batch = batch::encode_values(
+            values,
+            now_ms(),
+            batch::Stamp {
+                producer_id: self.transactor.producer_id,
+                producer_epoch: self.state_epoch,
+                base_sequence: self.next_sequence,
+            },
+        );
+        self.bytes_since_snapshot += batch.len() as u64;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let error = match append_batch(&self.cluster, &self.tp, batch.clone()).await {
+                Ok(AppendOutcome { .. }) => {
+                    self.next_sequence = batch::sequence_add(self.next_sequence, count);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            match &error {
+                ClientError::Api { code, .. } if [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED].contains(code) => {
+                    return Err(self.fenced(&error));
+                }
+                _ if error.verdict() == Verdict::Fatal => return Err(error.into()),
+                _ => {}
+            }
+            tracing::warn!(mirror = %self.mirror, shard = self.shard, %error, "state write failed, trying again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+            let _ = self.cluster.refresh(crate::client::Topics::Named(&[self.tp.topic.as_str()])).await;
+        }
+    }
+
+    fn fenced(&self, error: &ClientError) -> EngineError {
+        EngineError::Fenced {
+            mirror: self.mirror.clone(),
+            what: format!("shard {}", self.shard),
+            detail: error.to_string(),
+        }
+    }
+
+    /// Bumps the epoch to take single partitions over; the other partitions keep theirs. Refused by the coordinator
+    /// if another owner has bumped it since (KIP-360).
+    pub(crate) async fn bump(&mut self) -> Result<(), EngineError> {
+        let current = (self.transactor.producer_id, self.transactor.producer_epoch);
+        let cluster = self.cluster.clone();
+        let outcome =
+            cluster.init_producer_id(&self.transactor.transactional_id, TRANSACTION_TIMEOUT_MS, Some(current)).await;
+        match outcome {
+            Ok(producer) if producer.producer_id == current.0 => {
+                self.transactor.producer_epoch = producer.producer_epoch;
+                Ok(())
+            }
+            Ok(producer) => Err(EngineError::Unexpected {
+                mirror: self.mirror.clone(),
+                detail: format!(
+                    "shard {}: the coordinator gave producer id {} in place of {}; start kmirror again to take the shard anew",
+                    self.shard, producer.producer_id, current.0
+                ),
+            }),
+            Err(error @ ClientError::Api { code: INVALID_PRODUCER_EPOCH | PRODUCER_FENCED, .. }) => {
+                Err(self.fenced(&error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keeps the transactional id known to the coordinator: an empty aborted transaction over the state partition.
+    pub(crate) async fn keep_alive(&mut self, cluster: &Cluster) -> Result<(), EngineError> {
+        write_markers(cluster, &self.transactor, std::slice::from_ref(&self.tp)).await?;
+        // The marker carries the newest epoch; state goes on in it, from sequence 0.
+        if self.state_epoch != self.transactor.producer_epoch {
+            self.state_epoch = self.transactor.producer_epoch;
+            self.next_sequence = 0;
+        }
+        Ok(())
+    }
+
+    /// Writes the state anew when its history has grown long, and lets go of what lies below.
+    pub(crate) async fn compact(&mut self) -> Result<(), EngineError> {
+        if self.bytes_since_snapshot < SNAPSHOT_SLACK_BYTES + 2 * self.snapshot_bytes {
+            return Ok(());
+        }
+        let below = self.cluster.log_end(&self.tp).await?;
+        let records = self.state.snapshot();
+        self.bytes_since_snapshot = 0;
+        self.append_unapplied(&records).await?;
+        self.snapshot_bytes = std::mem::take(&mut self.bytes_since_snapshot);
+        self.cluster.delete_records_before(&self.tp, below).await?;
+        Ok(())
+    }
+}
+
+/// Milliseconds since the epoch, by this machine's clock.
+pub(crate) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

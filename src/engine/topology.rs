@@ -1,0 +1,158 @@
+//! Discovery: which source topics match, and their mirror topics on the target, created and grown where needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::client::{Cluster, NewTopic, TopicMeta, TopicPartition, Topics};
+use crate::config::MirrorConfig;
+use crate::mirror::state_topic;
+use crate::plan::{TopicAction, TopicShape, target_configs, topic_action};
+
+use super::EngineError;
+use super::attach::Pair;
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Topology {
+    /// Every source partition that has a target partition.
+    pub(crate) pairs: Vec<Pair>,
+    /// Topics that could not be prepared on the target, and why.
+    pub(crate) problems: Vec<TopicProblem>,
+}
+
+/// A topic that cannot be mirrored for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicProblem {
+    pub(crate) topic: String,
+    pub(crate) target_topic: String,
+    pub(crate) detail: String,
+}
+
+/// Finds the matching topics and prepares the target for them.
+pub(crate) async fn discover(
+    config: &MirrorConfig,
+    source: &Cluster,
+    target: &Cluster,
+) -> Result<Topology, EngineError> {
+    let found = matching_topics(config, source).await?;
+    let names: BTreeMap<String, TopicMeta> = found.into_iter().map(|t| (config.target_topic(&t.name), t)).collect();
+    let mut topology = Topology::default();
+    let wanted = missing(&names, target).await?;
+    if !wanted.is_empty() {
+        topology.problems = prepare(config, source, target, &names, wanted).await?;
+    }
+    let metadata = target.metadata();
+    for (target_name, topic) in &names {
+        let Some(mirror) = metadata.topic(target_name) else { continue };
+        let partitions = topic.partitions.len().min(mirror.partitions.len());
+        for partition in (0..).take(partitions) {
+            topology.pairs.push(Pair {
+                source: TopicPartition { topic: topic.name.clone(), topic_id: topic.id, partition },
+                target: TopicPartition { topic: target_name.clone(), topic_id: mirror.id, partition },
+            });
+        }
+    }
+    Ok(topology)
+}
+
+/// The source topics that the mirror's patterns select, from fresh metadata.
+pub(crate) async fn matching_topics(config: &MirrorConfig, source: &Cluster) -> Result<Vec<TopicMeta>, EngineError> {
+    let metadata = source.refresh(Topics::All).await?;
+    Ok(metadata
+        .topics
+        .values()
+        .filter(|t| t.error == 0 && !t.partitions.is_empty() && !t.internal && config.topics.matches(&t.name))
+        .cloned()
+        .collect())
+}
+
+async fn missing(names: &BTreeMap<String, TopicMeta>, target: &Cluster) -> Result<Vec<TopicAction>, EngineError> {
+    let list: Vec<&str> = names.keys().map(String::as_str).collect();
+    if list.is_empty() {
+        return Ok(Vec::new());
+    }
+    let metadata = target.refresh(Topics::Named(&list)).await?;
+    Ok(names
+        .iter()
+        .filter_map(|(name, topic)| {
+            let there = metadata.topic(name).filter(|t| !t.partitions.is_empty()).map(shape);
+            topic_action(&shape(topic), name, there.as_ref())
+        })
+        .collect())
+}
+
+fn shape(topic: &TopicMeta) -> TopicShape {
+    TopicShape { name: topic.name.clone(), partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX) }
+}
+
+async fn prepare(
+    config: &MirrorConfig,
+    source: &Cluster,
+    target: &Cluster,
+    names: &BTreeMap<String, TopicMeta>,
+    wanted: Vec<TopicAction>,
+) -> Result<Vec<TopicProblem>, EngineError> {
+    let mut problems = Vec::new();
+    let known = known_topic_configs(config, target).await?;
+    let mut created = Vec::new();
+    for action in wanted {
+        let (target_topic, outcome) = match action {
+            TopicAction::Create { topic, partitions } => {
+                let source_topic = names.get(&topic).map(|t| t.name.clone()).unwrap_or_default();
+                let outcome = create(config, source, target, &source_topic, &topic, partitions, &known).await;
+                (topic, outcome)
+            }
+            TopicAction::Grow { topic, from, to } => {
+                tracing::info!(mirror = %config.name, topic, from, to, "adding partitions to the mirror topic");
+                let outcome = target.create_partitions(&topic, to).await.map_err(EngineError::from);
+                (topic, outcome)
+            }
+        };
+        match outcome {
+            Ok(()) => created.push(target_topic),
+            Err(error) if error.is_retriable() => return Err(error),
+            Err(error) => problems.push(TopicProblem {
+                topic: names.get(&target_topic).map(|t| t.name.clone()).unwrap_or_default(),
+                target_topic,
+                detail: error.to_string(),
+            }),
+        }
+    }
+    let created: Vec<&str> = created.iter().map(String::as_str).collect();
+    target.await_topics(&created).await?;
+    Ok(problems)
+}
+
+async fn create(
+    config: &MirrorConfig,
+    source: &Cluster,
+    target: &Cluster,
+    source_topic: &str,
+    target_topic: &str,
+    partitions: i32,
+    known: &BTreeSet<String>,
+) -> Result<(), EngineError> {
+    let own = if config.sync.topic_configs { source.topic_overrides(source_topic).await? } else { BTreeMap::new() };
+    let configs = target_configs(&own, &config.target_topics.configs, known);
+    tracing::info!(
+        mirror = %config.name, topic = source_topic, target_topic, partitions,
+        held_back = ?configs.held_back.keys().collect::<Vec<_>>(), unknown = ?configs.unknown,
+        "creating the mirror topic"
+    );
+    let topic = NewTopic {
+        name: target_topic.to_owned(),
+        partitions,
+        replication_factor: config.target_topics.replication_factor.unwrap_or(-1),
+        configs: configs.set,
+    };
+    target.create_topic_if_absent(&topic).await?;
+    Ok(())
+}
+
+/// The topic configuration keys that the target understands, read off the state topic.
+pub(crate) async fn known_topic_configs(
+    config: &MirrorConfig,
+    target: &Cluster,
+) -> Result<BTreeSet<String>, EngineError> {
+    let entries = target.topic_configs(&state_topic(&config.name)).await?;
+    Ok(entries.into_iter().map(|e| e.name).collect())
+}

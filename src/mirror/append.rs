@@ -1,0 +1,473 @@
+//! Compare-and-append: each batch is bound to the target offset it must land on, and carries it as its sequence.
+//!
+//! The sequence is `(T − origin) mod 2^31`, where the origin is the target offset at which the present producer epoch
+//! began on the partition. To the broker a produce therefore says "append at T, or tell me". Retries are
+//! byte-identical. The rules are those measured on Kafka 4.3.1 and 3.9.1 (see `lib.rs`, "What a broker promises").
+
+use std::collections::VecDeque;
+
+use crate::batch::{self, HEADER_LEN, Stamp};
+
+use super::{Break, Halt, HaltKind, Ready};
+use bytes::Bytes;
+
+/// Batches of one partition that may be under way at once, once the broker has proven to hold the producer's state:
+/// the broker recognises a repeated batch within the last five.
+pub const WINDOW: usize = 5;
+
+const BACKOFF_MIN_MS: u64 = 50;
+const BACKOFF_MAX_MS: u64 = 5_000;
+
+/// Kafka error codes that mean something of their own to compare-and-append.
+mod code {
+    pub(super) const CORRUPT_MESSAGE: i16 = 2;
+    pub(super) const MESSAGE_TOO_LARGE: i16 = 10;
+    pub(super) const RECORD_LIST_TOO_LARGE: i16 = 18;
+    pub(super) const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+    pub(super) const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
+    pub(super) const INVALID_TIMESTAMP: i16 = 32;
+    pub(super) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
+    pub(super) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
+    pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
+    pub(super) const INVALID_RECORD: i16 = 87;
+    pub(super) const PRODUCER_FENCED: i16 = 90;
+    pub(super) const POLICY_VIOLATION: i16 = 44;
+}
+
+/// Who writes to the partition, and where its sequences count from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Writer {
+    /// Producer id of the shard.
+    pub producer_id: i64,
+    /// Producer epoch in force on this partition.
+    pub producer_epoch: i16,
+    /// Target offset that carries sequence 0.
+    pub origin: i64,
+}
+
+impl Writer {
+    /// The sequence of the batch bound for target offset `target`.
+    pub fn sequence_at(&self, target: i64) -> i32 {
+        batch::sequence_add(0, target - self.origin)
+    }
+}
+
+/// A batch on its way out: what goes on the wire for one partition.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Target offset it is bound to; names the batch in the answer.
+    pub target: i64,
+    /// The stamped header.
+    pub header: [u8; HEADER_LEN],
+    /// The records section.
+    pub payload: Bytes,
+}
+
+impl Outgoing {
+    /// Bytes on the wire.
+    pub fn bytes(&self) -> usize {
+        HEADER_LEN + self.payload.len()
+    }
+}
+
+/// What became of a batch that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// No error.
+    Appended {
+        /// Where the broker says it stands.
+        base_offset: i64,
+    },
+    /// An error code of the partition.
+    Refused {
+        /// Kafka error code.
+        code: i16,
+        /// The code's name and the broker's message.
+        message: String,
+        /// Whether trying again can help at all (decided in `client::classify`).
+        retriable: bool,
+    },
+    /// No answer: the connection broke or the time was up. It may have been appended or not.
+    Lost,
+}
+
+/// What the engine must do after an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing beyond going on.
+    Go,
+    /// Refresh the target's metadata; the batch goes again by itself after a pause.
+    Refresh,
+    /// The outcome cannot be told by sending again: take this partition over, settle its end, go on.
+    TakeOver(String),
+    /// The batch landed above its offset: look at what lies in `[at, to)`, correct the map, start the partition anew
+    /// once nothing is in flight.
+    Displaced {
+        /// Offset it was bound to.
+        at: i64,
+        /// Offset it landed on.
+        to: i64,
+    },
+    /// Another owner has fenced this one.
+    Fenced(String),
+    /// The partition must stand still.
+    Halt(Halt),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Queued,
+    InFlight,
+    Done,
+}
+
+#[derive(Debug)]
+struct Entry {
+    target: i64,
+    ready: Ready,
+    ticket: u64,
+    status: Status,
+}
+
+/// The writing side of a mirrored partition.
+#[derive(Debug)]
+pub struct Appender {
+    writer: Writer,
+    /// Target offset of the next batch to be queued.
+    next: i64,
+    /// Everything below is known to be appended.
+    settled: i64,
+    /// Records in the current map segment so far.
+    run: u64,
+    segment_epoch: Option<i32>,
+    /// Target offsets to skip in front of the very first segment.
+    first_gap: Option<u64>,
+    queue: VecDeque<Entry>,
+    queued_bytes: usize,
+    breaks: Vec<Break>,
+    ticket_made: u64,
+    ticket_acked: u64,
+    proven: bool,
+    recovering: bool,
+    /// Target offsets by which batches land above what they are bound to, found since the last settling; nothing
+    /// more is sent until the map is corrected and the partition starts anew.
+    displaced_by: i64,
+    failures: u32,
+    not_before_ms: u64,
+    /// Producer state of batches older than this is soon forgotten by the broker, ms.
+    state_lifetime_ms: u64,
+    last_crc: Option<u32>,
+}
+
+/// Where the current map segment stands when an appender starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    /// The map is empty: the first break gives its absolute start.
+    None,
+    /// The last segment of the map has this many records so far and this source leader epoch.
+    Open {
+        /// Records so far.
+        run: u64,
+        /// Source leader epoch.
+        leader_epoch: i32,
+    },
+}
+
+impl Appender {
+    /// Appends from target offset `end` on. `state_lifetime_ms` is the target's `producer.id.expiration.ms` less a
+    /// margin.
+    pub fn new(writer: Writer, end: i64, segment: Segment, state_lifetime_ms: u64) -> Self {
+        let (run, segment_epoch, first_gap) = match segment {
+            Segment::None => (0, None, Some(end.unsigned_abs())),
+            Segment::Open { run, leader_epoch } => (run, Some(leader_epoch), None),
+        };
+        Self {
+            writer,
+            next: end,
+            settled: end,
+            run,
+            segment_epoch,
+            first_gap,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            breaks: Vec::new(),
+            ticket_made: 0,
+            ticket_acked: 0,
+            proven: false,
+            recovering: false,
+            displaced_by: 0,
+            failures: 0,
+            not_before_ms: 0,
+            state_lifetime_ms,
+            last_crc: None,
+        }
+    }
+
+    /// Everything below this target offset is known to be appended.
+    pub fn settled(&self) -> i64 {
+        self.settled
+    }
+
+    /// The writer in force.
+    pub fn writer(&self) -> Writer {
+        self.writer
+    }
+
+    /// Bytes held for this partition.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Whether everything taken in has been appended and every break acknowledged.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether an answer is outstanding.
+    pub fn in_flight(&self) -> usize {
+        self.queue.iter().filter(|e| e.status == Status::InFlight).count()
+    }
+
+    /// CRC of the last batch appended by this appender, as it stands on the target.
+    pub fn last_crc(&self) -> Option<u32> {
+        self.last_crc
+    }
+
+    /// Queues a batch behind the others and notes the map breaks it needs.
+    pub fn push(&mut self, ready: Ready) {
+        let target = self.next;
+        for run in &ready.runs {
+            self.note_break(run.gaps.clone(), ready.leader_epoch);
+            self.run += u64::from(run.count);
+        }
+        self.next += i64::from(ready.count());
+        self.queued_bytes += ready.bytes();
+        self.queue.push_back(Entry { target, ready, ticket: self.ticket_made, status: Status::Queued });
+    }
+
+    fn note_break(&mut self, gaps: Vec<(super::GapReason, u64)>, leader_epoch: i32) {
+        if gaps.is_empty() && self.segment_epoch == Some(leader_epoch) {
+            return;
+        }
+        self.breaks.push(Break {
+            run: std::mem::take(&mut self.run),
+            gaps,
+            target_gap: self.first_gap.take().unwrap_or(0),
+            leader_epoch,
+            writer_epoch: self.writer.producer_epoch,
+        });
+        self.segment_epoch = Some(leader_epoch);
+        // All breaks noted since the last hand-over travel under one ticket.
+        if self.breaks.len() == 1 {
+            self.ticket_made += 1;
+        }
+    }
+
+    /// The breaks to be written ahead, with the ticket to acknowledge them by.
+    pub fn take_breaks(&mut self) -> Option<(u64, Vec<Break>)> {
+        if self.breaks.is_empty() {
+            return None;
+        }
+        Some((self.ticket_made, std::mem::take(&mut self.breaks)))
+    }
+
+    /// The state topic has acknowledged every break up to this ticket.
+    pub fn breaks_acked(&mut self, ticket: u64) {
+        self.ticket_acked = self.ticket_acked.max(ticket);
+    }
+
+    /// Whether [`Appender::take_outgoing`] would give a batch.
+    pub fn has_outgoing(&self, now_ms: u64) -> bool {
+        self.sendable(now_ms).is_some()
+    }
+
+    /// When to ask again although nothing happened: the end of a pause after a failure.
+    pub fn wake_at_ms(&self) -> Option<u64> {
+        (self.not_before_ms > 0 && !self.queue.is_empty()).then_some(self.not_before_ms)
+    }
+
+    fn sendable(&self, now_ms: u64) -> Option<usize> {
+        if self.recovering || self.displaced_by != 0 || now_ms < self.not_before_ms {
+            return None;
+        }
+        let at = self.queue.iter().position(|e| e.status == Status::Queued)?;
+        let entry = self.queue.get(at)?;
+        if entry.ticket > self.ticket_acked {
+            return None;
+        }
+        let in_flight = self.in_flight();
+        let alone = !self.proven || self.is_old(entry, now_ms);
+        let window = if alone { 1 } else { WINDOW };
+        // A batch that must travel alone also lets none follow it: the ones behind it see it in flight.
+        let blocked = self.queue.iter().any(|e| e.status == Status::InFlight && self.is_old(e, now_ms));
+        (in_flight < window && !blocked).then_some(at)
+    }
+
+    fn is_old(&self, entry: &Entry, now_ms: u64) -> bool {
+        let written_ms = u64::try_from(entry.ready.header.max_timestamp).unwrap_or(0);
+        written_ms.saturating_add(self.state_lifetime_ms) < now_ms
+    }
+
+    /// The next batch to put on the wire; it counts as in flight from here on.
+    pub fn take_outgoing(&mut self, now_ms: u64) -> Option<Outgoing> {
+        let at = self.sendable(now_ms)?;
+        let writer = self.writer;
+        let entry = self.queue.get_mut(at)?;
+        entry.status = Status::InFlight;
+        let stamp = Stamp {
+            producer_id: writer.producer_id,
+            producer_epoch: writer.producer_epoch,
+            base_sequence: writer.sequence_at(entry.target),
+        };
+        let header = batch::rewrite(&entry.ready.header, stamp);
+        Some(Outgoing { target: entry.target, header, payload: entry.ready.payload.clone() })
+    }
+
+    /// What became of the batch bound to `target`.
+    pub fn answer(&mut self, target: i64, answer: Answer, now_ms: u64) -> Verdict {
+        let Some(at) = self.queue.iter().position(|e| e.target == target && e.status == Status::InFlight) else {
+            return Verdict::Halt(Halt::new(
+                HaltKind::Unexpected,
+                format!("an answer for target offset {target}, where nothing is under way"),
+            ));
+        };
+        let verdict = match answer {
+            Answer::Appended { base_offset } => self.landed(at, target, base_offset),
+            Answer::Lost => self.unsettled(at, "the connection broke before the answer came", now_ms),
+            Answer::Refused { code, message, retriable } => self.refused(at, code, &message, retriable, now_ms),
+        };
+        self.end_recovery();
+        verdict
+    }
+
+    fn landed(&mut self, at: usize, target: i64, base_offset: i64) -> Verdict {
+        let by = base_offset - target;
+        if by == self.displaced_by {
+            self.appended(at);
+            return Verdict::Go;
+        }
+        if by < 0 || self.displaced_by != 0 {
+            return Verdict::Halt(Halt::new(
+                HaltKind::Unexpected,
+                format!("a batch bound for target offset {target} landed on {base_offset}"),
+            ));
+        }
+        self.displaced_by = by;
+        self.appended(at);
+        Verdict::Displaced { at: target, to: base_offset }
+    }
+
+    fn appended(&mut self, at: usize) {
+        if let Some(entry) = self.queue.get_mut(at) {
+            entry.status = Status::Done;
+        }
+        while self.queue.front().is_some_and(|e| e.status == Status::Done) {
+            let Some(entry) = self.queue.pop_front() else { break };
+            self.settled = entry.target + self.displaced_by + i64::from(entry.ready.count());
+            self.queued_bytes -= entry.ready.bytes();
+            self.last_crc = Some(self.crc_on_target(&entry));
+        }
+        self.proven = true;
+        self.failures = 0;
+        self.not_before_ms = 0;
+    }
+
+    fn crc_on_target(&self, entry: &Entry) -> u32 {
+        let stamp = Stamp {
+            producer_id: self.writer.producer_id,
+            producer_epoch: self.writer.producer_epoch,
+            base_sequence: self.writer.sequence_at(entry.target),
+        };
+        let header = batch::rewrite(&entry.ready.header, stamp);
+        u32::from_be_bytes([header[17], header[18], header[19], header[20]])
+    }
+
+    fn refused(&mut self, at: usize, code: i16, message: &str, retriable: bool, now_ms: u64) -> Verdict {
+        let behind_failure = self.recovering;
+        match code {
+            code::INVALID_PRODUCER_EPOCH | code::PRODUCER_FENCED => {
+                self.back_to_queue(at, now_ms);
+                Verdict::Fenced(message.to_owned())
+            }
+            // Behind a failed batch this is what must come: the broker keeps the order.
+            code::OUT_OF_ORDER_SEQUENCE_NUMBER if behind_failure => {
+                self.back_to_queue(at, now_ms);
+                Verdict::Go
+            }
+            code::OUT_OF_ORDER_SEQUENCE_NUMBER => {
+                self.back_to_queue(at, now_ms);
+                Verdict::TakeOver(format!("the broker's sequence differs from ours: {message}"))
+            }
+            _ if retriable => self.unsettled(at, message, now_ms),
+            _ => {
+                let halt = self.halt_for(at, code, message);
+                self.back_to_queue(at, now_ms);
+                Verdict::Halt(halt)
+            }
+        }
+    }
+
+    fn halt_for(&self, at: usize, code: i16, message: &str) -> Halt {
+        let (from, to) = self.queue.get(at).map_or((0, 0), |e| source_range(&e.ready));
+        let kind = match code {
+            code::CORRUPT_MESSAGE => HaltKind::CorruptBatch,
+            code::MESSAGE_TOO_LARGE | code::RECORD_LIST_TOO_LARGE => HaltKind::MessageTooLarge,
+            code::INVALID_RECORD | code::INVALID_TIMESTAMP | code::POLICY_VIOLATION => HaltKind::InvalidRecord,
+            code::TOPIC_AUTHORIZATION_FAILED
+            | code::CLUSTER_AUTHORIZATION_FAILED
+            | code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => {
+                return Halt::new(HaltKind::Unauthorised, message.to_owned());
+            }
+            code::UNKNOWN_TOPIC_ID => return Halt::new(HaltKind::TargetRecreated, message.to_owned()),
+            _ => return Halt::new(HaltKind::Unexpected, format!("the target answered {message} ({code})")),
+        };
+        Halt::over(kind, from, to, format!("the target answered {message} ({code})"))
+    }
+
+    /// It may have been appended or not. Sending it again tells, as long as the broker still knows our sequence.
+    fn unsettled(&mut self, at: usize, why: &str, now_ms: u64) -> Verdict {
+        let old = self.queue.get(at).is_some_and(|e| self.is_old(e, now_ms));
+        self.back_to_queue(at, now_ms);
+        if old {
+            return Verdict::TakeOver(format!("{why}, and the records are older than the broker keeps sequences"));
+        }
+        Verdict::Refresh
+    }
+
+    fn back_to_queue(&mut self, at: usize, now_ms: u64) {
+        if let Some(entry) = self.queue.get_mut(at) {
+            entry.status = Status::Queued;
+        }
+        if !self.recovering {
+            self.failures = self.failures.saturating_add(1);
+            let pause = BACKOFF_MIN_MS.saturating_mul(1 << self.failures.min(10)).min(BACKOFF_MAX_MS);
+            self.not_before_ms = now_ms + pause;
+        }
+        self.recovering = true;
+        self.proven = false;
+    }
+
+    /// Nothing goes out again before every answer of the failed flight is in: else a batch could overtake.
+    fn end_recovery(&mut self) {
+        if self.recovering && self.in_flight() == 0 {
+            self.recovering = false;
+        }
+    }
+
+    /// The partition's leader moved: one batch at a time until the new one proves that it knows the sequence.
+    pub fn leader_changed(&mut self) {
+        self.proven = false;
+    }
+
+    /// Takes the front batch out for good: its source range was given up (policy or `resume --accept-loss`).
+    pub fn front_source_range(&self) -> Option<(i64, i64)> {
+        self.queue.front().map(|e| source_range(&e.ready))
+    }
+}
+
+fn source_range(ready: &Ready) -> (i64, i64) {
+    let from = ready.runs.first().map_or(0, |r| r.source);
+    let to = ready.runs.last().map_or(0, |r| r.source + i64::from(r.count));
+    (from, to)
+}

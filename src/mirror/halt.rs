@@ -1,0 +1,100 @@
+//! Why a partition stands still, and the way out. A halt is typed, names its evidence, and stops that partition only.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What brought a partition to a halt. The names are what `status --json` shows as `reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HaltKind {
+    /// Retention (or DeleteRecords) took source records before they were mirrored.
+    RetentionLoss,
+    /// The source topic was deleted and made again: another topic id under the same name.
+    SourceRecreated,
+    /// The source log lost records that were mirrored already (unclean leader election).
+    Truncation,
+    /// Somebody else wrote into the mirror topic, or it held data before the mirror began.
+    ForeignRecords,
+    /// A source batch fails its checksum or contradicts itself.
+    CorruptBatch,
+    /// The target refuses a batch for its size.
+    MessageTooLarge,
+    /// The target refuses a batch for its content (for example a null key in a compacted topic).
+    InvalidRecord,
+    /// The target topic is gone, or was made again under another id.
+    TargetRecreated,
+    /// The target log ends before what had been acknowledged (unclean leader election).
+    TargetTruncated,
+    /// A right is missing on one of the clusters.
+    Unauthorised,
+    /// The end of the target log could not be established, so nothing can be appended safely.
+    EndUnreadable,
+    /// The last record below the settled end is not the one the offset map names.
+    MapMismatch,
+    /// An earlier owner could not be fenced, because its producer id is unknown to the target by now.
+    Unfenced,
+    /// An answer that the protocol does not allow at this point.
+    Unexpected,
+}
+
+impl fmt::Display for HaltKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = serde_json::to_value(self).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        f.write_str(&name)
+    }
+}
+
+/// A halt with its evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// What happened.
+    pub kind: HaltKind,
+    /// The source offsets concerned, half-open, where they are known.
+    pub range: Option<(i64, i64)>,
+    /// The evidence in words, with offsets.
+    pub detail: String,
+}
+
+impl Halt {
+    /// A halt without a source range.
+    pub fn new(kind: HaltKind, detail: impl Into<String>) -> Self {
+        Self { kind, range: None, detail: detail.into() }
+    }
+
+    /// A halt that concerns the source offsets `[from, to)`.
+    pub fn over(kind: HaltKind, from: i64, to: i64, detail: impl Into<String>) -> Self {
+        Self { kind, range: Some((from, to)), detail: detail.into() }
+    }
+
+    /// Whether giving up a source range lets the partition go on.
+    pub fn can_accept_loss(&self) -> bool {
+        self.range.is_some()
+            && matches!(
+                self.kind,
+                HaltKind::RetentionLoss | HaltKind::CorruptBatch | HaltKind::MessageTooLarge | HaltKind::InvalidRecord
+            )
+    }
+
+    /// The command that ends the halt, for a message: exact where one command does it.
+    pub fn way_out(&self, mirror: &str, topic: &str, partition: i32) -> String {
+        let resume = format!("kmirror resume --mirror {mirror} --partition {topic}:{partition}");
+        match (self.kind, self.range) {
+            (_, Some((from, to))) if self.can_accept_loss() => {
+                format!("to go on without source offsets [{from}, {to}): {resume} --accept-loss {from}..{to}")
+            }
+            (HaltKind::Unauthorised, _) => format!("grant the right named above, then: {resume}"),
+            (HaltKind::MessageTooLarge, None) => format!("raise max.message.bytes on the target topic, then: {resume}"),
+            _ => format!("settle the cause named above, then: {resume}"),
+        }
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.range {
+            Some((from, to)) => write!(f, "{} at source offsets [{from}, {to}): {}", self.kind, self.detail),
+            None => write!(f, "{}: {}", self.kind, self.detail),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! From fetched bytes to batches that can be appended: which batches pass raw, which must be re-encoded, and which
+//! source offsets have no counterpart on the target, with the reason.
+//!
+//! Follows Kafka's `CompletedFetch`: aborted transactions sorted by first offset, dropped batch by batch, an ABORT
+//! marker ends one; the next offset is the last offset of a batch plus one, also when the batch is empty.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+
+use crate::batch::{self, BatchError, BatchHeader, Batches, ControlType, HEADER_LEN, Passage, RawBatch};
+
+use super::{GapReason, Halt, HaltKind};
+
+/// Which source records count (Kafka's `isolation.level`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Only records of committed transactions and records outside of any.
+    ReadCommitted,
+    /// Every record, those of aborted transactions too.
+    ReadUncommitted,
+}
+
+/// One partition's part of a fetch response, as far as the intake needs it.
+#[derive(Debug, Clone, Default)]
+pub struct FetchedRecords {
+    /// Producer id and first offset of aborted transactions in this range (empty under read_uncommitted).
+    pub aborted: Vec<(i64, i64)>,
+    /// The raw batches.
+    pub records: Bytes,
+}
+
+/// How a batch travels; the `path` label of `kmirror_batches_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// Payload untouched, header rewritten.
+    Raw,
+    /// Decoded and encoded again, because the target would not take it as it is.
+    Reencoded,
+}
+
+/// Source records without a gap between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Source offsets without a counterpart right before this run, in order.
+    pub gaps: Vec<(GapReason, u64)>,
+    /// Source offset of the first record.
+    pub source: i64,
+    /// Records in the run.
+    pub count: u32,
+}
+
+/// A batch ready for the target but for its sequence.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Header to be stamped; its count equals `last_offset_delta + 1`.
+    pub header: BatchHeader,
+    /// The records section, compressed as the header says.
+    pub payload: Bytes,
+    /// The source runs it holds, in order.
+    pub runs: Vec<Run>,
+    /// Leader epoch of the source batch.
+    pub leader_epoch: i32,
+    /// How it travels.
+    pub path: Path,
+}
+
+impl Ready {
+    /// Records in the batch.
+    pub fn count(&self) -> u32 {
+        self.runs.iter().map(|run| run.count).sum()
+    }
+
+    /// Bytes it holds in memory.
+    pub fn bytes(&self) -> usize {
+        HEADER_LEN + self.payload.len()
+    }
+}
+
+/// The reading side of a mirrored partition.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    next: i64,
+    last_epoch: Option<i32>,
+    isolation: Isolation,
+    gaps: Vec<(GapReason, u64)>,
+    /// Ranges given up, by policy or by `resume --accept-loss`.
+    given_up: Vec<(i64, i64, GapReason)>,
+    decode_limit_bytes: usize,
+}
+
+impl Intake {
+    /// Reads on from source offset `next`; `last_epoch` is the leader epoch of the record before it, if known.
+    /// `decode_limit_bytes` caps what one compressed batch may unfold to where it must be re-encoded.
+    pub fn new(next: i64, last_epoch: Option<i32>, isolation: Isolation, decode_limit_bytes: usize) -> Self {
+        Self { next, last_epoch, isolation, gaps: Vec::new(), given_up: Vec::new(), decode_limit_bytes }
+    }
+
+    /// The next source offset to fetch.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// Leader epoch of the last batch read: `LastFetchedEpoch` of the next fetch (KIP-595).
+    pub fn last_epoch(&self) -> Option<i32> {
+        self.last_epoch
+    }
+
+    /// Skips to `to`: the offsets between have no counterpart on the target, for this reason.
+    pub fn skip(&mut self, to: i64, reason: GapReason) {
+        if to > self.next {
+            push_gap(&mut self.gaps, reason, to.abs_diff(self.next));
+            self.next = to;
+        }
+    }
+
+    /// Skips source offsets `[from, to)` once they are reached.
+    pub fn give_up(&mut self, from: i64, to: i64, reason: GapReason) {
+        self.given_up.push((from, to, reason));
+        self.skip_given_up();
+    }
+
+    fn skip_given_up(&mut self) {
+        while let Some(at) = self.given_up.iter().position(|(from, to, _)| (*from..*to).contains(&self.next)) {
+            let (_, to, reason) = self.given_up.swap_remove(at);
+            self.skip(to, reason);
+        }
+    }
+
+    /// Takes what a fetch brought. On a halt, the batches before the evidence are still returned, and the intake
+    /// stands right at the evidence.
+    pub fn take(&mut self, fetched: &FetchedRecords) -> (Vec<Ready>, Option<Halt>) {
+        let mut aborts = Aborts::new(&fetched.aborted);
+        let mut out = Vec::new();
+        for batch in Batches::new(fetched.records.clone()) {
+            let step = batch.and_then(|batch| self.batch(&batch, &mut aborts));
+            match step {
+                Ok(Some(ready)) => out.push(ready),
+                Ok(None) => {}
+                Err(error) => return (out, Some(self.corrupt(&error))),
+            }
+        }
+        (out, None)
+    }
+
+    fn corrupt(&self, error: &BatchError) -> Halt {
+        let range_end = match error {
+            BatchError::BadChecksum { offset, .. } | BatchError::Malformed { offset, .. } if *offset >= self.next => {
+                offset + 1
+            }
+            _ => self.next + 1,
+        };
+        Halt::over(HaltKind::CorruptBatch, self.next, range_end, error.to_string())
+    }
+
+    fn batch(&mut self, batch: &RawBatch, aborts: &mut Aborts) -> Result<Option<Ready>, BatchError> {
+        let header = &batch.header;
+        if header.next_offset() <= self.next {
+            return Ok(None);
+        }
+        if header.base_offset > self.next {
+            self.skip(header.base_offset, GapReason::Compaction);
+        }
+        self.skip_given_up();
+        if header.next_offset() <= self.next {
+            return Ok(None);
+        }
+        aborts.reach(header.last_offset());
+        if header.is_control() {
+            if batch::control_type(batch)? == ControlType::Abort {
+                aborts.end(header.producer_id);
+            }
+            return Ok(self.pass_over(header, GapReason::Control));
+        }
+        if self.isolation == Isolation::ReadCommitted && header.is_transactional() && aborts.hold(header.producer_id) {
+            return Ok(self.pass_over(header, GapReason::Aborted));
+        }
+        let passage = batch::passage(header)?;
+        match passage {
+            Passage::Empty => Ok(self.pass_over(header, GapReason::Compaction)),
+            Passage::Control => Ok(self.pass_over(header, GapReason::Control)),
+            Passage::Raw if header.base_offset == self.next => Ok(Some(self.raw(batch))),
+            Passage::Raw | Passage::Reencode(_) => self.reencode(batch).map(Some),
+        }
+    }
+
+    fn pass_over(&mut self, header: &BatchHeader, reason: GapReason) -> Option<Ready> {
+        self.skip(header.next_offset(), reason);
+        self.last_epoch = Some(header.partition_leader_epoch);
+        None
+    }
+
+    fn raw(&mut self, batch: &RawBatch) -> Ready {
+        let header = batch.header;
+        let count = header.records_count.unsigned_abs();
+        let run = Run { gaps: std::mem::take(&mut self.gaps), source: header.base_offset, count };
+        self.advance(&header);
+        Ready {
+            header,
+            payload: batch.payload(),
+            runs: vec![run],
+            leader_epoch: header.partition_leader_epoch,
+            path: Path::Raw,
+        }
+    }
+
+    /// A batch with holes, with broker-set timestamps, or one that the mirror starts in the middle of.
+    fn reencode(&mut self, batch: &RawBatch) -> Result<Ready, BatchError> {
+        let made = batch::reencode(batch, self.next, self.decode_limit_bytes)?;
+        let header = batch.header;
+        let mut at = self.next;
+        let mut runs = Vec::with_capacity(made.runs.len());
+        for (source, count) in made.runs {
+            let mut gaps = std::mem::take(&mut self.gaps);
+            if source > at {
+                push_gap(&mut gaps, GapReason::Compaction, source.abs_diff(at));
+            }
+            runs.push(Run { gaps, source, count });
+            at = source + i64::from(count);
+        }
+        self.advance(&header);
+        if header.next_offset() > at {
+            push_gap(&mut self.gaps, GapReason::Compaction, header.next_offset().abs_diff(at));
+        }
+        Ok(Ready {
+            header: made.header,
+            payload: made.payload,
+            runs,
+            leader_epoch: header.partition_leader_epoch,
+            path: Path::Reencoded,
+        })
+    }
+
+    fn advance(&mut self, header: &BatchHeader) {
+        self.next = header.next_offset();
+        self.last_epoch = Some(header.partition_leader_epoch);
+    }
+}
+
+fn push_gap(gaps: &mut Vec<(GapReason, u64)>, reason: GapReason, len: u64) {
+    match gaps.last_mut() {
+        Some((last, n)) if *last == reason => *n += len,
+        _ => gaps.push((reason, len)),
+    }
+}
+
+/// The aborted transactions that cover the batch at hand.
+struct Aborts {
+    /// First offset → producer ids, those not reached yet.
+    ahead: BTreeMap<i64, Vec<i64>>,
+    open: HashSet<i64>,
+}
+
+impl Aborts {
+    fn new(aborted: &[(i64, i64)]) -> Self {
+        let mut ahead: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+        for (producer_id, first_offset) in aborted {
+            ahead.entry(*first_offset).or_default().push(*producer_id);
+        }
+        Self { ahead, open: HashSet::new() }
+    }
+
+    fn reach(&mut self, last_offset: i64) {
+        while let Some(entry) = self.ahead.first_entry() {
+            if *entry.key() > last_offset {
+                return;
+            }
+            self.open.extend(entry.remove());
+        }
+    }
+
+    fn end(&mut self, producer_id: i64) {
+        self.open.remove(&producer_id);
+    }
+
+    fn hold(&self, producer_id: i64) -> bool {
+        self.open.contains(&producer_id)
+    }
+}

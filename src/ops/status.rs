@@ -1,0 +1,254 @@
+//! `kmirror status`: per partition its state, both ends, lag in records and in time, gaps. Reads the clusters; needs no
+//! running process.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, Topics, read_log};
+use crate::config::MirrorConfig;
+use crate::engine::EngineError;
+use crate::engine::shard::now_ms;
+use crate::engine::topology::matching_topics;
+use crate::mirror::{FetchedRecords, Intake, Isolation, PartitionState};
+
+use super::MirrorState;
+
+/// `status --json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusReport {
+    /// Version of this shape.
+    pub schema_version: u32,
+    /// One entry a mirror.
+    pub mirrors: Vec<MirrorStatus>,
+}
+
+/// A mirror.
+#[derive(Debug, Clone, Serialize)]
+pub struct MirrorStatus {
+    /// Mirror name.
+    pub name: String,
+    /// `starting`, `mirroring`, `paused`, `halted` (some partition is) or `promoted`.
+    pub state: &'static str,
+    /// Age of the oldest record not mirrored yet, over all partitions, seconds: what a failover now would lose.
+    pub rpo_seconds: f64,
+    /// Every selected source partition.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartitionStatus {
+    /// Source topic.
+    pub topic: String,
+    /// Target topic.
+    pub target_topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// `starting`, `mirroring`, `paused`, `halted` or `promoted`.
+    pub state: &'static str,
+    /// Why it is halted.
+    pub reason: Option<String>,
+    /// The command that ends a halt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way_out: Option<String>,
+    /// End of the source log: the last stable offset under read_committed. −1 where unknown.
+    pub source_end: i64,
+    /// Source offset up to which everything is mirrored or in a gap. −1 before the start.
+    pub mirrored_to: i64,
+    /// End of the target log. −1 where there is none.
+    pub target_end: i64,
+    /// Source offsets between the two.
+    pub lag_records: i64,
+    /// Now less the timestamp of the first record not mirrored; 0 when there is none.
+    pub lag_seconds: f64,
+    /// Source ranges without a counterpart on the target.
+    pub gaps: Vec<GapView>,
+}
+
+/// A gap.
+#[derive(Debug, Clone, Serialize)]
+pub struct GapView {
+    /// Its reason.
+    pub reason: String,
+    /// First source offset.
+    pub from: i64,
+    /// Source offset after the last.
+    pub to: i64,
+}
+
+/// Partitions looked at side by side.
+const AT_ONCE: usize = 16;
+/// Bytes read per partition to see whether what lies ahead is data at all.
+const PEEK_BYTES: i32 = 256 << 10;
+const PEEK_ROUNDS: usize = 64;
+
+/// The status of one mirror.
+pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<MirrorStatus, EngineError> {
+    let topics = matching_topics(config, source).await?;
+    let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
+    let names: Vec<String> = topics.iter().map(|t| config.target_topic(&t.name)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let there = target.refresh(Topics::Named(&names)).await?;
+    let mut sources = Vec::new();
+    let mut targets = BTreeMap::new();
+    for topic in &topics {
+        let name = config.target_topic(&topic.name);
+        let mirror = there.topic(&name);
+        for partition in (0..).take(topic.partitions.len()) {
+            let tp = TopicPartition { topic: topic.name.clone(), topic_id: topic.id, partition };
+            if let Some(mirror) = mirror.filter(|m| m.partitions.len() > partition as usize) {
+                let target = TopicPartition { topic: name.clone(), topic_id: mirror.id, partition };
+                targets.insert((topic.name.clone(), partition), target);
+            }
+            sources.push((tp, name.clone()));
+        }
+    }
+    let source_ends = {
+        let all: Vec<TopicPartition> = sources.iter().map(|(tp, _)| tp.clone()).collect();
+        source.log_ends(&all, config.isolation == Isolation::ReadCommitted).await?
+    };
+    let target_ends = target.log_ends(&targets.values().cloned().collect::<Vec<_>>(), false).await?;
+    let mut partitions = Vec::with_capacity(sources.len());
+    for (tp, target_topic) in sources {
+        let target_end = targets.get(&(tp.topic.clone(), tp.partition)).and_then(|t| target_ends.get(t)).copied();
+        let source_end = source_ends.get(&tp).copied().unwrap_or(-1);
+        partitions.push((tp.clone(), row(config, &state, &tp, target_topic, source_end, target_end)));
+    }
+    let partitions = look_ahead(config, source, partitions).await?;
+    Ok(summary(config, &state, partitions))
+}
+
+fn row(
+    config: &MirrorConfig,
+    state: &MirrorState,
+    tp: &TopicPartition,
+    target_topic: String,
+    source_end: i64,
+    target_end: Option<i64>,
+) -> PartitionStatus {
+    let known = state.partition(tp);
+    let mirrored_to = known.map_or(-1, |p| mirrored_to(p, target_end.unwrap_or(0)));
+    let halt = state.shard(tp).and_then(|s| s.halts.get(&(tp.topic.clone(), tp.partition)));
+    let name = match (known, halt) {
+        _ if state.control.standing_promotion().is_some() => "promoted",
+        (_, Some(_)) => "halted",
+        _ if state.control.is_paused(&tp.topic, tp.partition) => "paused",
+        (Some(_), None) => "mirroring",
+        (None, None) => "starting",
+    };
+    PartitionStatus {
+        topic: tp.topic.clone(),
+        target_topic,
+        partition: tp.partition,
+        state: name,
+        reason: halt.map(ToString::to_string),
+        way_out: halt.map(|h| h.way_out(&config.name, &tp.topic, tp.partition)),
+        source_end,
+        mirrored_to,
+        target_end: target_end.unwrap_or(-1),
+        lag_records: (source_end - mirrored_to.max(0)).max(0),
+        lag_seconds: 0.0,
+        gaps: known.map(gaps).unwrap_or_default(),
+    }
+}
+
+fn mirrored_to(state: &PartitionState, target_end: i64) -> i64 {
+    state.map.position(target_end).max(state.scanned)
+}
+
+fn gaps(state: &PartitionState) -> Vec<GapView> {
+    state.map.gaps().map(|g| GapView { reason: g.reason.to_string(), from: g.from, to: g.to }).collect()
+}
+
+/// What lies between `mirrored_to` and the source's end may be markers and aborted data only; and if it is not, its
+/// first record tells the lag in time.
+async fn look_ahead(
+    config: &MirrorConfig,
+    source: &Cluster,
+    rows: Vec<(TopicPartition, PartitionStatus)>,
+) -> Result<Vec<PartitionStatus>, EngineError> {
+    let mut out: Vec<Option<PartitionStatus>> = vec![None; rows.len()];
+    let mut tasks = JoinSet::new();
+    let mut rows = rows.into_iter().enumerate();
+    loop {
+        while tasks.len() < AT_ONCE {
+            let Some((at, (tp, mut row))) = rows.next() else { break };
+            if row.lag_records == 0 || row.mirrored_to < 0 {
+                out[at] = Some(row);
+                continue;
+            }
+            let (source, isolation) = (source.clone(), config.isolation);
+            tasks.spawn(async move {
+                peek(&source, isolation, &tp, &mut row).await.map(|()| (at, row))
+            });
+        }
+        let Some(done) = tasks.join_next().await else { break };
+        let (at, row) = done.map_err(|e| EngineError::Unexpected {
+            mirror: config.name.clone(),
+            detail: format!("reading the source: {e}"),
+        })??;
+        out[at] = Some(row);
+    }
+    Ok(out.into_iter().flatten().collect())
+}
+
+async fn peek(
+    source: &Cluster,
+    isolation: Isolation,
+    tp: &TopicPartition,
+    row: &mut PartitionStatus,
+) -> Result<(), EngineError> {
+    let mut intake = Intake::new(row.mirrored_to, None, isolation, PEEK_BYTES as usize * 64);
+    let options = ReadOptions {
+        max_bytes: PEEK_BYTES,
+        max_wait_ms: 0,
+        committed: isolation == Isolation::ReadCommitted,
+        ..ReadOptions::default()
+    };
+    for _ in 0..PEEK_ROUNDS {
+        let at = intake.next();
+        if at >= row.source_end {
+            break;
+        }
+        let slice = match read_log(source, tp, at, options).await {
+            Ok(slice) => slice,
+            // Retention has passed the mirror: the lag in records stands, its age is unknown.
+            Err(ReadError::OutOfRange { .. } | ReadError::Batch { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let records: Vec<u8> = slice.batches.iter().flat_map(|b| b.bytes.iter().copied()).collect();
+        let (ready, halt) = intake.take(&FetchedRecords { aborted: slice.aborted, records: records.into() });
+        if let Some(first) = ready.first() {
+            let first_offset = first.runs.first().map_or(at, |r| r.source);
+            row.mirrored_to = first_offset.max(row.mirrored_to);
+            let age_ms = (now_ms() - first.header.base_timestamp).max(0);
+            row.lag_seconds = age_ms as f64 / 1000.0;
+            break;
+        }
+        if halt.is_some() || intake.next() == at {
+            break;
+        }
+        row.mirrored_to = intake.next();
+    }
+    row.lag_records = (row.source_end - row.mirrored_to).max(0);
+    Ok(())
+}
+
+fn summary(config: &MirrorConfig, state: &MirrorState, partitions: Vec<PartitionStatus>) -> MirrorStatus {
+    let any = |name: &str| partitions.iter().any(|p| p.state == name);
+    let name = if state.control.standing_promotion().is_some() {
+        "promoted"
+    } else if any("halted") {
+        "halted"
+    } else if state.control.is_all_paused() {
+        "paused"
+    } else if any("mirroring") {
+        "mirroring"
+    } else {
+        "starting"
+    };
+    let rpo_seconds = partitions.iter().map(|p| p.lag_seconds).fold(0.0, f64::max);
+    MirrorStatus { name: config.name.clone(), state: name, rpo_seconds, partitions }
+}

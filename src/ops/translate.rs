@@ -1,0 +1,117 @@
+//! `kmirror translate`: a source offset to its target offset and back, exactly, or with the reason why not.
+
+use serde::Serialize;
+
+use crate::client::{Cluster, TopicPartition, Topics};
+use crate::config::MirrorConfig;
+use crate::engine::EngineError;
+use crate::engine::settle::last_data_below;
+use crate::mirror::PartitionState;
+
+use super::MirrorState;
+
+/// Which offset to translate. Topic and offset are those of the side that the offset belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TranslateQuestion {
+    /// Topic name: the source's, or the target's where `reverse` is set.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// From target to source.
+    pub reverse: bool,
+}
+
+/// The answer, as `--json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TranslateAnswer {
+    /// Topic on the other side.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// Offset on the other side.
+    pub offset: i64,
+    /// Whether it is the very same record (or the very end of what is mirrored).
+    pub exact: bool,
+    /// Why not: the gap's reason, or `not_mirrored_yet`.
+    pub reason: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TranslateError {
+    /// No such mirror on the target, or it does not hold this partition.
+    #[error("mirror {mirror} has no record of {topic}:{partition}; it was never mirrored, or goes by another name")]
+    Unknown {
+        /// Mirror name.
+        mirror: String,
+        /// Topic asked for.
+        topic: String,
+        /// Partition asked for.
+        partition: i32,
+    },
+    /// The clusters could not be read.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Translates one offset. Needs the target only.
+pub async fn translate(
+    config: &MirrorConfig,
+    target: &Cluster,
+    question: &TranslateQuestion,
+) -> Result<TranslateAnswer, TranslateError> {
+    let unknown = || TranslateError::Unknown {
+        mirror: config.name.clone(),
+        topic: question.topic.clone(),
+        partition: question.partition,
+    };
+    let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
+    let found = state
+        .partitions()
+        .filter(|p| {
+            let topic = if question.reverse { &p.declared.target_topic } else { &p.declared.source_topic };
+            *topic == question.topic && p.declared.partition == question.partition
+        })
+        .last()
+        .ok_or_else(unknown)?;
+    let end = settled_end(target, found).await?;
+    let (translated, topic) = if question.reverse {
+        (found.map.to_source(question.offset, end), &found.declared.source_topic)
+    } else {
+        (found.map.to_target(question.offset, end), &found.declared.target_topic)
+    };
+    let reason = if translated.beyond_end {
+        Some("not_mirrored_yet".to_owned())
+    } else {
+        translated.reason.map(|r| r.to_string())
+    };
+    Ok(TranslateAnswer {
+        topic: topic.clone(),
+        partition: question.partition,
+        offset: translated.offset,
+        exact: translated.exact,
+        reason,
+    })
+}
+
+/// The end of what is mirrored, read off the target's log: nothing else knows it while a mirror runs.
+pub(crate) async fn settled_end(target: &Cluster, state: &PartitionState) -> Result<i64, EngineError> {
+    let declared = &state.declared;
+    target.refresh(Topics::Named(&[declared.target_topic.as_str()])).await?;
+    let tp = TopicPartition {
+        topic: declared.target_topic.clone(),
+        topic_id: declared.target_topic_id,
+        partition: declared.partition,
+    };
+    let start = target.log_start(&tp).await?;
+    let end = target.log_end(&tp).await?;
+    let known = state.end.unwrap_or(0);
+    let floor = start.max(known.min(end));
+    // What lies above the last end on record is ours; markers of a start that did not get further are not data.
+    Ok(match last_data_below(target, &tp, end, floor).await? {
+        Some(batch) => batch.header.next_offset().max(known.min(end)),
+        None => known.min(end),
+    })
+}
