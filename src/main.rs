@@ -1,2 +1,7 @@
 //! The `kmirror` binary: parses, runs, maps errors to exit codes.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kmirror::cli::main()
+}

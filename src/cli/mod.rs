@@ -1,1 +1,95 @@
-//! To come.
+//! The command line: one file per subcommand. Results go to stdout, the log and progress to stderr.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::FromArgMatches as _;
+
+pub mod args;
+pub mod check;
+pub mod completions;
+pub mod config;
+pub mod context;
+pub mod demo;
+pub mod exit;
+mod logging;
+pub mod output;
+pub mod pause;
+pub mod resume;
+pub mod run;
+pub mod status;
+pub mod translate;
+
+use args::{Cli, Command};
+use context::Context;
+use exit::{CliError, Exit};
+
+/// Parses the process's arguments, runs the command, says on stderr what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(Parsed::Clap(error)) => {
+            // Help goes to a reader that may have gone away.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+        Err(Parsed::Later(name)) => return end(Err(CliError::NotYet(format!("kmirror {name}")).into())),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(Err(anyhow::Error::new(error).context("cannot start the runtime"))),
+    };
+    end(runtime.block_on(dispatch(cli)))
+}
+
+/// Why the arguments are not a command to run.
+#[derive(Debug)]
+enum Parsed {
+    /// Wrong, or a request for help.
+    Clap(clap::Error),
+    /// A command that is to come.
+    Later(String),
+}
+
+fn parse<I, T>(args: I) -> Result<Cli, Parsed>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    let matches = args::command_with_later().try_get_matches_from(args).map_err(Parsed::Clap)?;
+    if let Some(name) = matches.subcommand_name().filter(|name| args::LATER.contains(name)) {
+        return Err(Parsed::Later(name.to_owned()));
+    }
+    Cli::from_arg_matches(&matches).map_err(Parsed::Clap)
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let ctx = Context::new(cli.global);
+    match cli.command {
+        Command::Run(args) => run::run(args, &ctx).await,
+        Command::Check(args) => check::run(args, &ctx).await,
+        Command::Status(args) => status::run(args, &ctx).await,
+        Command::Translate(args) => translate::run(args, &ctx).await,
+        Command::Demo(args) => demo::run(args, &ctx).await,
+        Command::Pause(args) => pause::run(args, &ctx).await,
+        Command::Resume(args) => resume::run(args, &ctx).await,
+        Command::Config(args) => config::run(&args, &ctx),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+fn end(outcome: anyhow::Result<Exit>) -> ExitCode {
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) if exit::is_broken_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            // stderr may be closed as well; there is nobody left to tell then.
+            let _ = writeln!(std::io::stderr().lock(), "kmirror: {error:#}");
+            exit::classify(&error).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

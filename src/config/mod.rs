@@ -1,1 +1,113 @@
-//! To come.
+//! YAML as written → a validated [`Config`].
+//!
+//! The text becomes a tree with places ([`yaml`]); the tree is held against the one table of options ([`options`]),
+//! which knows every key, its kind, its default and whether it is built ([`shape`]); serde reads the result ([`raw`]);
+//! what spans several values is checked last ([`validate`], [`routes`]). Every fault has file, line, column and key
+//! path, and as many as can be told apart are reported at once. A value from `${env:…}` or `${file:…}` is in no message.
+
+use std::path::Path;
+
+mod error;
+pub mod options;
+mod raw;
+mod reference;
+mod routes;
+mod schema;
+mod shape;
+mod substitute;
+mod topics;
+mod types;
+mod units;
+mod validate;
+mod yaml;
+
+pub use error::{ConfigError, ConfigErrors, Place};
+pub use reference::reference_markdown;
+pub use routes::{Conflict, conflicts, target_topic};
+pub use schema::json_schema;
+pub use substitute::{Env, FILE_BYTES_MAX, SystemEnv};
+pub use topics::{PatternError, Rename, RenameError, TOPIC_NAME_CHARS_MAX, TopicFilter, is_topic_name, never_mirrored};
+pub use types::{
+    ClusterConfig, Config, HostPort, HttpConfig, Isolation, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
+    Policies, Policy, Start, Sync, TargetTopics,
+};
+pub use units::{bytes, parse_rfc3339_ms};
+
+/// Least `limits.memory`: 4 MiB, so that a few batches of Kafka's default largest size are under way at once.
+pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
+
+impl Config {
+    /// Reads and validates a file; `${file:…}` paths start from its folder.
+    ///
+    /// # Errors
+    /// The file cannot be read, or everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        load(path).map(|(config, _)| config)
+    }
+
+    /// Validates a text. `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Self, ConfigErrors> {
+        parse(text, name, env).map(|(config, _)| config)
+    }
+
+    /// The cluster that a mirror reads from.
+    #[must_use]
+    pub fn source(&self, mirror: &MirrorConfig) -> Option<&ClusterConfig> {
+        self.clusters.get(&mirror.source)
+    }
+
+    /// The cluster that a mirror writes to.
+    #[must_use]
+    pub fn target(&self, mirror: &MirrorConfig) -> Option<&ClusterConfig> {
+        self.clusters.get(&mirror.target)
+    }
+}
+
+/// A file with its defaults filled in: substitutions as they are written, secrets struck out.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn show(path: &Path) -> Result<serde_yaml::Value, ConfigErrors> {
+    load(path).map(|(_, shown)| shown)
+}
+
+fn load(path: &Path) -> Result<(Config, serde_yaml::Value), ConfigErrors> {
+    let name = path.display().to_string();
+    let text = substitute::read_bounded(path).map_err(|error| {
+        let message = format!("cannot be read: {error}");
+        ConfigErrors::new(&name, vec![ConfigError { place: None, key: String::new(), message }])
+    })?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    parse(&text, &name, &SystemEnv { folder })
+}
+
+fn parse(text: &str, name: &str, env: &dyn Env) -> Result<(Config, serde_yaml::Value), ConfigErrors> {
+    let mut errors = Vec::new();
+    let root = match yaml::parse(text, &mut errors) {
+        Ok(root) => root,
+        Err(error) => {
+            errors.push(error);
+            return Err(ConfigErrors::new(name, errors));
+        }
+    };
+    let shaped = shape::shape(&root, env, errors);
+    if !shaped.errors.is_empty() {
+        return Err(ConfigErrors::new(name, shaped.errors));
+    }
+    let internal = |what: &dyn std::fmt::Display| {
+        let message = format!("cannot be read although its keys are right ({what}); please report this");
+        ConfigErrors::new(name, vec![ConfigError { place: None, key: String::new(), message }])
+    };
+    let file: raw::File = serde_yaml::from_value(shaped.value).map_err(|error| internal(&error))?;
+    let mut validator = validate::Validator { places: &shaped.places, errors: Vec::new() };
+    match validator.config(file) {
+        Some(config) => Ok((config, shaped.shown)),
+        None => Err(ConfigErrors::new(name, validator.errors)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

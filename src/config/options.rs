@@ -1,0 +1,231 @@
+//! The one table of options: what exists, of which kind, with which default, and whether it is built. Parsing, error
+//! messages, `kmirror config schema` and `configs/REFERENCE.md` all read it.
+
+/// One key of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Opt {
+    /// Where it stands: `clusters.*.bootstrap` for every named cluster, `mirrors[].name` for every mirror.
+    pub path: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The value used where the key is absent, as it would be written; `None`: there is none.
+    pub default: Option<&'static str>,
+    /// Whether its section is incomplete without it.
+    pub required: bool,
+    /// What it does, for the reference and the schema.
+    pub doc: &'static str,
+    /// Whether this build does it.
+    pub status: Status,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+}
+
+/// Whether a key can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It works.
+    Built,
+    /// The name is taken, and refused with "not yet supported".
+    NotYet,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A mapping with known keys.
+    Section,
+    /// A mapping of free names to sections; their keys are at `path.*.key`.
+    Named,
+    /// A list of sections; their keys are at `path[].key`.
+    Sections,
+    /// A mapping of free names to text.
+    Pairs,
+    /// One value.
+    One(Scalar),
+    /// A list of values.
+    Many(Scalar),
+    /// Anything: what belongs here is not decided yet.
+    Any,
+}
+
+/// What a single value takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar {
+    /// Any text but the empty one.
+    Text,
+    /// `[a-zA-Z0-9._-]{1,100}`.
+    Name,
+    /// A name under `clusters`.
+    Cluster,
+    /// `host:port`.
+    HostPort,
+    /// An IP address and port, or `localhost:port`, to listen on.
+    Listen,
+    /// A regular expression for whole topic names.
+    Pattern,
+    /// A template for topic names.
+    Template,
+    /// `earliest`, `latest` or an RFC 3339 time.
+    Start,
+    /// A number of bytes in words, at least this many.
+    Size(u64),
+    /// A time span in words.
+    Duration,
+    /// A whole number between these two.
+    Integer(i64, i64),
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+impl Scalar {
+    /// What it takes, in words, units included.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Name => "a name: 1 to 100 of a-z, A-Z, 0-9, '.', '_', '-'".to_owned(),
+            Self::Cluster => "a name under clusters".to_owned(),
+            Self::HostPort => "host:port".to_owned(),
+            Self::Listen => "address:port".to_owned(),
+            Self::Pattern => "a regular expression for the whole name".to_owned(),
+            Self::Template => "a template with {topic}, and {source} or {target} at will".to_owned(),
+            Self::Start => "earliest, latest or an RFC 3339 time".to_owned(),
+            Self::Size(0) => "a size in bytes, such as 10MiB".to_owned(),
+            Self::Size(min) => format!("a size in bytes, such as 10MiB, at least {}", super::units::bytes(min)),
+            Self::Duration => "a time span, such as 30s or 5m".to_owned(),
+            Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Flag => "true or false".to_owned(),
+            Self::Choice(words) => words.join(" | "),
+        }
+    }
+}
+
+impl Kind {
+    /// What it takes, in words.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Self::Section => "a section".to_owned(),
+            Self::Named => "sections by name".to_owned(),
+            Self::Sections => "a list of sections".to_owned(),
+            Self::Pairs => "a mapping of names to values".to_owned(),
+            Self::One(scalar) => scalar.describe(),
+            Self::Many(scalar) => format!("a list, each {}", scalar.describe()),
+            Self::Any => "(to come)".to_owned(),
+        }
+    }
+}
+
+const fn opt(path: &'static str, kind: Kind, doc: &'static str) -> Opt {
+    Opt { path, kind, default: None, required: false, doc, status: Status::Built, secret: false }
+}
+
+impl Opt {
+    const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    const fn default(mut self, text: &'static str) -> Self {
+        self.default = Some(text);
+        self
+    }
+
+    const fn not_yet(mut self) -> Self {
+        self.status = Status::NotYet;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+const POLICY: Kind = Kind::One(Scalar::Choice(&["halt", "continue"]));
+const TEXT: Kind = Kind::One(Scalar::Text);
+const FLAG: Kind = Kind::One(Scalar::Flag);
+const PATTERNS: Kind = Kind::Many(Scalar::Pattern);
+
+/// Every key, sections before what they hold.
+#[rustfmt::skip] // A table is read by its rows.
+pub const OPTIONS: &[Opt] = &[
+    opt("clusters", Kind::Named, "The Kafka clusters, each under the name that mirrors use for it.").required(),
+    opt("clusters.*.bootstrap", Kind::Many(Scalar::HostPort), "Where the first connection goes; the other brokers are learnt from the cluster.").required(),
+    opt("clusters.*.client_id", TEXT, "The client.id of requests to this cluster, in place of kmirror.<mirror>."),
+    opt("clusters.*.tls", Kind::Section, "TLS to the brokers.").not_yet(),
+    opt("clusters.*.tls.ca", TEXT, "PEM file with the authorities to trust, in place of the system's.").not_yet(),
+    opt("clusters.*.tls.cert", TEXT, "PEM file with the client's certificate chain.").not_yet(),
+    opt("clusters.*.tls.key", TEXT, "PEM file with the client's private key.").not_yet(),
+    opt("clusters.*.tls.server_name", TEXT, "The name to verify, in place of the broker's host name.").not_yet(),
+    opt("clusters.*.sasl", Kind::Section, "SASL authentication.").not_yet(),
+    opt("clusters.*.sasl.mechanism", TEXT, "The SASL mechanism.").not_yet(),
+    opt("clusters.*.sasl.username", TEXT, "The user.").not_yet(),
+    opt("clusters.*.sasl.password", TEXT, "The password; write ${env:NAME} or ${file:PATH}.").secret().not_yet(),
+    opt("mirrors", Kind::Sections, "The mirrors, each one directed flow from a source to a target.").required(),
+    opt("mirrors[].name", Kind::One(Scalar::Name), "Unique; names the state topic __kmirror.<name> on the target. Another name is another mirror, which starts anew.").required(),
+    opt("mirrors[].source", Kind::One(Scalar::Cluster), "The cluster to read from.").required(),
+    opt("mirrors[].target", Kind::One(Scalar::Cluster), "The cluster to write to.").required(),
+    opt("mirrors[].topics", Kind::Section, "Which topics are mirrored.").required(),
+    opt("mirrors[].topics.include", PATTERNS, "Topics whose whole name matches one of these are mirrored, those created later too.").required(),
+    opt("mirrors[].topics.exclude", PATTERNS, "Topics whose whole name matches one of these are not. A list of your own replaces the default, as in MirrorMaker 2; Kafka's internal topics and __kmirror.* are never mirrored, whatever it says.").default(r#"["__.*", ".*[.-]internal"]"#),
+    opt("mirrors[].rename", Kind::One(Scalar::Template), "What a topic is called on the target.").default("\"{topic}\""),
+    opt("mirrors[].start", Kind::One(Scalar::Start), "Where a partition begins that exists when the mirror first starts; what appears later begins at earliest. Without effect where the mirror has been.").default("earliest"),
+    opt("mirrors[].isolation", Kind::One(Scalar::Choice(&["read_committed", "read_uncommitted"])), "Whether records of open and aborted transactions stay out.").default("read_committed"),
+    opt("mirrors[].target_topics", Kind::Section, "How topics are created on the target.").default("{}"),
+    opt("mirrors[].target_topics.replication_factor", Kind::One(Scalar::Integer(1, 32767)), "Replicas of each partition; absent: as many as the source's topic has."),
+    opt("mirrors[].target_topics.configs", Kind::Pairs, "Topic configs that win over those copied from the source.").default("{}"),
+    opt("mirrors[].groups", Kind::Section, "Consumer groups whose offsets are translated.").not_yet(),
+    opt("mirrors[].groups.include", PATTERNS, "Groups to translate.").not_yet(),
+    opt("mirrors[].groups.exclude", PATTERNS, "Groups to leave out.").not_yet(),
+    opt("mirrors[].groups.interval", Kind::One(Scalar::Duration), "Time between two translations.").not_yet(),
+    opt("mirrors[].sync", Kind::Section, "What else follows the source.").default("{}"),
+    opt("mirrors[].sync.topic_configs", FLAG, "Topic configs that are not the source's defaults.").default("true"),
+    opt("mirrors[].sync.partitions", FLAG, "The partition count, when it grows.").default("true"),
+    opt("mirrors[].sync.acls", FLAG, "ACLs of topics.").not_yet(),
+    opt("mirrors[].sync.quotas", FLAG, "Client quotas.").not_yet(),
+    opt("mirrors[].sync.deletions", FLAG, "Deletion of topics.").not_yet(),
+    opt("mirrors[].on", Kind::Section, "What to do where going on would cost records or certainty: halt the partition, or note a gap and continue.").default("{}"),
+    opt("mirrors[].on.retention_loss", POLICY, "The source deleted records before they were mirrored.").default("halt"),
+    opt("mirrors[].on.source_recreated", POLICY, "The source's topic was deleted and made again.").default("halt"),
+    opt("mirrors[].on.truncation", POLICY, "The source lost records that were mirrored (unclean leader election).").default("halt"),
+    opt("mirrors[].on.foreign_records", POLICY, "A target partition holds records that this mirror did not write.").default("halt"),
+    opt("mirrors[].on.corrupt_batch", POLICY, "A batch has a wrong checksum or structure.").default("halt"),
+    opt("mirrors[].limits", Kind::Section, "Bounds of this mirror.").default("{}"),
+    opt("mirrors[].limits.bandwidth", Kind::One(Scalar::Size(1)), "Bytes a second to the target.").not_yet(),
+    opt("limits", Kind::Section, "Bounds of the whole process.").default("{}"),
+    opt("limits.memory", Kind::One(Scalar::Size(super::MEMORY_BYTES_MIN)), "Records in flight between sources and targets, all mirrors together.").default("32MiB"),
+    opt("http", Kind::Section, "The HTTP listener; absent: none."),
+    opt("http.listen", Kind::One(Scalar::Listen), "Where it listens. Only a loopback address as long as there is no token to ask for.").required(),
+    opt("http.tls", Kind::Section, "TLS of the listener.").not_yet(),
+    opt("http.tls.cert", TEXT, "PEM file with the certificate chain.").not_yet(),
+    opt("http.tls.key", TEXT, "PEM file with the private key.").not_yet(),
+    opt("http.token", TEXT, "The bearer token that requests must carry; write ${env:NAME} or ${file:PATH}.").secret().not_yet(),
+    opt("http.probes", Kind::Section, "A second listener for /healthz, /readyz and /metrics, without token.").not_yet(),
+    opt("http.probes.listen", Kind::One(Scalar::Listen), "Where it listens.").not_yet(),
+    opt("backups", Kind::Any, "Backups to object storage.").not_yet(),
+    opt("drills", Kind::Any, "Failover drills on a schedule.").not_yet(),
+    opt("log", Kind::Section, "The log on stderr.").default("{}"),
+    opt("log.level", Kind::One(Scalar::Choice(&["error", "warn", "info", "debug", "trace"])), "The least severe level shown; --log-level and RUST_LOG win over it.").default("info"),
+    opt("log.format", Kind::One(Scalar::Choice(&["text", "json"])), "Lines for people or for machines.").default("text"),
+];
+
+/// The option at a path of the table.
+#[must_use]
+pub fn find(path: &str) -> Option<&'static Opt> {
+    OPTIONS.iter().find(|option| option.path == path)
+}
+
+/// The options directly within a section, by their path; `""` is the file. `section` is `clusters.*` or `mirrors[]` for
+/// what a cluster or a mirror holds.
+pub fn children(section: &str) -> impl Iterator<Item = (&'static str, &'static Opt)> {
+    OPTIONS.iter().filter_map(move |option| {
+        let key = match section {
+            "" => option.path,
+            _ => option.path.strip_prefix(section)?.strip_prefix('.')?,
+        };
+        (!key.contains(['.', '['])).then_some((key, option))
+    })
+}

@@ -1,0 +1,162 @@
+//! The file's shape as serde and schemars see it. Defaults are filled in from the table of options before it is read, so
+//! only what may be absent altogether is an `Option`. A test holds the keys equal to the table's.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::types::{Isolation, LogFormat, LogLevel, Policy};
+
+type Untyped = serde_json::Value;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "kmirror")]
+pub(super) struct File {
+    pub(super) clusters: BTreeMap<String, Cluster>,
+    pub(super) mirrors: Vec<Mirror>,
+    pub(super) limits: Limits,
+    pub(super) http: Option<Http>,
+    #[allow(dead_code)]
+    backups: Option<Untyped>,
+    #[allow(dead_code)]
+    drills: Option<Untyped>,
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // What is not built yet is refused before this is read.
+pub(super) struct Cluster {
+    pub(super) bootstrap: Vec<String>,
+    pub(super) client_id: Option<String>,
+    tls: Option<ClusterTls>,
+    sasl: Option<Sasl>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct ClusterTls {
+    ca: Option<String>,
+    cert: Option<String>,
+    key: Option<String>,
+    server_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Sasl {
+    mechanism: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+pub(super) struct Mirror {
+    pub(super) name: String,
+    pub(super) source: String,
+    pub(super) target: String,
+    pub(super) topics: Topics,
+    pub(super) rename: String,
+    pub(super) start: String,
+    pub(super) isolation: Isolation,
+    pub(super) target_topics: TargetTopics,
+    groups: Option<Groups>,
+    pub(super) sync: Sync,
+    pub(super) on: On,
+    limits: MirrorLimits,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Topics {
+    pub(super) include: Vec<String>,
+    pub(super) exclude: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TargetTopics {
+    pub(super) replication_factor: Option<i16>,
+    pub(super) configs: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Groups {
+    include: Option<Vec<String>>,
+    exclude: Option<Vec<String>>,
+    interval: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+pub(super) struct Sync {
+    pub(super) topic_configs: bool,
+    pub(super) partitions: bool,
+    acls: Option<bool>,
+    quotas: Option<bool>,
+    deletions: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct On {
+    pub(super) retention_loss: Policy,
+    pub(super) source_recreated: Policy,
+    pub(super) truncation: Policy,
+    pub(super) foreign_records: Policy,
+    pub(super) corrupt_batch: Policy,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct MirrorLimits {
+    bandwidth: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) memory: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+pub(super) struct Http {
+    pub(super) listen: String,
+    tls: Option<HttpTls>,
+    token: Option<String>,
+    probes: Option<Probes>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct HttpTls {
+    cert: Option<String>,
+    key: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Probes {
+    listen: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: LogLevel,
+    pub(super) format: LogFormat,
+}

@@ -1,0 +1,59 @@
+//! The reference of all keys as Markdown; `configs/REFERENCE.md` is its output, held equal by a test.
+
+use std::fmt::Write as _;
+
+use super::options::{OPTIONS, Opt, Status};
+
+const HEAD: &str = "\
+# Configuration reference
+
+Written by `kmirror config reference` from the table in `src/config/options.rs`; do not edit.
+
+One YAML file. Unknown and repeated keys are refused, and so are keys marked *not yet*: their names are taken, their work
+is to come. `*` stands for a name of your own, `[]` for every item of a list.
+
+- Any single value may hold `${env:NAME}` (an environment variable) and `${file:PATH}` (a file's content without its last
+  newline; relative to the configuration file). What comes in is text, never YAML; it appears in no message and not in
+  `kmirror config show`. `$${` writes a plain `${`.
+- Patterns are regular expressions that must match the whole topic name: `orders` is one topic, `orders.*` all that begin
+  with it.
+- Sizes: `512KiB`, `32MiB`, `1GB`. Time spans: `30s`, `5m`, `1h 30m`. Times: RFC 3339, such as `2026-01-31T06:00:00Z`.
+- Never mirrored, whatever the patterns say: `__consumer_offsets`, `__transaction_state`, `__share_group_state`,
+  `__cluster_metadata`, `__remote_log_metadata` and `__kmirror.*`.
+- Refused: two sources for one target topic, and mirrors that would send records in a circle. What the patterns do not show
+  by themselves is checked again when topics are discovered.
+
+| Key | Takes | Default | |
+|---|---|---|---|
+";
+
+/// The reference, a newline at its end.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let mut text = HEAD.to_owned();
+    for option in OPTIONS {
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {}{} |",
+            option.path,
+            cell(&option.kind.describe()),
+            default(option),
+            cell(option.doc),
+            if option.status == Status::NotYet { " *Not yet.*" } else { "" },
+        );
+    }
+    text
+}
+
+fn default(option: &Opt) -> String {
+    match option.default {
+        _ if option.required => "required".to_owned(),
+        None | Some("{}") => String::new(),
+        Some(text) => format!("`{}`", cell(text)),
+    }
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

@@ -1,0 +1,315 @@
+//! The tree of a file against the table of options: unknown, missing and not yet built keys, values of the wrong kind,
+//! substitutions, defaults. What comes out is complete and of the right kinds throughout.
+
+use std::collections::BTreeMap;
+
+use serde_yaml::{Mapping, Value};
+
+use super::error::{ConfigError, Place};
+use super::options::{self, Kind, Opt, Scalar, Status};
+use super::substitute::{Env, substitute};
+use super::topics::{Rename, anchored};
+use super::units;
+use super::yaml::{self, Entry, Node, NodeKind};
+
+pub(super) struct Shaped {
+    /// Complete, with defaults and with substitutions made.
+    pub(super) value: Value,
+    /// Complete, with substitutions as they are written and secrets struck out: for showing.
+    pub(super) shown: Value,
+    /// By key path, such as `mirrors[0].rename`; defaults have none.
+    pub(super) places: BTreeMap<String, Place>,
+    pub(super) errors: Vec<ConfigError>,
+}
+
+pub(super) fn shape(root: &Node, env: &dyn Env, errors: Vec<ConfigError>) -> Shaped {
+    let mut walk = Walk { env, places: BTreeMap::new(), errors };
+    let (value, shown) = walk.section(&At::root(), root);
+    Shaped { value, shown, places: walk.places, errors: walk.errors }
+}
+
+/// Where the walk stands: the key path in this file, and its pattern in the table.
+#[derive(Clone)]
+struct At {
+    path: String,
+    pattern: String,
+}
+
+impl At {
+    fn root() -> Self {
+        Self { path: String::new(), pattern: String::new() }
+    }
+
+    fn key(&self, key: &str) -> Self {
+        Self { path: join(&self.path, key), pattern: join(&self.pattern, key) }
+    }
+
+    fn named(&self, name: &str) -> Self {
+        Self { path: join(&self.path, name), pattern: join(&self.pattern, "*") }
+    }
+
+    fn item(&self, index: usize) -> Self {
+        Self { path: format!("{}[{index}]", self.path), pattern: format!("{}[]", self.pattern) }
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+struct Walk<'a> {
+    env: &'a dyn Env,
+    places: BTreeMap<String, Place>,
+    errors: Vec<ConfigError>,
+}
+
+/// The value and what may be shown of it.
+type Both = (Value, Value);
+
+fn same(value: Value) -> Both {
+    (value.clone(), value)
+}
+
+impl Walk<'_> {
+    fn error(&mut self, place: Place, at: &At, message: impl Into<String>) {
+        self.errors.push(ConfigError { place: Some(place), key: at.path.clone(), message: message.into() });
+    }
+
+    fn section(&mut self, at: &At, node: &Node) -> Both {
+        let mut both = (Mapping::new(), Mapping::new());
+        let entries = match &node.kind {
+            NodeKind::Map(entries) => entries.as_slice(),
+            NodeKind::Null => &[],
+            other => {
+                self.error(node.place, at, format!("takes a mapping of keys to values, not {}", other.describe()));
+                return same(Value::Null);
+            }
+        };
+        for entry in entries {
+            self.entry(at, entry, &mut both);
+        }
+        for (key, option) in options::children(&at.pattern) {
+            if entries.iter().any(|entry| entry.key == key) || option.status == Status::NotYet {
+                continue;
+            }
+            if option.required {
+                self.error(node.place, &at.key(key), format!("is missing ({})", option.kind.describe()));
+            } else if let Some(default) = option.default {
+                self.default(&at.key(key), option, default, &mut both);
+            }
+        }
+        (Value::Mapping(both.0), Value::Mapping(both.1))
+    }
+
+    fn entry(&mut self, at: &At, entry: &Entry, both: &mut (Mapping, Mapping)) {
+        let here = at.key(&entry.key);
+        let Some((_, option)) = options::children(&at.pattern).find(|(key, _)| *key == entry.key) else {
+            let known: Vec<&str> = options::children(&at.pattern).map(|(key, _)| key).collect();
+            self.error(entry.key_place, &here, format!("unknown key; {}", hint(&entry.key, &known)));
+            return;
+        };
+        if option.status == Status::NotYet {
+            self.error(entry.key_place, &here, "not yet supported");
+            return;
+        }
+        let (value, shown) = self.value(&here, option, &entry.value);
+        both.0.insert(Value::from(entry.key.as_str()), value);
+        both.1.insert(Value::from(entry.key.as_str()), shown);
+    }
+
+    /// Puts the default in as if it were written.
+    fn default(&mut self, at: &At, option: &Opt, text: &str, both: &mut (Mapping, Mapping)) {
+        let Ok(node) = yaml::parse(text, &mut self.errors) else { return };
+        let key = at.path.rsplit_once('.').map_or(at.path.as_str(), |(_, key)| key).to_owned();
+        let (value, shown) = self.value(at, option, &node);
+        both.0.insert(Value::from(key.as_str()), value);
+        both.1.insert(Value::from(key), shown);
+    }
+
+    fn value(&mut self, at: &At, option: &Opt, node: &Node) -> Both {
+        self.places.insert(at.path.clone(), node.place);
+        match (option.kind, &node.kind) {
+            (Kind::Section, _) => self.section(at, node),
+            (Kind::Named, NodeKind::Map(entries)) if !entries.is_empty() => self.named(at, entries),
+            (Kind::Sections, NodeKind::List(items)) if !items.is_empty() => self.sections(at, items),
+            (Kind::Pairs, NodeKind::Map(entries)) => self.pairs(at, entries),
+            (Kind::Pairs, NodeKind::Null) => same(Value::Mapping(Mapping::new())),
+            (Kind::One(scalar), NodeKind::Scalar(text)) => {
+                let (value, shown) = self.scalar(at, scalar, node.place, text);
+                (value, if option.secret { Value::from("<secret>") } else { shown })
+            }
+            (Kind::Many(scalar), NodeKind::List(items)) if !(option.required && items.is_empty()) => {
+                self.many(at, scalar, items)
+            }
+            (kind, given) => {
+                let given = match given {
+                    NodeKind::List(items) if items.is_empty() => "an empty list",
+                    NodeKind::Map(entries) if entries.is_empty() => "an empty mapping",
+                    other => other.describe(),
+                };
+                self.error(node.place, at, format!("takes {}, not {given}", kind.describe()));
+                same(Value::Null)
+            }
+        }
+    }
+
+    fn named(&mut self, at: &At, entries: &[Entry]) -> Both {
+        let mut both = (Mapping::new(), Mapping::new());
+        for entry in entries {
+            let here = at.named(&entry.key);
+            if !units::is_name(&entry.key) {
+                self.error(entry.key_place, &here, format!("{:?} is not {}", entry.key, Scalar::Name.describe()));
+            }
+            self.places.insert(here.path.clone(), entry.key_place);
+            let (value, shown) = self.section(&here, &entry.value);
+            both.0.insert(Value::from(entry.key.as_str()), value);
+            both.1.insert(Value::from(entry.key.as_str()), shown);
+        }
+        (Value::Mapping(both.0), Value::Mapping(both.1))
+    }
+
+    fn sections(&mut self, at: &At, items: &[Node]) -> Both {
+        let both: (Vec<_>, Vec<_>) =
+            items.iter().enumerate().map(|(index, item)| self.section(&at.item(index), item)).unzip();
+        (Value::Sequence(both.0), Value::Sequence(both.1))
+    }
+
+    fn many(&mut self, at: &At, scalar: Scalar, items: &[Node]) -> Both {
+        let both: (Vec<_>, Vec<_>) = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| {
+                let here = at.item(index);
+                if let NodeKind::Scalar(text) = &item.kind {
+                    return self.scalar(&here, scalar, item.place, text);
+                }
+                self.error(item.place, &here, format!("takes {}, not {}", scalar.describe(), item.kind.describe()));
+                same(Value::Null)
+            })
+            .unzip();
+        (Value::Sequence(both.0), Value::Sequence(both.1))
+    }
+
+    fn pairs(&mut self, at: &At, entries: &[Entry]) -> Both {
+        let mut both = (Mapping::new(), Mapping::new());
+        for entry in entries {
+            let here = At { path: join(&at.path, &entry.key), pattern: String::new() };
+            let (value, shown) = match &entry.value.kind {
+                NodeKind::Scalar(text) => self.scalar(&here, Scalar::Text, entry.value.place, text),
+                other => {
+                    self.error(entry.value.place, &here, format!("takes a value, not {}", other.describe()));
+                    same(Value::Null)
+                }
+            };
+            both.0.insert(Value::from(entry.key.as_str()), value);
+            both.1.insert(Value::from(entry.key.as_str()), shown);
+        }
+        (Value::Mapping(both.0), Value::Mapping(both.1))
+    }
+
+    fn scalar(&mut self, at: &At, scalar: Scalar, place: Place, written: &str) -> Both {
+        self.places.insert(at.path.clone(), place);
+        let (text, substituted) = match substitute(written, self.env) {
+            Ok(done) => done,
+            Err(message) => {
+                self.error(place, at, message);
+                return same(Value::Null);
+            }
+        };
+        match check(scalar, &text) {
+            Ok(value) if substituted => (value, Value::from(written)),
+            Ok(value) => same(value),
+            Err(fault) => {
+                self.error(place, at, fault.message(written, substituted));
+                same(Value::Null)
+            }
+        }
+    }
+}
+
+/// Why a single value is refused. The detail may quote the value, so it is shown only where the value stands in the file.
+struct Fault {
+    problem: String,
+    detail: Option<String>,
+}
+
+impl From<String> for Fault {
+    fn from(problem: String) -> Self {
+        Self { problem, detail: None }
+    }
+}
+
+impl Fault {
+    fn message(self, written: &str, substituted: bool) -> String {
+        match self.detail {
+            Some(detail) if !substituted => format!("{written:?} {}: {detail}", self.problem),
+            _ => format!("{written:?} {}", self.problem),
+        }
+    }
+}
+
+fn check(scalar: Scalar, text: &str) -> Result<Value, Fault> {
+    let is = |good: bool| if good { Ok(()) } else { Err(Fault::from(format!("is not {}", scalar.describe()))) };
+    match scalar {
+        Scalar::Text => is(!text.is_empty())?,
+        Scalar::Name | Scalar::Cluster => is(units::is_name(text))?,
+        Scalar::HostPort => drop(units::parse_host_port(text)?),
+        Scalar::Listen => drop(units::parse_listen(text)?),
+        Scalar::Pattern => drop(anchored(text).map_err(|error| Fault {
+            problem: "is not a regular expression".to_owned(),
+            detail: Some(error.to_string()),
+        })?),
+        Scalar::Template => drop(
+            Rename::new(text, "", "")
+                .map_err(|error| Fault { problem: "cannot name topics".to_owned(), detail: Some(error.to_string()) })?,
+        ),
+        Scalar::Start => drop(units::parse_start(text)?),
+        Scalar::Duration => drop(units::parse_duration(text)?),
+        Scalar::Size(min) => is(units::parse_size(text)? >= min)?,
+        Scalar::Choice(words) => {
+            if !words.contains(&text) {
+                return Err(Fault { problem: format!("is none of {}", words.join(", ")), detail: None });
+            }
+        }
+        Scalar::Flag => {
+            is(matches!(text, "true" | "false"))?;
+            return Ok(Value::from(text == "true"));
+        }
+        Scalar::Integer(min, max) => {
+            let number = text.parse::<i64>().ok().filter(|number| (min..=max).contains(number));
+            is(number.is_some())?;
+            return Ok(number.map_or(Value::Null, Value::from));
+        }
+    }
+    Ok(Value::from(text))
+}
+
+/// "did you mean", or what there is.
+fn hint(given: &str, known: &[&str]) -> String {
+    let nearest = known.iter().map(|key| (distance(given, key), key)).min();
+    match nearest {
+        Some((edits, key)) if edits <= 1 + key.chars().count() / 4 => format!("did you mean {key}?"),
+        _ => format!("known here: {}", known.join(", ")),
+    }
+}
+
+/// Edits that turn one word into the other, a swap of neighbours being one (optimal string alignment).
+pub(super) fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut before = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let edit = [row[j + 1] + 1, next[j] + 1, row[j] + usize::from(x != y)];
+            let mut least = edit.into_iter().min().unwrap_or(0);
+            if i > 0 && j > 0 && a[i - 1] == *y && b[j - 1] == *x {
+                let two_back: &Vec<usize> = &before;
+                least = least.min(two_back[j - 1] + 1);
+            }
+            next.push(least);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,90 @@
+//! `${env:NAME}` and `${file:PATH}` within single values, after the YAML is parsed: what they bring in is text, never
+//! YAML. `$${` writes a plain `${`.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// Where substitutions come from.
+pub trait Env {
+    /// The value of an environment variable; `None` where it is not set or not UTF-8.
+    fn var(&self, name: &str) -> Option<String>;
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// It cannot be read, is not UTF-8, or is larger than [`FILE_BYTES_MAX`].
+    fn file(&self, path: &str) -> io::Result<String>;
+}
+
+/// Largest file that is read, the configuration itself or one put in by `${file:…}`: 1 MiB.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The process's environment and the file system.
+#[derive(Debug, Clone)]
+pub struct SystemEnv {
+    /// The folder that relative paths start from: the one of the configuration file.
+    pub folder: PathBuf,
+}
+
+impl Env for SystemEnv {
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn file(&self, path: &str) -> io::Result<String> {
+        read_bounded(&self.folder.join(path))
+    }
+}
+
+pub(super) fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// The text with its substitutions made, and whether there were any. Messages name the variable or the file, never what
+/// they hold.
+pub(super) fn substitute(text: &str, env: &dyn Env) -> Result<(String, bool), String> {
+    let (mut out, mut rest, mut any) = (String::with_capacity(text.len()), text, false);
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            out.push_str(before);
+            out.push_str("${");
+            rest = after;
+            continue;
+        }
+        out.push_str(before);
+        let word = after.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+        let named = after.strip_prefix(word).and_then(|a| a.strip_prefix(':'));
+        // A bare `${` may stand in a regular expression; only `${word:` is ours.
+        let (false, Some(named)) = (word.is_empty(), named) else {
+            out.push_str("${");
+            rest = after;
+            continue;
+        };
+        let (name, behind) = named.split_once('}').ok_or_else(|| format!("${{{word}: is not closed with }}"))?;
+        out.push_str(&fetch(word, name, env)?);
+        any = true;
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok((out, any))
+}
+
+fn fetch(word: &str, name: &str, env: &dyn Env) -> Result<String, String> {
+    match word {
+        _ if name.is_empty() => Err(format!("${{{word}:}} lacks a name")),
+        "env" => env.var(name).ok_or_else(|| format!("the environment variable {name} is not set (or is not UTF-8)")),
+        "file" => match env.file(name) {
+            // Secrets in files mostly end in a newline that is not part of them.
+            Ok(text) => {
+                Ok(text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t)).to_owned())
+            }
+            Err(error) => Err(format!("the file {name} cannot be read: {error}")),
+        },
+        _ => Err(format!("${{{word}:…}} is unknown; known are ${{env:NAME}} and ${{file:PATH}}")),
+    }
+}

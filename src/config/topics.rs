@@ -1,0 +1,219 @@
+//! Which topics a mirror takes, and what they are called on the target.
+
+use std::fmt;
+
+use regex::{Regex, RegexSet};
+
+/// The topics a mirror takes: some `include` pattern matches the whole name and no `exclude` pattern does. Kafka's own
+/// internal topics and kmirror's state topics are never taken, whatever the patterns say.
+#[derive(Debug, Clone)]
+pub struct TopicFilter {
+    include: RegexSet,
+    exclude: RegexSet,
+    include_written: Vec<String>,
+    exclude_written: Vec<String>,
+}
+
+/// Why a pattern cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct PatternError {
+    /// What the regex parser says, with a caret under the place where the pattern is wrong.
+    pub detail: String,
+    /// Character offset of that place in the pattern, counted from 0, where the parser tells it.
+    pub at: Option<usize>,
+}
+
+/// A pattern as written, checked alone and anchored at both ends.
+///
+/// # Errors
+/// The pattern is no regex, is too large once compiled, or cannot be anchored.
+pub(super) fn anchored(pattern: &str) -> Result<String, PatternError> {
+    // The pattern is compiled alone first: `a)(b` would pass once it stands in a group.
+    Regex::new(pattern).map_err(|error| pattern_error(&error))?;
+    let whole = format!("^(?:{pattern})$");
+    // A comment in verbose mode swallows the closing of the group.
+    Regex::new(&whole).map_err(|_| PatternError {
+        detail: "does not stand as a whole: write it without a comment at its end".to_owned(),
+        at: None,
+    })?;
+    Ok(whole)
+}
+
+fn pattern_error(error: &regex::Error) -> PatternError {
+    let detail = error.to_string();
+    // The parser draws a caret under the place, indented by four columns.
+    let at = detail.lines().find_map(|line| {
+        let column = line.find('^')?;
+        line.trim().chars().all(|c| c == '^').then(|| column.checked_sub(4)).flatten()
+    });
+    PatternError { detail, at }
+}
+
+impl TopicFilter {
+    /// Compiles patterns; each must match a whole topic name.
+    ///
+    /// # Errors
+    /// The first pattern that cannot be used.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, PatternError> {
+        Ok(Self {
+            include: compile(include)?,
+            exclude: compile(exclude)?,
+            include_written: include.to_vec(),
+            exclude_written: exclude.to_vec(),
+        })
+    }
+
+    /// Whether the mirror takes this topic of the source.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        !never_mirrored(topic) && self.include.is_match(topic) && !self.exclude.is_match(topic)
+    }
+
+    /// The `include` patterns as written.
+    #[must_use]
+    pub fn include(&self) -> &[String] {
+        &self.include_written
+    }
+
+    /// The `exclude` patterns as written, or the default ones.
+    #[must_use]
+    pub fn exclude(&self) -> &[String] {
+        &self.exclude_written
+    }
+}
+
+fn compile(patterns: &[String]) -> Result<RegexSet, PatternError> {
+    let whole = patterns.iter().map(|pattern| anchored(pattern)).collect::<Result<Vec<_>, _>>()?;
+    RegexSet::new(whole).map_err(|error| pattern_error(&error))
+}
+
+/// Whether a topic is never mirrored: Kafka's internal topics (`Topic.INTERNAL_TOPICS`, the metadata log and the tiered
+/// storage metadata), which describe the cluster they are on, and kmirror's own state topics.
+#[must_use]
+pub fn never_mirrored(topic: &str) -> bool {
+    topic.starts_with("__kmirror.")
+        || matches!(
+            topic,
+            "__consumer_offsets"
+                | "__transaction_state"
+                | "__share_group_state"
+                | "__cluster_metadata"
+                | "__remote_log_metadata"
+        )
+}
+
+/// Longest topic name that Kafka takes, in characters (`Topic.MAX_NAME_LENGTH`).
+pub const TOPIC_NAME_CHARS_MAX: usize = 249;
+
+/// Whether Kafka takes this as a topic name (`Topic.validate`): 1 to 249 of `[a-zA-Z0-9._-]`, neither `.` nor `..`.
+#[must_use]
+pub fn is_topic_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= TOPIC_NAME_CHARS_MAX
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// What a topic of the source is called on the target: fixed text before and after the source's name. One name of the
+/// source makes one name of the target and the other way round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rename {
+    prefix: String,
+    suffix: String,
+}
+
+/// Why a rename template cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenameError {
+    /// Without the topic every topic would get the same name.
+    #[error("lacks {{topic}}: all topics would get the same name on the target")]
+    NoTopic,
+    /// The topic may stand in it once.
+    #[error("has {{topic}} more than once")]
+    TopicTwice,
+    /// A placeholder other than the three.
+    #[error("has the unknown placeholder {{{0}}}; known are {{source}}, {{target}} and {{topic}}")]
+    Unknown(String),
+    /// A brace that is no part of a placeholder.
+    #[error("has a brace without its partner")]
+    Brace,
+    /// A character that a topic name cannot have.
+    #[error("has the character {0:?}, which no topic name can have; allowed are letters, digits, '.', '_' and '-'")]
+    Character(char),
+    /// Nothing is left for the topic.
+    #[error("adds {0} characters, and a topic name has at most {TOPIC_NAME_CHARS_MAX}")]
+    TooLong(usize),
+}
+
+impl Rename {
+    /// Parses a template such as `{source}.{topic}`, with the names of the two clusters put in.
+    ///
+    /// # Errors
+    /// A template that does not have `{topic}` once, or that could not make a topic name.
+    pub fn new(template: &str, source: &str, target: &str) -> Result<Self, RenameError> {
+        let (mut prefix, mut suffix) = (String::new(), None::<String>);
+        let mut rest = template;
+        while let Some(c) = rest.chars().next() {
+            let mut part = c.to_string();
+            let mut used = c.len_utf8();
+            if c == '}' {
+                return Err(RenameError::Brace);
+            }
+            if c == '{' {
+                let (name, _) = rest.strip_prefix('{').and_then(|r| r.split_once('}')).ok_or(RenameError::Brace)?;
+                used = name.len() + 2;
+                part = match name {
+                    "source" => source.to_owned(),
+                    "target" => target.to_owned(),
+                    "topic" if suffix.is_some() => return Err(RenameError::TopicTwice),
+                    "topic" => {
+                        suffix = Some(String::new());
+                        String::new()
+                    }
+                    other => return Err(RenameError::Unknown(other.to_owned())),
+                };
+            }
+            suffix.as_mut().unwrap_or(&mut prefix).push_str(&part);
+            rest = rest.get(used..).unwrap_or_default();
+        }
+        Self::from_parts(prefix, suffix.ok_or(RenameError::NoTopic)?)
+    }
+
+    fn from_parts(prefix: String, suffix: String) -> Result<Self, RenameError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if let Some(c) = prefix.chars().chain(suffix.chars()).find(|c| !allowed(*c)) {
+            return Err(RenameError::Character(c));
+        }
+        let added = prefix.len() + suffix.len();
+        if added >= TOPIC_NAME_CHARS_MAX {
+            return Err(RenameError::TooLong(added));
+        }
+        Ok(Self { prefix, suffix })
+    }
+
+    /// The name on the target. It may be too long for Kafka: see [`is_topic_name`].
+    #[must_use]
+    pub fn apply(&self, topic: &str) -> String {
+        format!("{}{topic}{}", self.prefix, self.suffix)
+    }
+
+    /// The topic of the source that gets this name on the target, if one could.
+    #[must_use]
+    pub fn invert<'a>(&self, target_topic: &'a str) -> Option<&'a str> {
+        target_topic.strip_prefix(&self.prefix)?.strip_suffix(&self.suffix).filter(|topic| !topic.is_empty())
+    }
+
+    /// Whether names stay as they are.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        self.prefix.is_empty() && self.suffix.is_empty()
+    }
+}
+
+impl fmt::Display for Rename {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{{topic}}{}", self.prefix, self.suffix)
+    }
+}

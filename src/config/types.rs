@@ -1,0 +1,216 @@
+//! The validated configuration: what the engine and the commands read. Built by [`super::validate`] alone, so a value of
+//! these types has passed every check.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::topics::{Rename, TopicFilter};
+
+/// A whole configuration file, validated and with its defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The clusters by the name that mirrors use for them.
+    pub clusters: BTreeMap<String, ClusterConfig>,
+    /// The mirrors, in the order of the file; names are unique.
+    pub mirrors: Vec<MirrorConfig>,
+    /// Bounds that hold for the whole process.
+    pub limits: Limits,
+    /// The HTTP listener; `None` when the file has no `http` section.
+    pub http: Option<HttpConfig>,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+/// One Kafka cluster and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// The name under `clusters`.
+    pub name: String,
+    /// Where the first connection goes; at least one. The other brokers come from its metadata.
+    pub bootstrap: Vec<HostPort>,
+    /// The `client.id` to send instead of `kmirror.<mirror>`.
+    pub client_id: Option<String>,
+}
+
+impl ClusterConfig {
+    /// The `client.id` that requests of this mirror carry to this cluster.
+    #[must_use]
+    pub fn client_id_for(&self, mirror: &str) -> String {
+        self.client_id.clone().unwrap_or_else(|| format!("kmirror.{mirror}"))
+    }
+}
+
+/// A host name or address and a port; shows as `host:port`, an IPv6 address in brackets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// The TCP port, never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// One directed flow, source to target.
+#[derive(Debug, Clone)]
+pub struct MirrorConfig {
+    /// `[a-zA-Z0-9._-]{1,100}`, unique in the file; part of the state topic's name and of the transactional ids.
+    pub name: String,
+    /// The source's name in [`Config::clusters`].
+    pub source: String,
+    /// The target's name in [`Config::clusters`]; never the source's.
+    pub target: String,
+    /// Which of the source's topics are mirrored.
+    pub topics: TopicFilter,
+    /// What a topic is called on the target.
+    pub rename: Rename,
+    /// Where a partition begins that existed when the mirror first started; later ones begin at earliest.
+    pub start: Start,
+    /// Which records of transactions are mirrored.
+    pub isolation: Isolation,
+    /// How topics are created on the target.
+    pub target_topics: TargetTopics,
+    /// What else of a topic follows the source.
+    pub sync: Sync,
+    /// What happens where a mirror cannot go on without losing something.
+    pub on: Policies,
+}
+
+/// Where a mirror starts in a partition it has never been in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the log start offset.
+    Earliest,
+    /// At the end: only records produced after the first start.
+    Latest,
+    /// At the first record whose timestamp is at or after this moment, in milliseconds since 1970-01-01 UTC.
+    Timestamp(i64),
+}
+
+/// Kafka's `isolation.level` of the fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Up to the last stable offset, without the records of aborted transactions.
+    ReadCommitted,
+    /// Up to the high watermark, aborted records included.
+    ReadUncommitted,
+}
+
+/// How topics are created on the target.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TargetTopics {
+    /// Replicas of each partition, at least 1; `None`: as many as the source's topic has.
+    pub replication_factor: Option<i16>,
+    /// Topic configs that win over those copied from the source.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// What of a topic, besides its records, follows the source while the mirror runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sync {
+    /// Topic configs that are not the source's defaults.
+    pub topic_configs: bool,
+    /// The partition count, which can only grow.
+    pub partitions: bool,
+}
+
+/// What to do about each event that costs records or certainty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policies {
+    /// The source deleted records, by retention or `DeleteRecords`, before they were mirrored.
+    pub retention_loss: Policy,
+    /// The source's topic was deleted and made again: its topic id changed.
+    pub source_recreated: Policy,
+    /// The source's log diverged or got shorter than what was mirrored (unclean leader election).
+    pub truncation: Policy,
+    /// A target partition holds records that this mirror did not write.
+    pub foreign_records: Policy,
+    /// A batch whose checksum or structure is wrong.
+    pub corrupt_batch: Policy,
+}
+
+/// The answer to such an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// Halt the partition, with the evidence and the command that frees it; the others go on.
+    Halt,
+    /// Note a gap with its reason, and go on.
+    Continue,
+}
+
+/// Bounds of the whole process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of records in flight between source and target; at least [`super::MEMORY_BYTES_MIN`].
+    pub memory_bytes: u64,
+}
+
+/// The HTTP listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// A loopback address, as long as there is no token to ask for.
+    pub listen: SocketAddr,
+}
+
+/// What is logged to stderr, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least severe level that is shown.
+    pub level: LogLevel,
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+}
+
+/// Severity, as `tracing` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something needs a look.
+    Warn,
+    /// What a run does.
+    Info,
+    /// Every decision.
+    Debug,
+    /// Every request.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name as a `tracing` filter directive.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

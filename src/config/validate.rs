@@ -1,0 +1,174 @@
+//! What no single value shows: names that refer to something, mirrors that disturb one another. Turns the file's shape
+//! into the types the engine reads.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::error::{ConfigError, Place};
+use super::raw;
+use super::routes;
+use super::topics::{Rename, TopicFilter};
+use super::types::{ClusterConfig, Config, HttpConfig, Limits, LogConfig, MirrorConfig, Policies, Sync, TargetTopics};
+use super::units;
+
+pub(super) struct Validator<'a> {
+    pub(super) places: &'a BTreeMap<String, Place>,
+    pub(super) errors: Vec<ConfigError>,
+}
+
+impl Validator<'_> {
+    fn place(&self, key: &str) -> Place {
+        self.places.get(key).copied().unwrap_or(Place { line: 1, column: 1 })
+    }
+
+    fn error(&mut self, key: &str, message: impl Into<String>) {
+        let place = Some(self.place(key));
+        self.errors.push(ConfigError { place, key: key.to_owned(), message: message.into() });
+    }
+
+    /// A value that the shape has checked already; a fault here is noted all the same.
+    fn take<T, E: ToString>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.error(key, error.to_string())).ok()
+    }
+
+    /// `None` where there are errors.
+    pub(super) fn config(&mut self, file: raw::File) -> Option<Config> {
+        let clusters = self.clusters(file.clusters);
+        let mirrors: Vec<_> = file
+            .mirrors
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, mirror)| self.mirror(&format!("mirrors[{index}]"), mirror, &clusters))
+            .collect();
+        if self.errors.is_empty() {
+            self.names(&mirrors);
+            self.conflicts(&mirrors);
+            self.circles(&mirrors);
+        }
+        let memory = self.take("limits.memory", units::parse_size(&file.limits.memory));
+        let http = match file.http {
+            Some(http) => {
+                self.take("http.listen", units::parse_listen(&http.listen)).map(|listen| HttpConfig { listen })
+            }
+            None => None,
+        };
+        let limits = Limits { memory_bytes: memory? };
+        let log = LogConfig { level: file.log.level, format: file.log.format };
+        self.errors.is_empty().then_some(Config { clusters, mirrors, limits, http, log })
+    }
+
+    fn clusters(&mut self, clusters: BTreeMap<String, raw::Cluster>) -> BTreeMap<String, ClusterConfig> {
+        let mut done = BTreeMap::<String, ClusterConfig>::new();
+        for (name, cluster) in clusters {
+            let mut bootstrap = Vec::new();
+            for (index, text) in cluster.bootstrap.iter().enumerate() {
+                let key = format!("clusters.{name}.bootstrap[{index}]");
+                let Some(address) = self.take(&key, units::parse_host_port(text)) else { continue };
+                if let Some(other) = done.values().find(|other| other.bootstrap.contains(&address)) {
+                    let message =
+                        format!("is also a bootstrap address of cluster {}: one address is one cluster", other.name);
+                    self.error(&key, message);
+                }
+                bootstrap.push(address);
+            }
+            done.insert(name.clone(), ClusterConfig { name, bootstrap, client_id: cluster.client_id });
+        }
+        done
+    }
+
+    fn mirror(
+        &mut self,
+        at: &str,
+        mirror: raw::Mirror,
+        clusters: &BTreeMap<String, ClusterConfig>,
+    ) -> Option<MirrorConfig> {
+        for (key, cluster) in [("source", &mirror.source), ("target", &mirror.target)] {
+            if !clusters.contains_key(cluster) {
+                let known: Vec<&str> = clusters.keys().map(String::as_str).collect();
+                self.error(
+                    &format!("{at}.{key}"),
+                    format!("no cluster has this name; clusters are: {}", known.join(", ")),
+                );
+            }
+        }
+        if mirror.source == mirror.target {
+            self.error(&format!("{at}.target"), "is the source: a mirror leads from one cluster to another");
+        }
+        let topics = TopicFilter::new(&mirror.topics.include, &mirror.topics.exclude);
+        let rename = Rename::new(&mirror.rename, &mirror.source, &mirror.target);
+        let topics = self.take(&format!("{at}.topics"), topics);
+        let rename = self.take(&format!("{at}.rename"), rename);
+        let start = self.take(&format!("{at}.start"), units::parse_start(&mirror.start));
+        Some(MirrorConfig {
+            name: mirror.name,
+            source: mirror.source,
+            target: mirror.target,
+            topics: topics?,
+            rename: rename?,
+            start: start?,
+            isolation: mirror.isolation,
+            target_topics: TargetTopics {
+                replication_factor: mirror.target_topics.replication_factor,
+                configs: mirror.target_topics.configs,
+            },
+            sync: Sync { topic_configs: mirror.sync.topic_configs, partitions: mirror.sync.partitions },
+            on: Policies {
+                retention_loss: mirror.on.retention_loss,
+                source_recreated: mirror.on.source_recreated,
+                truncation: mirror.on.truncation,
+                foreign_records: mirror.on.foreign_records,
+                corrupt_batch: mirror.on.corrupt_batch,
+            },
+        })
+    }
+
+    fn names(&mut self, mirrors: &[MirrorConfig]) {
+        let mut seen = HashMap::<String, usize>::new();
+        for (index, mirror) in mirrors.iter().enumerate() {
+            // Kafka refuses a topic whose name differs from another's only by '.' for '_' (Topic.hasCollision), and the
+            // state topics are named after the mirrors.
+            let Some(first) = seen.insert(mirror.name.replace('.', "_"), index) else { continue };
+            let other = mirrors.get(first).map_or("", |other| other.name.as_str());
+            let message = if other == mirror.name {
+                format!("mirrors[{first}] has this name already")
+            } else {
+                format!("differs from {other} only in '.' and '_': Kafka takes only one of their state topics")
+            };
+            self.error(&format!("mirrors[{index}].name"), message);
+        }
+    }
+
+    fn conflicts(&mut self, mirrors: &[MirrorConfig]) {
+        for (index, mirror) in mirrors.iter().enumerate() {
+            for earlier in mirrors.iter().take(index) {
+                let Some(conflict) = routes::static_conflict(earlier, mirror) else { continue };
+                let claims: Vec<String> =
+                    conflict.claims.iter().map(|(mirror, topic)| format!("{topic} of mirror {mirror}")).collect();
+                let message = format!(
+                    "two sources for one target topic: {} would both be written to {} on {}; \
+                     set them apart with rename (such as \"{{source}}.{{topic}}\") or with topics",
+                    claims.join(" and "),
+                    conflict.target_topic,
+                    conflict.target
+                );
+                self.error(&format!("mirrors[{index}].topics"), message);
+            }
+        }
+    }
+
+    fn circles(&mut self, mirrors: &[MirrorConfig]) {
+        let mut told = Vec::<String>::new();
+        for (index, mirror) in mirrors.iter().enumerate() {
+            if told.contains(&mirror.name) {
+                continue;
+            }
+            let Some(way) = routes::static_circle(mirrors, mirror) else { continue };
+            let hops: Vec<String> = way.iter().map(|(mirror, topic)| format!("{topic} (mirror {mirror})")).collect();
+            told.extend(way.iter().map(|(mirror, _)| mirror.clone()));
+            let message = format!(
+                "records would run in a circle: {}; let each mirror exclude what the other one writes",
+                hops.join(" → ")
+            );
+            self.error(&format!("mirrors[{index}].topics"), message);
+        }
+    }
+}
