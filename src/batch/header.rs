@@ -217,10 +217,8 @@ impl BatchHeader {
 
     /// The codec; an error for numbers that Kafka does not define.
     pub fn codec(&self) -> Result<Codec, BatchError> {
-        Codec::from_attributes(self.attributes).ok_or(BatchError::UnknownCodec {
-            offset: self.base_offset,
-            codec: self.attributes & ATTR_CODEC_MASK,
-        })
+        Codec::from_attributes(self.attributes)
+            .ok_or(BatchError::UnknownCodec { offset: self.base_offset, codec: self.attributes & ATTR_CODEC_MASK })
     }
 
     /// A transaction marker.
