@@ -2,8 +2,8 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -11,9 +11,11 @@ import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -146,6 +148,9 @@ final class Producing {
             // Zero leaves an open transaction to the broker's time-out.
             writers.forEach(writer -> writer.producer.close(Duration.ZERO));
         }
+        if (!args.path("leave_open").asBoolean(false)) {
+            awaitStable(args);
+        }
     }
 
     private static void finish(List<Writer> writers, JsonNode args, int abortEvery, ObjectNode answer) {
@@ -196,15 +201,30 @@ final class Producing {
     }
 
     private static long fewestHoles(JsonNode args, Set<TopicPartition> partitions) throws Exception {
-        Map<TopicPartition, long[]> seen = new HashMap<>();
-        Consuming.readAll(args, partitions, record -> {
-            TopicPartition partition = new TopicPartition(record.topic(), record.partition());
-            long[] span = seen.computeIfAbsent(partition, key -> new long[] {record.offset(), 0, 0});
-            span[1] = record.offset();
-            span[2]++;
-        });
-        // Counted between the first and the last record, so that log start and markers at the end do not matter.
-        return new HashSet<>(partitions).stream().map(seen::get)
-                .mapToLong(span -> span == null ? 0 : span[1] - span[0] + 1 - span[2]).min().orElse(0);
+        Map<TopicPartition, Long> holes = new HashMap<>();
+        try (KafkaConsumer<byte[], byte[]> consumer = Consuming.consumer(args)) {
+            // Compaction leaves the log start where it is: what is missing from there on was compacted away.
+            consumer.beginningOffsets(partitions).forEach((partition, start) -> holes.put(partition, -start));
+            consumer.endOffsets(partitions).forEach((partition, end) -> holes.merge(partition, end, Long::sum));
+        }
+        Consuming.readAll(args, partitions,
+                record -> holes.merge(new TopicPartition(record.topic(), record.partition()), -1L, Long::sum));
+        return Collections.min(holes.values());
+    }
+
+    /** A commit is answered before its markers are written: waits until readers of committed records see all. */
+    private static void awaitStable(JsonNode args) throws Exception {
+        try (Admin admin = Topics.admin(args)) {
+            Set<TopicPartition> partitions =
+                    Topics.partitions(admin, Driver.JSON.createArrayNode().add(args.get("topic").asText()));
+            long deadline = System.nanoTime() + 120_000_000_000L;
+            while (!Topics.ends(admin, partitions, IsolationLevel.READ_COMMITTED)
+                    .equals(Topics.ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED))) {
+                if (System.nanoTime() > deadline) {
+                    throw new IllegalStateException("the last stable offset stays below the high watermark");
+                }
+                Thread.sleep(20);
+            }
+        }
     }
 }

@@ -166,12 +166,17 @@ final class Topics {
         return offsets;
     }
 
+    static Map<TopicPartition, Long> ends(Admin admin, Set<TopicPartition> partitions, IsolationLevel isolation)
+            throws Exception {
+        return offsets(admin, partitions, OffsetSpec.latest(), isolation);
+    }
+
     private static void offsets(JsonNode args, ObjectNode answer) throws Exception {
         try (Admin admin = admin(args)) {
             Set<TopicPartition> partitions = partitions(admin, args.get("topics"));
             var start = offsets(admin, partitions, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED);
-            var end = offsets(admin, partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED);
-            var stable = offsets(admin, partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED);
+            var end = ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED);
+            var stable = ends(admin, partitions, IsolationLevel.READ_COMMITTED);
             ArrayNode rows = answer.putArray("partitions");
             for (TopicPartition partition : partitions) {
                 rows.addObject().put("topic", partition.topic()).put("partition", partition.partition())

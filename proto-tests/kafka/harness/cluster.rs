@@ -252,6 +252,8 @@ fn java(spec: &ClusterSpec) -> Command {
     command
 }
 
+/// Retention is off unless a topic asks for it: tests write records with old timestamps, and a broker that looks every
+/// second would delete them under the test's hands.
 fn properties(spec: &ClusterSpec, node: u16, port: u16, controller: u16, voters: &str, folder: &Path) -> String {
     let copies = spec.nodes.min(3);
     let in_sync = copies.min(2);
@@ -266,6 +268,7 @@ controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={}
 auto.create.topics.enable=false
+log.retention.ms=-1
 default.replication.factor={copies}
 offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=4

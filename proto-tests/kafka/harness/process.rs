@@ -16,7 +16,7 @@ const KEEPER: &str = r#"
 exec 3<&0 4>&1
 "$@" </dev/null >>"$OUT" 2>>"$LOG" 3<&- 4>&- &
 child=$!
-( exec 4>&-; read -r _ <&3; kill -9 $child; [ -z "$DATA" ] || rm -rf "$DATA" ) 2>/dev/null &
+( exec 4>&-; read -r _ <&3; trap '' TERM; kill -9 $child; [ -z "$DATA" ] || rm -rf "$DATA" ) 2>/dev/null &
 keeper=$!
 exec 3<&-
 echo $child >&4

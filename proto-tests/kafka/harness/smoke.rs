@@ -67,8 +67,8 @@ fn compaction_makes_holes_and_delete_records_moves_the_log_start() {
     driver.compact(&bootstrap, topic, 1_000);
     let dump = driver.dump(&bootstrap, &[topic]);
     let rows = &dump.partitions[&(topic.to_owned(), 0)];
-    let (first, last) = (rows[0].offset, rows[rows.len() - 1].offset);
-    assert!(last - first + 1 - rows.len() as i64 >= 1_000);
+    let last = rows[rows.len() - 1].offset;
+    assert!(last + 1 - rows.len() as i64 >= 1_000);
     assert_eq!(driver.delete_records(&bootstrap, topic, 0, last), last);
     assert_eq!(driver.offsets(&bootstrap, &[topic])[0].start, last);
 }
