@@ -1,0 +1,225 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Properties;
+import java.util.Set;
+import java.util.concurrent.TimeUnit;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AdminClientConfig;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
+import org.apache.kafka.clients.admin.NewPartitions;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.ProducerState;
+import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.TopicDescription;
+import org.apache.kafka.clients.admin.ListOffsetsOptions;
+import org.apache.kafka.common.ElectionType;
+import org.apache.kafka.common.IsolationLevel;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.TopicPartitionInfo;
+import org.apache.kafka.common.Uuid;
+import org.apache.kafka.common.config.ConfigResource;
+
+/** Commands that need an admin client: topics, configs, offsets, leaders. */
+final class Topics {
+    private static final long TIMEOUT_S = 120;
+
+    private Topics() {}
+
+    static void register(Map<String, Driver.Command> commands) {
+        commands.put("create_topic", Topics::create);
+        commands.put("delete_topic", Topics::delete);
+        commands.put("add_partitions", Topics::addPartitions);
+        commands.put("alter_configs", Topics::alterConfigs);
+        commands.put("describe_topic", Topics::describe);
+        commands.put("topic_configs", Topics::configs);
+        commands.put("list_topics", Topics::list);
+        commands.put("delete_records", Topics::deleteRecords);
+        commands.put("offsets", Topics::offsets);
+        commands.put("move_leader", Topics::moveLeader);
+        commands.put("describe_producers", Topics::producers);
+        commands.put("cluster", Topics::cluster);
+    }
+
+    static Admin admin(JsonNode args) {
+        Properties props = new Properties();
+        props.put(AdminClientConfig.BOOTSTRAP_SERVERS_CONFIG, args.get("bootstrap").asText());
+        props.put(AdminClientConfig.DEFAULT_API_TIMEOUT_MS_CONFIG, "100000");
+        props.put(AdminClientConfig.REQUEST_TIMEOUT_MS_CONFIG, "30000");
+        return Admin.create(props);
+    }
+
+    static Map<String, String> strings(JsonNode object) {
+        Map<String, String> map = new HashMap<>();
+        if (object != null) {
+            object.fieldNames().forEachRemaining(name -> map.put(name, object.get(name).asText()));
+        }
+        return map;
+    }
+
+    private static void create(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            String name = args.get("topic").asText();
+            NewTopic topic = new NewTopic(name, args.path("partitions").asInt(1),
+                    (short) args.path("replication").asInt(1)).configs(strings(args.get("configs")));
+            Uuid id = admin.createTopics(List.of(topic)).topicId(name).get(TIMEOUT_S, TimeUnit.SECONDS);
+            answer.put("topic_id", id.toString());
+        }
+    }
+
+    private static void delete(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            admin.deleteTopics(List.of(args.get("topic").asText())).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    private static void addPartitions(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            NewPartitions total = NewPartitions.increaseTo(args.get("partitions").asInt());
+            admin.createPartitions(Map.of(args.get("topic").asText(), total)).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    private static void alterConfigs(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            ConfigResource topic = new ConfigResource(ConfigResource.Type.TOPIC, args.get("topic").asText());
+            Collection<AlterConfigOp> ops = new ArrayList<>();
+            strings(args.get("configs")).forEach(
+                    (key, value) -> ops.add(new AlterConfigOp(new ConfigEntry(key, value), AlterConfigOp.OpType.SET)));
+            admin.incrementalAlterConfigs(Map.of(topic, ops)).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    private static TopicDescription description(Admin admin, String topic) throws Exception {
+        return admin.describeTopics(List.of(topic)).allTopicNames().get(TIMEOUT_S, TimeUnit.SECONDS).get(topic);
+    }
+
+    private static void describe(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            TopicDescription topic = description(admin, args.get("topic").asText());
+            answer.put("topic_id", topic.topicId().toString());
+            ArrayNode partitions = answer.putArray("partitions");
+            for (TopicPartitionInfo info : topic.partitions()) {
+                ObjectNode partition = partitions.addObject().put("partition", info.partition());
+                partition.put("leader", info.leader() == null ? -1 : info.leader().id());
+                ArrayNode replicas = partition.putArray("replicas");
+                info.replicas().forEach(node -> replicas.add(node.id()));
+                ArrayNode isr = partition.putArray("isr");
+                info.isr().forEach(node -> isr.add(node.id()));
+            }
+        }
+    }
+
+    private static void configs(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            ConfigResource topic = new ConfigResource(ConfigResource.Type.TOPIC, args.get("topic").asText());
+            ObjectNode configs = answer.putObject("configs");
+            admin.describeConfigs(List.of(topic)).all().get(TIMEOUT_S, TimeUnit.SECONDS).get(topic).entries().stream()
+                    .filter(entry -> entry.source() == ConfigEntry.ConfigSource.DYNAMIC_TOPIC_CONFIG)
+                    .forEach(entry -> configs.put(entry.name(), entry.value()));
+        }
+    }
+
+    private static void list(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            ArrayNode names = answer.putArray("topics");
+            admin.listTopics().names().get(TIMEOUT_S, TimeUnit.SECONDS).stream().sorted().forEach(names::add);
+        }
+    }
+
+    private static void deleteRecords(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            TopicPartition partition = new TopicPartition(args.get("topic").asText(), args.get("partition").asInt());
+            RecordsToDelete before = RecordsToDelete.beforeOffset(args.get("before").asLong());
+            long low = admin.deleteRecords(Map.of(partition, before)).lowWatermarks().get(partition)
+                    .get(TIMEOUT_S, TimeUnit.SECONDS).lowWatermark();
+            answer.put("low_watermark", low);
+        }
+    }
+
+    static Set<TopicPartition> partitions(Admin admin, JsonNode topics) throws Exception {
+        List<String> names = new ArrayList<>();
+        topics.forEach(name -> names.add(name.asText()));
+        Set<TopicPartition> all = new HashSet<>();
+        admin.describeTopics(names).allTopicNames().get(TIMEOUT_S, TimeUnit.SECONDS).forEach((name, topic) -> topic
+                .partitions().forEach(info -> all.add(new TopicPartition(name, info.partition()))));
+        return all;
+    }
+
+    private static Map<TopicPartition, Long> offsets(Admin admin, Set<TopicPartition> partitions, OffsetSpec spec,
+            IsolationLevel isolation) throws Exception {
+        Map<TopicPartition, OffsetSpec> query = new HashMap<>();
+        partitions.forEach(partition -> query.put(partition, spec));
+        Map<TopicPartition, Long> offsets = new HashMap<>();
+        admin.listOffsets(query, new ListOffsetsOptions(isolation)).all().get(TIMEOUT_S, TimeUnit.SECONDS)
+                .forEach((partition, found) -> offsets.put(partition, found.offset()));
+        return offsets;
+    }
+
+    static Map<TopicPartition, Long> ends(Admin admin, Set<TopicPartition> partitions, IsolationLevel isolation)
+            throws Exception {
+        return offsets(admin, partitions, OffsetSpec.latest(), isolation);
+    }
+
+    private static void offsets(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            Set<TopicPartition> partitions = partitions(admin, args.get("topics"));
+            var start = offsets(admin, partitions, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED);
+            var end = ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED);
+            var stable = ends(admin, partitions, IsolationLevel.READ_COMMITTED);
+            ArrayNode rows = answer.putArray("partitions");
+            for (TopicPartition partition : partitions) {
+                rows.addObject().put("topic", partition.topic()).put("partition", partition.partition())
+                        .put("start", start.get(partition)).put("end", end.get(partition))
+                        .put("stable_end", stable.get(partition));
+            }
+        }
+    }
+
+    private static void moveLeader(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            String topic = args.get("topic").asText();
+            int leader = args.get("leader").asInt();
+            TopicPartition partition = new TopicPartition(topic, args.get("partition").asInt());
+            List<Integer> replicas = new ArrayList<>(List.of(leader));
+            description(admin, topic).partitions().get(partition.partition()).replicas().stream()
+                    .filter(node -> node.id() != leader).forEach(node -> replicas.add(node.id()));
+            admin.alterPartitionReassignments(Map.of(partition, Optional.of(new NewPartitionReassignment(replicas))))
+                    .all().get(TIMEOUT_S, TimeUnit.SECONDS);
+            admin.electLeaders(ElectionType.PREFERRED, Set.of(partition)).partitions().get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    private static void producers(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            TopicPartition partition = new TopicPartition(args.get("topic").asText(), args.get("partition").asInt());
+            ArrayNode rows = answer.putArray("producers");
+            for (ProducerState state : admin.describeProducers(List.of(partition)).partitionResult(partition)
+                    .get(TIMEOUT_S, TimeUnit.SECONDS).activeProducers()) {
+                rows.addObject().put("producer_id", state.producerId()).put("producer_epoch", state.producerEpoch())
+                        .put("last_sequence", state.lastSequence()).put("last_timestamp", state.lastTimestamp())
+                        .put("coordinator_epoch", state.coordinatorEpoch().orElse(-1))
+                        .put("transaction_start", state.currentTransactionStartOffset().orElse(-1));
+            }
+        }
+    }
+
+    private static void cluster(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            var cluster = admin.describeCluster();
+            answer.put("cluster_id", cluster.clusterId().get(TIMEOUT_S, TimeUnit.SECONDS));
+            ArrayNode nodes = answer.putArray("nodes");
+            cluster.nodes().get(TIMEOUT_S, TimeUnit.SECONDS).forEach(node -> nodes.add(node.id()));
+        }
+    }
+}

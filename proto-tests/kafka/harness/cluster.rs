@@ -1,0 +1,346 @@
+//! A real Kafka cluster: combined KRaft nodes as child processes on loopback ports.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::jars;
+use super::process::{Process, wait_ready};
+
+/// Starting a JVM on a busy two-core machine takes its time; this only bounds a hang.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// A release of Apache Kafka that the tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Version {
+    /// The release that the suite runs on throughout.
+    V4_3_1,
+    /// The last 3.x line, as source and as target.
+    V3_9_1,
+}
+
+impl Version {
+    /// As Maven names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V4_3_1 => "4.3.1",
+            Self::V3_9_1 => "3.9.1",
+        }
+    }
+}
+
+/// What a cluster shall be like.
+#[derive(Debug, Clone)]
+pub(crate) struct ClusterSpec {
+    version: Version,
+    nodes: u16,
+    overrides: Vec<(String, String)>,
+    heap_mb: u32,
+    quick: bool,
+}
+
+impl ClusterSpec {
+    /// One node with settings for tests.
+    pub(crate) fn new(version: Version) -> Self {
+        Self { version, nodes: 1, overrides: Vec::new(), heap_mb: 384, quick: true }
+    }
+
+    /// Several nodes; each is broker and controller.
+    pub(crate) fn nodes(mut self, nodes: u16) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// One more line for server.properties; later ones win.
+    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.overrides.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// As a production broker runs: all compilers, more heap. For measurements, where start-up is no matter.
+    pub(crate) fn for_bench(mut self) -> Self {
+        self.heap_mb = 512;
+        self.quick = false;
+        self
+    }
+}
+
+/// A running cluster. Dropping it kills its nodes and removes their data.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    spec: ClusterSpec,
+    id: String,
+    nodes: Vec<Node>,
+    folder: PathBuf,
+}
+
+/// One node: its ports stay the same over restarts.
+#[derive(Debug)]
+pub(crate) struct Node {
+    id: u16,
+    port: u16,
+    folder: PathBuf,
+    process: Option<Process>,
+}
+
+impl Cluster {
+    /// Formats, starts, and waits until every node serves requests and knows the others.
+    pub(crate) fn start(spec: ClusterSpec) -> Self {
+        let folder = run_folder(spec.version.name());
+        let id = jars::run(java(&spec).args(["kafka.tools.StorageTool", "random-uuid"])).trim().to_owned();
+        let ports: Vec<(u16, u16)> = (0..spec.nodes).map(|_| (free_port(), free_port())).collect();
+        let voters: Vec<String> =
+            ports.iter().enumerate().map(|(at, (_, port))| format!("{}@127.0.0.1:{port}", at + 1)).collect();
+        let mut cluster = Self { nodes: Vec::new(), spec, id, folder };
+        for (at, (port, controller_port)) in ports.iter().enumerate() {
+            let node = at as u16 + 1;
+            let folder = cluster.folder.join(format!("node-{node}"));
+            fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
+            let text = properties(&cluster.spec, node, *port, *controller_port, &voters.join(","), &folder);
+            fs::write(folder.join("server.properties"), text)
+                .unwrap_or_else(|error| panic!("cannot write into {}: {error}", folder.display()));
+            cluster.nodes.push(Node { id: node, port: *port, folder, process: None });
+        }
+        cluster.format();
+        for at in 0..cluster.nodes.len() {
+            cluster.launch(at);
+        }
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// The first addresses, as clients want them.
+    pub(crate) fn bootstrap(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        addresses.join(",")
+    }
+
+    /// The release it runs.
+    pub(crate) fn version(&self) -> Version {
+        self.spec.version
+    }
+
+    /// The cluster id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// kill -9 of one node (ids count from 1).
+    pub(crate) fn kill_node(&mut self, id: u16) {
+        if let Some(mut process) = self.node(id).process.take() {
+            process.kill();
+        }
+    }
+
+    /// SIGTERM: the controlled shutdown of one node, waited for.
+    pub(crate) fn shut_down_node(&mut self, id: u16) {
+        if let Some(mut process) = self.node(id).process.take() {
+            process.signal("TERM");
+            process.wait_exit(BOOT_LIMIT);
+        }
+    }
+
+    /// SIGSTOP: the node hangs with its connections open.
+    pub(crate) fn pause_node(&mut self, id: u16) {
+        self.signal_node(id, "STOP");
+    }
+
+    /// SIGCONT: it goes on.
+    pub(crate) fn continue_node(&mut self, id: u16) {
+        self.signal_node(id, "CONT");
+    }
+
+    /// Starts a node again on its old ports and data, and waits until it serves.
+    pub(crate) fn restart_node(&mut self, id: u16) {
+        self.node(id);
+        self.launch(usize::from(id) - 1);
+        self.wait_ready();
+    }
+
+    /// CPU seconds used by all nodes so far.
+    pub(crate) fn cpu_s(&self) -> f64 {
+        self.nodes.iter().filter_map(|node| node.process.as_ref()?.cpu_s()).sum()
+    }
+
+    fn signal_node(&mut self, id: u16, name: &str) {
+        if let Some(process) = &mut self.node(id).process {
+            process.signal(name);
+        }
+    }
+
+    fn node(&mut self, id: u16) -> &mut Node {
+        let known = self.nodes.len();
+        self.nodes
+            .iter_mut()
+            .find(|node| node.id == id)
+            .unwrap_or_else(|| panic!("no node {id}: the cluster has {known}, counted from 1"))
+    }
+
+    fn format(&self) {
+        for node in &self.nodes {
+            let file = node.folder.join("server.properties");
+            jars::run(java(&self.spec).args(["kafka.tools.StorageTool", "format", "-t", &self.id, "-c"]).arg(file));
+        }
+    }
+
+    fn launch(&mut self, at: usize) {
+        let mut command = java(&self.spec);
+        let node = &mut self.nodes[at];
+        let log = node.folder.join("broker.log");
+        command.arg("kafka.Kafka").arg(node.folder.join("server.properties"));
+        node.process = Some(Process::start(&command, &log, &log, Some(&node.folder.join("data"))));
+    }
+
+    fn wait_ready(&mut self) {
+        let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
+        for node in &mut self.nodes {
+            let Some(process) = &mut node.process else { continue };
+            let what = format!("Kafka {} node {} on port {}", self.spec.version.name(), node.id, node.port);
+            wait_ready(&what, process, BOOT_LIMIT, || {
+                let brokers = brokers_known(node.port).map_err(|error| error.to_string())?;
+                // Fewer while a broker is not yet registered and unfenced; topics could not be created.
+                if brokers < running as i32 { Err(format!("{brokers} of {running} brokers")) } else { Ok(()) }
+            });
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.process = None;
+            let _ = fs::remove_dir_all(node.folder.join("data"));
+        }
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// The 4.3.1 cluster that tests share as the source. Topics must have names of their own.
+pub(crate) fn source() -> &'static Cluster {
+    static SOURCE: OnceLock<Cluster> = OnceLock::new();
+    SOURCE.get_or_init(|| Cluster::start(ClusterSpec::new(Version::V4_3_1)))
+}
+
+/// The 4.3.1 cluster that tests share as the target.
+pub(crate) fn target() -> &'static Cluster {
+    static TARGET: OnceLock<Cluster> = OnceLock::new();
+    TARGET.get_or_init(|| Cluster::start(ClusterSpec::new(Version::V4_3_1)))
+}
+
+/// The 3.9.1 cluster that tests share.
+pub(crate) fn older() -> &'static Cluster {
+    static OLDER: OnceLock<Cluster> = OnceLock::new();
+    OLDER.get_or_init(|| Cluster::start(ClusterSpec::new(Version::V3_9_1)))
+}
+
+fn java(spec: &ClusterSpec) -> Command {
+    let mut command = Command::new("java");
+    command.args([&format!("-Xmx{}m", spec.heap_mb), "-Xms64m", "-XX:+UseSerialGC", "-XX:-UsePerfData"]);
+    if spec.quick {
+        // Tests are mostly start-up: the second compiler would work for code that soon stops running.
+        command.arg("-XX:TieredStopAtLevel=1");
+    }
+    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
+    command.arg("-cp").arg(jars::class_path(spec.version));
+    command
+}
+
+/// Retention is off unless a topic asks for it: tests write records with old timestamps, and a broker that looks every
+/// second would delete them under the test's hands.
+fn properties(spec: &ClusterSpec, node: u16, port: u16, controller: u16, voters: &str, folder: &Path) -> String {
+    let copies = spec.nodes.min(3);
+    let in_sync = copies.min(2);
+    let data = folder.join("data");
+    let mut text = format!(
+        "process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={}
+auto.create.topics.enable=false
+log.retention.ms=-1
+default.replication.factor={copies}
+offsets.topic.replication.factor={copies}
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=4
+log.index.size.max.bytes=1048576
+log.cleaner.backoff.ms=200
+log.cleaner.dedupe.buffer.size=8388608
+log.initial.task.delay.ms=500
+log.retention.check.interval.ms=1000
+log.segment.delete.delay.ms=1000
+",
+        data.display()
+    );
+    for (key, value) in &spec.overrides {
+        text.push_str(&format!("{key}={value}\n"));
+    }
+    text
+}
+
+/// A folder for this run under `target/kafka/run`, after removing those of runs that are over.
+pub(crate) fn run_folder(name: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let all = jars::home().join("run");
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    if number == 1 {
+        remove_stale(&all);
+    }
+    let folder = all.join(format!("{}-{number}-{name}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
+    folder
+}
+
+fn remove_stale(all: &Path) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.split('-').next().unwrap_or_default().to_owned();
+        if !Path::new("/proc").join(owner).exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A loopback port that nobody listens on. Taken from below the range that the system gives to outgoing connections, so
+/// that a node that is down can come back on it.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 15_000;
+    const RANGE: u32 = 17_000;
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = (FIRST + (std::process::id() * 61 + step) % RANGE) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// How many brokers the node names in Metadata v1 (asked for no topics).
+fn brokers_known(port: u16) -> std::io::Result<i32> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // Length, api key 3, version 1, correlation id 7, client id null, no topics.
+    stream.write_all(&[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0])?;
+    // Length, correlation id, brokers.
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    Ok(i32::from_be_bytes([answer[8], answer[9], answer[10], answer[11]]))
+}
