@@ -3,7 +3,10 @@
 use clap::Args;
 
 use super::context::Context;
-use super::exit::{CliError, Exit};
+use super::exit::Exit;
+use super::output;
+use crate::engine::connect_mirror;
+use crate::ops::{CheckReport, Severity, check};
 
 /// Options of `check`.
 #[derive(Debug, Clone, Args)]
@@ -23,6 +26,31 @@ pub struct CheckArgs {}
 /// What kept it from looking; findings are [`Exit::Problems`].
 pub async fn run(_args: CheckArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let config = ctx.load()?;
-    let _mirrors = ctx.mirrors(&config)?;
-    Err(CliError::NotYet("kmirror check".to_owned()).into())
+    let mut reports = Vec::new();
+    for mirror in ctx.mirrors(&config)? {
+        let (source, target) = connect_mirror(&config, mirror).await?;
+        reports.push(check(mirror, &source, &target).await?);
+    }
+    if ctx.json {
+        output::json(&serde_json::json!({ "schema_version": 1, "mirrors": reports }))?;
+    } else {
+        show(&reports)?;
+    }
+    Ok(if reports.iter().any(CheckReport::has_problems) { Exit::Problems } else { Exit::Done })
+}
+
+fn show(reports: &[CheckReport]) -> anyhow::Result<()> {
+    for report in reports {
+        let rows = report.findings.iter().map(|f| {
+            let severity = match f.severity {
+                Severity::Ok => "ok",
+                Severity::Warning => "warning",
+                Severity::Problem => "PROBLEM",
+            };
+            vec![severity.to_owned(), f.check.to_owned(), f.subject.clone(), f.detail.clone()]
+        });
+        output::print(&format!("mirror {}\n", report.mirror))?;
+        output::print(&output::table(&["", "CHECK", "SUBJECT", "FINDING"], &[], rows))?;
+    }
+    Ok(())
 }

@@ -1,9 +1,17 @@
 //! `kmirror run`: mirrors until stopped.
 
+use std::sync::Arc;
+
+use anyhow::Context as _;
 use clap::Args;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::context::Context;
-use super::exit::{CliError, Exit};
+use super::exit::Exit;
+use crate::config::Config;
+use crate::engine::{Board, Budget, EngineError, run_mirror};
+use crate::observe;
 
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
@@ -23,7 +31,66 @@ pub struct RunArgs {}
 /// What ended the run; see [`super::exit::classify`].
 pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     ctx.no_dry_run("kmirror check says what a run would do")?;
-    let config = ctx.load()?;
-    let _mirrors = ctx.mirrors(&config)?;
-    Err(CliError::NotYet("kmirror run".to_owned()).into())
+    let config = Arc::new(ctx.load()?);
+    let (stop, stopped) = watch::channel(false);
+    let boards: Vec<Board> = ctx.mirrors(&config)?.iter().map(|m| Board::new(&m.name)).collect();
+    if let Some(http) = &config.http {
+        observe::serve(http.listen, boards.clone(), stopped.clone())
+            .await
+            .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
+    }
+    let mut mirrors = start(&config, &boards, &stopped);
+    let mut signals = Signals::new()?;
+    let mut failure = None;
+    loop {
+        tokio::select! {
+            () = signals.recv() => { stop.send_replace(true); }
+            done = mirrors.join_next() => match done {
+                None => break,
+                Some(outcome) => {
+                    // One mirror that cannot go on does not stop the others; the exit code tells in the end.
+                    let error = outcome.context("a mirror's task ended")?.err();
+                    if let Some(error) = error {
+                        tracing::error!(%error, "mirror stopped");
+                        failure.get_or_insert(error);
+                    }
+                }
+            },
+        }
+    }
+    match failure {
+        None => Ok(Exit::Done),
+        Some(error) => Err(error.into()),
+    }
+}
+
+fn start(config: &Arc<Config>, boards: &[Board], stop: &watch::Receiver<bool>) -> JoinSet<Result<(), EngineError>> {
+    let budget = Budget::new(usize::try_from(config.limits.memory_bytes).unwrap_or(usize::MAX));
+    let mut mirrors = JoinSet::new();
+    for board in boards {
+        let Some(mirror) = config.mirrors.iter().find(|m| m.name == board.mirror()) else { continue };
+        let mirror = Arc::new(mirror.clone());
+        mirrors.spawn(run_mirror(Arc::clone(config), mirror, budget.clone(), board.clone(), stop.clone()));
+    }
+    mirrors
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

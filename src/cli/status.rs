@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::Context;
-use super::exit::{CliError, Exit};
+use super::exit::Exit;
+use super::output;
+use crate::engine::connect_mirror;
+use crate::ops::{MirrorStatus, StatusReport, status};
 
 /// Options of `status`.
 #[derive(Debug, Clone, Args)]
@@ -30,8 +33,74 @@ pub struct StatusArgs {
 ///
 /// # Errors
 /// What kept it from looking.
-pub async fn run(_args: StatusArgs, ctx: &Context) -> anyhow::Result<Exit> {
+pub async fn run(args: StatusArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let config = ctx.load()?;
-    let _mirrors = ctx.mirrors(&config)?;
-    Err(CliError::NotYet("kmirror status".to_owned()).into())
+    let mut ends = Vec::new();
+    for mirror in ctx.mirrors(&config)? {
+        ends.push((mirror, connect_mirror(&config, mirror).await?));
+    }
+    loop {
+        let mut mirrors = Vec::new();
+        for (mirror, (source, target)) in &ends {
+            mirrors.push(status(mirror, source, target).await?);
+        }
+        let halted = mirrors.iter().any(|m| m.partitions.iter().any(|p| p.state == "halted"));
+        show(StatusReport { schema_version: 1, mirrors }, ctx, args.watch)?;
+        if !args.watch {
+            return Ok(if halted { Exit::Halted } else { Exit::Done });
+        }
+        tokio::time::sleep(args.interval).await;
+    }
+}
+
+/// Back to the top left, and nothing below.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+fn show(report: StatusReport, ctx: &Context, watch: bool) -> anyhow::Result<()> {
+    if ctx.json {
+        return output::json(&report);
+    }
+    let mut text = String::new();
+    if watch && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        text.push_str(CLEAR);
+    }
+    for mirror in &report.mirrors {
+        text.push_str(&page(mirror));
+    }
+    output::print(&text)
+}
+
+fn page(mirror: &MirrorStatus) -> String {
+    let lag: i64 = mirror.partitions.iter().map(|p| p.lag_records).sum();
+    let mut text = format!(
+        "mirror {}: {}, RPO {:.1}s, lag {} records in {} partitions\n",
+        mirror.name,
+        mirror.state,
+        mirror.rpo_seconds,
+        output::count(lag),
+        mirror.partitions.len()
+    );
+    let rows = mirror.partitions.iter().map(|p| {
+        let missing: i64 = p.gaps.iter().filter(|g| g.is_loss()).map(|g| g.to - g.from).sum();
+        vec![
+            format!("{}:{}", p.topic, p.partition),
+            p.state.to_owned(),
+            output::count(p.source_end),
+            output::count(p.mirrored_to),
+            output::count(p.lag_records),
+            format!("{:.1}s", p.lag_seconds),
+            output::count(p.target_end),
+            p.gaps.len().to_string(),
+            output::count(missing),
+        ]
+    });
+    let header =
+        ["PARTITION", "STATE", "SOURCE END", "MIRRORED TO", "LAG", "LAG TIME", "TARGET END", "GAPS", "RECORDS LOST"];
+    text.push_str(&output::table(&header, &[2, 3, 4, 5, 6, 7, 8], rows));
+    for p in mirror.partitions.iter().filter(|p| p.state == "halted") {
+        let reason = p.reason.as_deref().unwrap_or_default();
+        let way_out = p.way_out.as_deref().unwrap_or_default();
+        text.push_str(&format!("\nHALTED {}:{}: {reason}\n  {way_out}\n", p.topic, p.partition));
+    }
+    text
 }

@@ -3,7 +3,10 @@
 use clap::Args;
 
 use super::context::Context;
-use super::exit::{CliError, Exit};
+use super::exit::Exit;
+use super::output;
+use crate::engine::connect_target;
+use crate::ops::{TranslateQuestion, translate};
 
 /// Options of `translate`.
 #[derive(Debug, Clone, Args)]
@@ -33,8 +36,21 @@ pub struct TranslateArgs {
 ///
 /// # Errors
 /// The map cannot be read, or does not reach the offset.
-pub async fn run(_args: TranslateArgs, ctx: &Context) -> anyhow::Result<Exit> {
+pub async fn run(args: TranslateArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let config = ctx.load()?;
-    let _mirror = ctx.one_mirror(&config)?;
-    Err(CliError::NotYet("kmirror translate".to_owned()).into())
+    let mirror = ctx.one_mirror(&config)?;
+    let target = connect_target(&config, mirror).await?;
+    let TranslateArgs { topic, partition, offset, reverse } = args;
+    let answer = translate(mirror, &target, &TranslateQuestion { topic, partition, offset, reverse }).await?;
+    if ctx.json {
+        output::json(&answer)?;
+    } else {
+        let how = match (&answer.reason, answer.exact) {
+            (_, true) => "exact".to_owned(),
+            (Some(reason), false) => format!("not that record: {reason}"),
+            (None, false) => "not that record".to_owned(),
+        };
+        output::print(&format!("{}:{} offset {} ({how})\n", answer.topic, answer.partition, answer.offset))?;
+    }
+    Ok(Exit::Done)
 }

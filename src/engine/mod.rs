@@ -14,7 +14,7 @@ mod lane;
 mod markers;
 mod part;
 mod runner;
-mod settle;
+pub(crate) mod settle;
 pub(crate) mod shard;
 pub(crate) mod topology;
 
@@ -37,28 +37,24 @@ const EXPIRATION_DEFAULT_MS: u64 = 24 * 3600 * 1000;
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Connects to a cluster of the configuration. `client_id` is what its logs and quotas will show.
-pub async fn connect(config: &ClusterConfig, client_id: &str) -> Result<Cluster, EngineError> {
-    let spec = ClusterSpec::new(
-        config.name.clone(),
-        config.bootstrap.clone(),
-        config.client_id.clone().unwrap_or_else(|| client_id.to_owned()),
-    );
-    Ok(Cluster::connect(spec).await?)
+/// Connects to a cluster of the configuration, as the clients of this mirror.
+async fn connect(config: &Config, cluster: &str, mirror: &MirrorConfig) -> Result<Cluster, EngineError> {
+    let found: &ClusterConfig = config.clusters.get(cluster).ok_or_else(|| EngineError::Unexpected {
+        mirror: mirror.name.clone(),
+        detail: format!("cluster {cluster} is not in the configuration"),
+    })?;
+    let bootstrap = found.bootstrap.iter().map(ToString::to_string).collect();
+    Ok(Cluster::connect(ClusterSpec::new(&found.name, bootstrap, found.client_id_for(&mirror.name))).await?)
 }
 
-/// Both ends of a mirror.
+/// Connects to both ends of a mirror, source first.
 pub async fn connect_mirror(config: &Config, mirror: &MirrorConfig) -> Result<(Cluster, Cluster), EngineError> {
-    let client_id = format!("kmirror.{}", mirror.name);
-    let end = |name: &str| {
-        config.clusters.get(name).ok_or_else(|| EngineError::Unexpected {
-            mirror: mirror.name.clone(),
-            detail: format!("cluster {name} is not in the configuration"),
-        })
-    };
-    let source = connect(end(&mirror.source)?, &client_id).await?;
-    let target = connect(end(&mirror.target)?, &client_id).await?;
-    Ok((source, target))
+    Ok((connect(config, &mirror.source, mirror).await?, connect_target(config, mirror).await?))
+}
+
+/// Connects to the target of a mirror.
+pub async fn connect_target(config: &Config, mirror: &MirrorConfig) -> Result<Cluster, EngineError> {
+    connect(config, &mirror.target, mirror).await
 }
 
 /// Runs one mirror until `stop` says so. What can be retried is retried: the mirror starts anew, as after a crash.

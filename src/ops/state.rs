@@ -4,7 +4,7 @@ use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
 use crate::engine::EngineError;
 use crate::engine::control::Control;
 use crate::engine::shard::replay;
-use crate::mirror::{ControlState, PartitionState, ShardState, shard_of};
+use crate::mirror::{ControlState, Halt, PartitionState, ShardState, shard_of};
 
 /// What the state topic says.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,11 @@ impl MirrorState {
     pub fn shard(&self, source: &TopicPartition) -> Option<&ShardState> {
         let shards = u32::try_from(self.shards.len()).ok().filter(|n| *n > 0)?;
         self.shards.get(shard_of(source.topic_id, source.partition, shards) as usize)
+    }
+
+    /// Why a source partition stands still, if it does.
+    pub fn halt(&self, topic: &str, partition: i32) -> Option<&Halt> {
+        self.shards.iter().find_map(|s| s.halts.get(&(topic.to_owned(), partition)))
     }
 
     /// Every partition on record.

@@ -78,6 +78,13 @@ pub struct GapView {
     pub to: i64,
 }
 
+impl GapView {
+    /// Whether records that readers of the source could see are missing on the target.
+    pub fn is_loss(&self) -> bool {
+        ["retention", "corrupt", "accepted", "divergence", "recreated"].contains(&self.reason.as_str())
+    }
+}
+
 /// Partitions looked at side by side.
 const AT_ONCE: usize = 16;
 /// Bytes read per partition to see whether what lies ahead is data at all.
@@ -130,7 +137,7 @@ fn row(
 ) -> PartitionStatus {
     let known = state.partition(tp);
     let mirrored_to = known.map_or(-1, |p| mirrored_to(p, target_end.unwrap_or(0)));
-    let halt = state.shard(tp).and_then(|s| s.halts.get(&(tp.topic.clone(), tp.partition)));
+    let halt = state.halt(&tp.topic, tp.partition);
     let name = match (known, halt) {
         _ if state.control.standing_promotion().is_some() => "promoted",
         (_, Some(_)) => "halted",

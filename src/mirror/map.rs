@@ -1,0 +1,277 @@
+//! The offset map of one partition: segments in which source and target offsets run in step.
+//!
+//! A segment ends where the next begins; what lies between on the source are gaps with their reasons, on the target
+//! markers. Segments may be written ahead of the batches that need them, so every question is asked together with
+//! the settled end of the target: what lies at or beyond it does not count.
+
+use super::{Gap, GapReason};
+
+/// Where both sides run in step from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Target offset of the first record.
+    pub target: i64,
+    /// Source offset of the first record.
+    pub source: i64,
+    /// Leader epoch of the source batches; −1 where unknown (nothing read yet).
+    pub leader_epoch: i32,
+    /// Producer epoch under which the target's batches are written.
+    pub writer_epoch: i16,
+    /// A fact of the target's log (the start, a marker), not something written ahead.
+    pub fixed: bool,
+}
+
+/// The step from one segment to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Break {
+    /// Records in the segment that ends here, counted from its start; 0 for the first of a map.
+    pub run: u64,
+    /// Source offsets skipped, in order.
+    pub gaps: Vec<(GapReason, u64)>,
+    /// Target offsets skipped; for the first segment the target offset it starts at.
+    pub target_gap: u64,
+    /// Leader epoch of the source batches that follow.
+    pub leader_epoch: i32,
+    /// Producer epoch that writes them.
+    pub writer_epoch: i16,
+}
+
+/// A translated offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translation {
+    /// The offset on the other side.
+    pub offset: i64,
+    /// The very same record, or the very end of what is mirrored.
+    pub exact: bool,
+    /// Where it is not: the reason of the gap that the offset lies in.
+    pub reason: Option<GapReason>,
+    /// It lies beyond what is mirrored; `offset` is the end.
+    pub beyond_end: bool,
+}
+
+/// What cannot be added to a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MapError {
+    /// Offsets would overflow.
+    #[error("a break leads beyond the largest offset")]
+    Overflow,
+    /// The first break has records before it.
+    #[error("the first break of a map ends a segment of {run} records")]
+    RunBeforeStart {
+        /// Records claimed.
+        run: u64,
+    },
+    /// An offset that the map does not reach.
+    #[error("target offset {target} is before the map's start")]
+    BeforeStart {
+        /// The offset.
+        target: i64,
+    },
+}
+
+/// The map.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OffsetMap {
+    segments: Vec<Segment>,
+    /// `gaps_end[i]`: the gaps in front of segment `i` end here; they begin where those of `i − 1` end.
+    gaps_end: Vec<u32>,
+    gaps: Vec<Gap>,
+}
+
+impl OffsetMap {
+    /// Whether nothing is known yet.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// All segments, oldest first.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The newest segment.
+    pub fn last(&self) -> Option<Segment> {
+        self.segments.last().copied()
+    }
+
+    /// All gaps, by source offset.
+    pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
+        self.gaps.iter().copied()
+    }
+
+    /// The gaps in front of segment `at`.
+    pub fn gaps_before(&self, at: usize) -> &[Gap] {
+        let from = at.checked_sub(1).and_then(|i| self.gaps_end.get(i)).map_or(0, |end| *end as usize);
+        let to = self.gaps_end.get(at).map_or(from, |end| *end as usize);
+        self.gaps.get(from..to).unwrap_or_default()
+    }
+
+    /// Adds a segment behind the last.
+    pub fn push(&mut self, step: &Break) -> Result<(), MapError> {
+        let last = self.segments.last();
+        if last.is_none() && step.run != 0 {
+            return Err(MapError::RunBeforeStart { run: step.run });
+        }
+        let add = |a: i64, b: u64| i64::try_from(b).ok().and_then(|b| a.checked_add(b)).ok_or(MapError::Overflow);
+        let mut source = add(last.map_or(0, |l| l.source), step.run)?;
+        let target = add(add(last.map_or(0, |l| l.target), step.run)?, step.target_gap)?;
+        let mut gaps = Vec::with_capacity(step.gaps.len());
+        for (reason, len) in &step.gaps {
+            let to = add(source, *len)?;
+            gaps.push(Gap { reason: *reason, from: source, to });
+            source = to;
+        }
+        let fixed = self.segments.is_empty();
+        let (leader_epoch, writer_epoch) = (step.leader_epoch, step.writer_epoch);
+        self.add(Segment { target, source, leader_epoch, writer_epoch, fixed }, &gaps);
+        Ok(())
+    }
+
+    pub(crate) fn add(&mut self, segment: Segment, gaps: &[Gap]) {
+        self.gaps.extend_from_slice(gaps);
+        self.segments.push(segment);
+        self.gaps_end.push(u32::try_from(self.gaps.len()).unwrap_or(u32::MAX));
+    }
+
+    fn truncate(&mut self, keep: usize) {
+        let keep = keep.max(usize::from(!self.segments.is_empty()));
+        self.segments.truncate(keep);
+        self.gaps_end.truncate(keep);
+        self.gaps.truncate(self.gaps_end.last().map_or(0, |end| *end as usize));
+    }
+
+    /// Drops what was written ahead at or beyond target offset `end`: nothing was appended there.
+    pub fn void_ahead(&mut self, end: i64) {
+        let keep = self.segments.iter().rposition(|s| s.target < end || (s.fixed && s.target == end));
+        self.truncate(keep.map_or(1, |at| at + 1));
+    }
+
+    /// A take-over: the data ends at `settled`, our marker stands at `marker`; data goes on behind it.
+    pub fn take_over(&mut self, settled: i64, marker: i64, writer_epoch: i16) {
+        if self.segments.is_empty() {
+            return;
+        }
+        let (source, leader_epoch) = (self.position(settled), self.leader_epoch_at(settled));
+        let keep = self.segments.iter().rposition(|s| s.target < settled);
+        self.truncate(keep.map_or(1, |at| at + 1));
+        self.add(Segment { target: marker + 1, source, leader_epoch, writer_epoch, fixed: true }, &[]);
+    }
+
+    /// Batches bound for `at` landed `by` above, and so did all after them up to `end` (as it stands on the target).
+    pub fn displace(&mut self, at: i64, by: i64, end: i64) -> Result<(), MapError> {
+        let first = self.segments.partition_point(|s| s.target < at);
+        let keep = self.segments.partition_point(|s| s.target < end - by).max(first);
+        let starts_here = self.segments.get(first).is_some_and(|s| s.target == at && first < keep);
+        self.truncate(keep);
+        for segment in self.segments.iter_mut().skip(first) {
+            segment.target += by;
+            segment.fixed = true;
+        }
+        if starts_here {
+            return Ok(());
+        }
+        let before = first.checked_sub(1).and_then(|i| self.segments.get(i)).copied();
+        let Some(before) = before else { return Err(MapError::BeforeStart { target: at }) };
+        let source = before.source + (at - before.target);
+        let gaps_end = self.gaps_end.get(first - 1).copied().unwrap_or(0);
+        self.segments.insert(first, Segment { target: at + by, source, fixed: true, ..before });
+        self.gaps_end.insert(first, gaps_end);
+        Ok(())
+    }
+
+    /// Forgets the segments that lie wholly below the target's log start.
+    pub fn drop_below(&mut self, log_start: i64) {
+        let keep_from = self.segments.partition_point(|s| s.target <= log_start).saturating_sub(1);
+        if keep_from == 0 {
+            return;
+        }
+        let gaps_cut = self.gaps_end.get(keep_from).copied().unwrap_or(0);
+        self.segments.drain(..keep_from);
+        self.gaps_end.drain(..keep_from);
+        self.gaps.drain(..gaps_cut as usize);
+        for end in &mut self.gaps_end {
+            *end -= gaps_cut;
+        }
+        if let Some(first) = self.segments.first_mut() {
+            first.fixed = true;
+        }
+    }
+
+    /// Records in segment `at`, as far as the settled end reaches.
+    fn run(&self, at: usize, end: i64) -> i64 {
+        let Some(segment) = self.segments.get(at) else { return 0 };
+        let whole = match self.segments.get(at + 1) {
+            Some(next) => {
+                let gap_from = self.gaps_before(at + 1).first().map_or(next.source, |g| g.from);
+                gap_from - segment.source
+            }
+            None => i64::MAX,
+        };
+        whole.min(end - segment.target).max(0)
+    }
+
+    /// How many segments begin below the settled end.
+    fn effective(&self, end: i64) -> usize {
+        self.segments.partition_point(|s| s.target < end)
+    }
+
+    /// The source offset after the record at target offset `end − 1`: where mirroring goes on.
+    pub fn position(&self, end: i64) -> i64 {
+        match self.effective(end).checked_sub(1) {
+            Some(at) => self.segments.get(at).map_or(0, |s| s.source) + self.run(at, end),
+            None => self.segments.first().map_or(0, |s| s.source),
+        }
+    }
+
+    /// The source leader epoch of the record at target offset `end − 1`; −1 where unknown.
+    pub fn leader_epoch_at(&self, end: i64) -> i32 {
+        let at = self.effective(end).checked_sub(1);
+        at.and_then(|at| self.segments.get(at)).map_or(-1, |s| s.leader_epoch)
+    }
+
+    /// Source offset to target offset, given the settled end of the target.
+    pub fn to_target(&self, source: i64, end: i64) -> Translation {
+        let exact = |offset| Translation { offset, exact: true, reason: None, beyond_end: false };
+        let beyond = Translation { offset: end, exact: false, reason: None, beyond_end: true };
+        let position = self.position(end);
+        if source >= position {
+            return if source == position { exact(end) } else { beyond };
+        }
+        let effective = self.effective(end);
+        let at = self.segments[..effective].partition_point(|s| s.source <= source);
+        if let Some(i) = at.checked_sub(1) {
+            let into = source - self.segments[i].source;
+            if into < self.run(i, end) {
+                return exact(self.segments[i].target + into);
+            }
+        }
+        let offset = self.segments.get(at).filter(|_| at < effective).map_or(end, |s| s.target);
+        Translation { offset, exact: false, reason: self.reason_at(at, source), beyond_end: false }
+    }
+
+    fn reason_at(&self, segment: usize, source: i64) -> Option<GapReason> {
+        self.gaps_before(segment).iter().find(|g| (g.from..g.to).contains(&source)).map(|g| g.reason)
+    }
+
+    /// Target offset to source offset, given the settled end of the target.
+    pub fn to_source(&self, target: i64, end: i64) -> Translation {
+        let exact = |offset| Translation { offset, exact: true, reason: None, beyond_end: false };
+        if target >= end {
+            let position = self.position(end);
+            return Translation { beyond_end: target > end, exact: target == end, ..exact(position) };
+        }
+        let effective = self.effective(end);
+        let at = self.segments[..effective].partition_point(|s| s.target <= target);
+        if let Some(i) = at.checked_sub(1) {
+            let into = target - self.segments[i].target;
+            if into < self.run(i, end) {
+                return exact(self.segments[i].source + into);
+            }
+        }
+        let next = self.segments.get(at).filter(|_| at < effective).map_or(self.position(end), |s| s.source);
+        Translation { offset: next, exact: false, reason: Some(GapReason::TakeOver), beyond_end: false }
+    }
+}
+
+#[cfg(test)]
+mod tests;

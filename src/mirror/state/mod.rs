@@ -1,0 +1,494 @@
+//! What the state topic holds, and what it adds up to.
+//!
+//! The topic `__kmirror.<mirror>` has one partition a shard and one for control. A shard's partition is a log of
+//! [`StateRecord`]s (format: [`codec`]); [`ShardState`] is their sum. The control partition holds [`ControlRecord`]s.
+
+pub mod codec;
+mod control;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::map::{Break, MapError, OffsetMap, Segment};
+use super::{Gap, GapReason, Halt};
+
+pub use control::{ControlRecord, ControlState, Generation, Promotion, Scope, decode_control, encode_control};
+
+/// Name of the state topic.
+pub fn state_topic(mirror: &str) -> String {
+    format!("__kmirror.{mirror}")
+}
+
+/// The transactional id of a shard.
+pub fn transactional_id(mirror: &str, generation: u32, shard: u32) -> String {
+    format!("kmirror.{mirror}.{generation}.{shard}")
+}
+
+/// The shard of a source partition: CRC32C of the topic id's 16 bytes, plus the partition, modulo the shards of the
+/// generation. Partitions of one topic spread over neighbouring shards.
+pub fn shard_of(source_topic_id: Uuid, partition: i32, shards: u32) -> u32 {
+    let hash = crc32c::crc32c(source_topic_id.as_bytes());
+    hash.wrapping_add(partition.unsigned_abs()) % shards.max(1)
+}
+
+/// What is wrong with a state record. The caller adds topic, partition and offset.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Not a state record, or damaged.
+    #[error("the record is damaged: {detail}")]
+    Corrupt {
+        /// In which way.
+        detail: String,
+    },
+    /// Written by a newer kmirror.
+    #[error("the record has format version {version}, this kmirror knows up to {known}; use the newer kmirror")]
+    Version {
+        /// Version of the record.
+        version: u8,
+        /// Newest version known.
+        known: u8,
+    },
+    /// A record type that this version does not know.
+    #[error("the record has type {kind}, which this kmirror does not know; use the newer kmirror")]
+    Type {
+        /// The type code.
+        kind: u8,
+    },
+    /// A record about a partition that was not declared.
+    #[error("the record speaks of partition index {index}, which was not declared")]
+    Undeclared {
+        /// The index.
+        index: u32,
+    },
+    /// A record that contradicts the ones before it.
+    #[error("the record contradicts the ones before it: {detail}")]
+    Contradiction {
+        /// In which way.
+        detail: String,
+    },
+    /// An offset map that cannot be.
+    #[error("offset map of partition index {index}: {source}")]
+    Map {
+        /// The index.
+        index: u32,
+        /// What is wrong.
+        source: MapError,
+    },
+}
+
+/// The clean end of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReleaseEntry {
+    /// Index of the partition in its shard.
+    pub index: u32,
+    /// End of the target log.
+    pub end: i64,
+    /// CRC of the last batch there, 0 where this run appended none.
+    pub last_crc: u32,
+}
+
+/// One record of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateRecord {
+    /// Who owns the shard from here on.
+    Id {
+        /// Producer id of the shard's transactional id.
+        producer_id: i64,
+        /// Epoch of the owner.
+        producer_epoch: i16,
+    },
+    /// Gives a partition the short index that all other records use.
+    Declare {
+        /// The index.
+        index: u32,
+        /// Source topic.
+        source_topic: String,
+        /// Its id.
+        source_topic_id: Uuid,
+        /// Partition number, on both sides.
+        partition: i32,
+        /// Target topic.
+        target_topic: String,
+        /// Its id.
+        target_topic_id: Uuid,
+    },
+    /// `start:` was applied to everything that existed in this shard.
+    Baseline,
+    /// Breaks of the offset maps of several partitions, written ahead.
+    Segments {
+        /// Index and breaks, in order.
+        entries: Vec<(u32, Vec<Break>)>,
+    },
+    /// A take-over: data ends at `settled_end`, our marker stands at `marker`, sequences count from behind it.
+    Origin {
+        /// The partition.
+        index: u32,
+        /// Producer epoch of the marker.
+        epoch: i16,
+        /// Settled end of the data.
+        settled_end: i64,
+        /// Offset of the marker.
+        marker: i64,
+    },
+    /// A clean continuation at `end`, in the partition's own epoch; also the beginning of a new partition.
+    Resume {
+        /// The partition.
+        index: u32,
+        /// Producer epoch in force there.
+        epoch: i16,
+        /// End of the target log.
+        end: i64,
+    },
+    /// Batches bound for `at` landed `by` above it, behind markers or foreign records.
+    Displaced {
+        /// The partition.
+        index: u32,
+        /// Target offset they were bound for.
+        at: i64,
+        /// By how much.
+        by: i64,
+        /// End of the target log.
+        end: i64,
+        /// What lies between.
+        reason: GapReason,
+    },
+    /// A clean stop.
+    Release {
+        /// Every partition that was released.
+        entries: Vec<ReleaseEntry>,
+    },
+    /// Source offsets below these hold nothing more to mirror; for accounting only.
+    Scanned {
+        /// Index and source offset.
+        entries: Vec<(u32, i64)>,
+    },
+    /// A partition halted (`Some`), or was set free (`None`).
+    Halt {
+        /// Source topic.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// Why.
+        halt: Option<Halt>,
+    },
+    /// The state anew: what follows up to the end replaces everything before.
+    SnapshotBegin {
+        /// Names the snapshot.
+        id: u64,
+    },
+    /// A partition in a snapshot, without its map.
+    SnapshotPartition {
+        /// The partition.
+        index: u32,
+        /// Where sequences count from.
+        origin: Option<Origin>,
+        /// Last end on record.
+        end: Option<i64>,
+        /// Standing release.
+        release: Option<ReleaseEntry>,
+        /// See `Scanned`.
+        scanned: i64,
+    },
+    /// Some segments of a partition's map in a snapshot, each with the gaps in front of it.
+    SnapshotMap {
+        /// The partition.
+        index: u32,
+        /// Segments with their gaps.
+        segments: Vec<(Segment, Vec<Gap>)>,
+    },
+    /// The snapshot is whole.
+    SnapshotEnd {
+        /// Names the snapshot.
+        id: u64,
+    },
+}
+
+/// Where sequences count from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Producer epoch in force on the partition.
+    pub epoch: i16,
+    /// Target offset of sequence 0.
+    pub start: i64,
+    /// End of the data when it was set.
+    pub settled_end: i64,
+}
+
+/// Identity of a mirrored partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Source topic.
+    pub source_topic: String,
+    /// Its id.
+    pub source_topic_id: Uuid,
+    /// Partition number, on both sides.
+    pub partition: i32,
+    /// Target topic.
+    pub target_topic: String,
+    /// Its id.
+    pub target_topic_id: Uuid,
+}
+
+/// What is known of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionState {
+    /// Identity.
+    pub declared: Declared,
+    /// Offset map.
+    pub map: OffsetMap,
+    /// Where sequences count from; `None` before its first resume.
+    pub origin: Option<Origin>,
+    /// The last end of the target log on record; data appended since lies above.
+    pub end: Option<i64>,
+    /// A clean stop that no start has consumed yet.
+    pub release: Option<ReleaseEntry>,
+    /// See [`StateRecord::Scanned`].
+    pub scanned: i64,
+}
+
+/// The sum of a shard's records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShardState {
+    /// The last owner's producer id and epoch.
+    pub id: Option<(i64, i16)>,
+    /// Every producer id that ever owned the shard.
+    pub producer_ids: BTreeSet<i64>,
+    /// See [`StateRecord::Baseline`].
+    pub baseline: bool,
+    /// Partitions by index.
+    pub partitions: BTreeMap<u32, PartitionState>,
+    /// Standing halts, by source topic and partition.
+    pub halts: BTreeMap<(String, i32), Halt>,
+    by_source: HashMap<(Uuid, i32), u32>,
+    shadow: Option<(u64, Box<ShardState>)>,
+}
+
+impl ShardState {
+    /// A partition by its source.
+    pub fn find(&self, source_topic_id: Uuid, partition: i32) -> Option<(u32, &PartitionState)> {
+        let index = *self.by_source.get(&(source_topic_id, partition))?;
+        self.partitions.get(&index).map(|state| (index, state))
+    }
+
+    /// An index that no partition has.
+    pub fn next_index(&self) -> u32 {
+        self.partitions.last_key_value().map_or(0, |(index, _)| index + 1)
+    }
+
+    /// Adds a record.
+    pub fn apply(&mut self, record: &StateRecord) -> Result<(), StateError> {
+        match (record, &mut self.shadow) {
+            (StateRecord::SnapshotBegin { id }, _) => {
+                self.shadow = Some((*id, Box::default()));
+                Ok(())
+            }
+            (StateRecord::SnapshotEnd { id }, shadow) => match shadow.take() {
+                Some((begun, whole)) if begun == *id => {
+                    *self = *whole;
+                    Ok(())
+                }
+                _ => Err(contradiction(format!("snapshot {id} ends without a beginning"))),
+            },
+            // A new owner begins with its id: the snapshot of the one before was left unfinished and does not count.
+            (StateRecord::Id { .. }, Some((_, shadow))) if shadow.id.is_some() => {
+                self.shadow = None;
+                self.apply_plain(record)
+            }
+            (_, Some((_, shadow))) => shadow.apply_plain(record),
+            (_, None) => self.apply_plain(record),
+        }
+    }
+
+    fn apply_plain(&mut self, record: &StateRecord) -> Result<(), StateError> {
+        match record {
+            StateRecord::Id { producer_id, producer_epoch } => {
+                self.id = Some((*producer_id, *producer_epoch));
+                self.producer_ids.insert(*producer_id);
+            }
+            StateRecord::Baseline => self.baseline = true,
+            StateRecord::Declare { index, .. } => self.declare(*index, record)?,
+            StateRecord::Segments { entries } => {
+                for (index, breaks) in entries {
+                    let state = self.partition(*index)?;
+                    for step in breaks {
+                        state.map.push(step).map_err(|source| StateError::Map { index: *index, source })?;
+                    }
+                }
+            }
+            StateRecord::Release { entries } => {
+                for entry in entries {
+                    let state = self.partition(entry.index)?;
+                    state.release = Some(*entry);
+                    state.end = Some(entry.end);
+                }
+            }
+            StateRecord::Scanned { entries } => {
+                for (index, offset) in entries {
+                    self.partition(*index)?.scanned = *offset;
+                }
+            }
+            StateRecord::Halt { topic, partition, halt } => {
+                let key = (topic.clone(), *partition);
+                match halt {
+                    Some(halt) => self.halts.insert(key, halt.clone()),
+                    None => self.halts.remove(&key),
+                };
+            }
+            StateRecord::SnapshotBegin { .. } | StateRecord::SnapshotEnd { .. } => {
+                return Err(contradiction("a snapshot within a snapshot".to_owned()));
+            }
+            other => self.apply_to_partition(other)?,
+        }
+        Ok(())
+    }
+
+    fn apply_to_partition(&mut self, record: &StateRecord) -> Result<(), StateError> {
+        match record {
+            StateRecord::Origin { index, epoch, settled_end, marker } => {
+                self.partition(*index)?.take_over(*epoch, *settled_end, *marker);
+            }
+            StateRecord::Resume { index, epoch, end } => self.partition(*index)?.resume(*epoch, *end),
+            StateRecord::Displaced { index, at, by, end, .. } => {
+                let state = self.partition(*index)?;
+                state.map.displace(*at, *by, *end).map_err(|source| StateError::Map { index: *index, source })?;
+                if let Some(origin) = &mut state.origin {
+                    origin.start += by;
+                }
+                state.end = Some(*end);
+            }
+            StateRecord::SnapshotPartition { index, origin, end, release, scanned } => {
+                let state = self.partition(*index)?;
+                state.origin = *origin;
+                state.end = *end;
+                state.release = *release;
+                state.scanned = *scanned;
+            }
+            StateRecord::SnapshotMap { index, segments } => {
+                let state = self.partition(*index)?;
+                for (segment, gaps) in segments {
+                    state.map.add(*segment, gaps);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self, index: u32) -> Result<&mut PartitionState, StateError> {
+        self.partitions.get_mut(&index).ok_or(StateError::Undeclared { index })
+    }
+
+    fn declare(&mut self, index: u32, record: &StateRecord) -> Result<(), StateError> {
+        let StateRecord::Declare { source_topic, source_topic_id, partition, target_topic, target_topic_id, .. } = record
+        else {
+            return Ok(());
+        };
+        let declared = Declared {
+            source_topic: source_topic.clone(),
+            source_topic_id: *source_topic_id,
+            partition: *partition,
+            target_topic: target_topic.clone(),
+            target_topic_id: *target_topic_id,
+        };
+        if let Some(there) = self.partitions.get(&index) {
+            return if there.declared == declared {
+                Ok(())
+            } else {
+                Err(contradiction(format!("partition index {index} is declared twice, for different partitions")))
+            };
+        }
+        self.by_source.insert((*source_topic_id, *partition), index);
+        let state = PartitionState {
+            declared,
+            map: OffsetMap::default(),
+            origin: None,
+            end: None,
+            release: None,
+            scanned: 0,
+        };
+        self.partitions.insert(index, state);
+        Ok(())
+    }
+
+    /// The records that add up to this state.
+    pub fn snapshot(&self, id: u64) -> Vec<StateRecord> {
+        let mut out = vec![StateRecord::SnapshotBegin { id }];
+        // Every owner so far; the last one last.
+        let last = self.id;
+        out.extend(self.producer_ids.iter().filter(|p| last.is_none_or(|(l, _)| l != **p)).map(|p| StateRecord::Id {
+            producer_id: *p,
+            producer_epoch: -1,
+        }));
+        out.clear();
+        out.push(StateRecord::SnapshotBegin { id });
+        out.extend(last.map(|(producer_id, producer_epoch)| StateRecord::Id { producer_id, producer_epoch }));
+        if self.baseline {
+            out.push(StateRecord::Baseline);
+        }
+        for (index, state) in &self.partitions {
+            out.extend(state.snapshot(*index));
+        }
+        out.extend(self.halts.iter().map(|((topic, partition), halt)| StateRecord::Halt {
+            topic: topic.clone(),
+            partition: *partition,
+            halt: Some(halt.clone()),
+        }));
+        out.push(StateRecord::SnapshotEnd { id });
+        out
+    }
+}
+
+/// Segments in one snapshot record; bounds its size.
+const SNAPSHOT_SEGMENTS: usize = 2_000;
+
+impl PartitionState {
+    fn take_over(&mut self, epoch: i16, settled_end: i64, marker: i64) {
+        self.map.take_over(settled_end, marker, epoch);
+        self.origin = Some(Origin { epoch, start: marker + 1, settled_end });
+        self.end = Some(marker + 1);
+        self.release = None;
+    }
+
+    fn resume(&mut self, epoch: i16, end: i64) {
+        self.map.void_ahead(end);
+        self.origin.get_or_insert(Origin { epoch, start: end, settled_end: end });
+        self.end = Some(end);
+        self.release = None;
+    }
+
+    fn snapshot(&self, index: u32) -> Vec<StateRecord> {
+        let declared = &self.declared;
+        let mut out = vec![
+            StateRecord::Declare {
+                index,
+                source_topic: declared.source_topic.clone(),
+                source_topic_id: declared.source_topic_id,
+                partition: declared.partition,
+                target_topic: declared.target_topic.clone(),
+                target_topic_id: declared.target_topic_id,
+            },
+            StateRecord::SnapshotPartition {
+                index,
+                origin: self.origin,
+                end: self.end,
+                release: self.release,
+                scanned: self.scanned,
+            },
+        ];
+        let all: Vec<(Segment, Vec<Gap>)> = self
+            .map
+            .segments()
+            .iter()
+            .enumerate()
+            .map(|(at, segment)| (*segment, self.map.gaps_before(at).to_vec()))
+            .collect();
+        let chunks = all.chunks(SNAPSHOT_SEGMENTS);
+        out.extend(chunks.map(|segments| StateRecord::SnapshotMap { index, segments: segments.to_vec() }));
+        out
+    }
+}
+
+fn contradiction(detail: String) -> StateError {
+    StateError::Contradiction { detail }
+}
