@@ -15,6 +15,8 @@ const NODES_MAX: usize = 200_000;
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) place: Place,
+    /// For a single value that stands in the file letter by letter: columns before its first letter (1 for a quote).
+    pub(super) lead: Option<usize>,
     pub(super) kind: NodeKind,
 }
 
@@ -52,6 +54,7 @@ pub(super) fn parse(text: &str, errors: &mut Vec<ConfigError>) -> Result<Node, C
         nodes: 0,
         errors,
         last: Place { line: 1, column: 1 },
+        last_chars: 0,
     };
     builder.document()
 }
@@ -62,6 +65,7 @@ struct Builder<'a, 'e> {
     nodes: usize,
     errors: &'e mut Vec<ConfigError>,
     last: Place,
+    last_chars: usize,
 }
 
 fn fault(place: Place, message: &str) -> ConfigError {
@@ -82,6 +86,7 @@ impl<'a> Builder<'a, '_> {
         match self.events.next_event() {
             Some(Ok((event, span))) => {
                 self.last = place(span);
+                self.last_chars = span.end.index().saturating_sub(span.start.index());
                 Ok((event, self.last))
             }
             Some(Err(error)) => Err(scan_fault(&error)),
@@ -106,7 +111,16 @@ impl<'a> Builder<'a, '_> {
                 _ => return Err(fault(place, "not YAML: content outside of a document")),
             }
         }
-        Ok(root.unwrap_or(Node { place: Place { line: 1, column: 1 }, kind: NodeKind::Null }))
+        Ok(root.unwrap_or(Node { place: Place { line: 1, column: 1 }, lead: None, kind: NodeKind::Null }))
+    }
+
+    fn lead(&self, kind: &NodeKind) -> Option<usize> {
+        let NodeKind::Scalar(text) = kind else { return None };
+        match self.last_chars.checked_sub(text.chars().count())? {
+            0 => Some(0),
+            2 => Some(1),
+            _ => None,
+        }
     }
 
     fn count(&mut self, more: usize, place: Place) -> Result<(), ConfigError> {
@@ -136,7 +150,7 @@ impl<'a> Builder<'a, '_> {
             Event::MappingStart(anchor, None) => (NodeKind::Map(self.map(depth)?), anchor),
             _ => return Err(fault(place, "not YAML: a value is missing")),
         };
-        let node = Node { place, kind };
+        let node = Node { place, lead: self.lead(&kind), kind };
         if anchor > 0 {
             let size = self.nodes - nodes_before + 1;
             self.count(size, place)?;
