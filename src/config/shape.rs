@@ -10,7 +10,7 @@ use super::options::{self, Kind, Opt, Scalar, Status};
 use super::substitute::{Env, substitute};
 use super::topics::{Rename, anchored};
 use super::units;
-use super::yaml::{self, Entry, Node, NodeKind};
+use super::yaml::{self, Entry, Node, NodeKind, join};
 
 pub(super) struct Shaped {
     /// Complete, with defaults and with substitutions made.
@@ -51,10 +51,6 @@ impl At {
     fn item(&self, index: usize) -> Self {
         Self { path: format!("{}[{index}]", self.path), pattern: format!("{}[]", self.pattern) }
     }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 struct Walk<'a> {

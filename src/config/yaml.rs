@@ -106,7 +106,7 @@ impl<'a> Builder<'a, '_> {
                 }
                 Event::DocumentStart(_) => {
                     let (event, place) = self.next()?;
-                    root = Some(self.node(event, place, 0)?);
+                    root = Some(self.node(event, place, 0, "")?);
                 }
                 _ => return Err(fault(place, "not YAML: content outside of a document")),
             }
@@ -131,7 +131,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    fn node(&mut self, event: Event<'a>, place: Place, depth: usize) -> Result<Node, ConfigError> {
+    fn node(&mut self, event: Event<'a>, place: Place, depth: usize, path: &str) -> Result<Node, ConfigError> {
         if depth > DEPTH_MAX {
             return Err(fault(place, &format!("nested more than {DEPTH_MAX} deep")));
         }
@@ -146,8 +146,8 @@ impl<'a> Builder<'a, '_> {
                 let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 (if null { NodeKind::Null } else { NodeKind::Scalar(text.into_owned()) }, anchor)
             }
-            Event::SequenceStart(anchor, None) => (NodeKind::List(self.list(depth)?), anchor),
-            Event::MappingStart(anchor, None) => (NodeKind::Map(self.map(depth)?), anchor),
+            Event::SequenceStart(anchor, None) => (NodeKind::List(self.list(depth, path)?), anchor),
+            Event::MappingStart(anchor, None) => (NodeKind::Map(self.map(depth, path)?), anchor),
             _ => return Err(fault(place, "not YAML: a value is missing")),
         };
         let node = Node { place, lead: self.lead(&kind), kind };
@@ -170,18 +170,19 @@ impl<'a> Builder<'a, '_> {
         Ok(node)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, ConfigError> {
+    fn list(&mut self, depth: usize, path: &str) -> Result<Vec<Node>, ConfigError> {
         let mut items = Vec::new();
         loop {
             let (event, place) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
                 return Ok(items);
             }
-            items.push(self.node(event, place, depth + 1)?);
+            let item = format!("{path}[{}]", items.len());
+            items.push(self.node(event, place, depth + 1, &item)?);
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, ConfigError> {
+    fn map(&mut self, depth: usize, path: &str) -> Result<Vec<Entry>, ConfigError> {
         let mut entries = Vec::<Entry>::new();
         let mut seen = HashMap::<String, Place>::new();
         loop {
@@ -192,16 +193,22 @@ impl<'a> Builder<'a, '_> {
                 _ => return Err(fault(key_place, "a key must be plain text")),
             };
             let (event, place) = self.next()?;
-            let value = self.node(event, place, depth + 1)?;
+            let here = join(path, &key);
+            let value = self.node(event, place, depth + 1, &here)?;
             if let Some(first) = seen.get(&key) {
                 let message = format!("repeated; it stands already in line {}", first.line);
-                self.errors.push(ConfigError { place: Some(key_place), key, message });
+                self.errors.push(ConfigError { place: Some(key_place), key: here, message });
                 continue;
             }
             seen.insert(key.clone(), key_place);
             entries.push(Entry { key, key_place, value });
         }
     }
+}
+
+/// A key path and one key more.
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn nesting(node: &Node) -> usize {
