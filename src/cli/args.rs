@@ -15,7 +15,7 @@ pub const LATER: &[&str] =
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
 #[command(name = "kmirror", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 120)]
-#[command(subcommand_required = true, disable_help_subcommand = true)]
+#[command(subcommand_required = true)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -41,7 +41,15 @@ Exit codes:
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The configuration file
-    #[arg(short, long, global = true, value_name = "FILE", default_value = "kmirror.yaml", env = "KMIRROR_CONFIG")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "kmirror.yaml",
+        env = "KMIRROR_CONFIG",
+        hide_env_values = true
+    )]
     pub config: PathBuf,
     /// The mirror meant, where the file holds several
     #[arg(long, global = true, value_name = "NAME")]
@@ -87,7 +95,9 @@ pub enum Command {
 #[must_use]
 pub fn command_with_later() -> clap::Command {
     let rest = || clap::Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
-    let later = LATER.iter().map(|name| clap::Command::new(*name).hide(true).disable_help_flag(true).arg(rest()));
+    let later = LATER.iter().map(|name| {
+        clap::Command::new(*name).about("Not yet supported").hide(true).disable_help_flag(true).arg(rest())
+    });
     Cli::command().subcommands(later)
 }
 

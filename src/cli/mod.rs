@@ -20,6 +20,7 @@ pub mod run;
 pub mod status;
 pub mod translate;
 
+use crate::config::ConfigErrors;
 use args::{Cli, Command};
 use context::Context;
 use exit::{CliError, Exit};
@@ -85,7 +86,9 @@ fn end(outcome: anyhow::Result<Exit>) -> ExitCode {
         Err(error) if exit::is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             // stderr may be closed as well; there is nobody left to tell then.
-            let _ = writeln!(std::io::stderr().lock(), "kmirror: {error:#}");
+            // Faults of the configuration begin with FILE:LINE:COLUMN, which editors read.
+            let prefix = if error.is::<ConfigErrors>() { "" } else { "kmirror: " };
+            let _ = writeln!(std::io::stderr().lock(), "{prefix}{error:#}");
             exit::classify(&error).into()
         }
     }

@@ -26,7 +26,10 @@ pub use reference::reference_markdown;
 pub use routes::{Conflict, conflicts, target_topic};
 pub use schema::json_schema;
 pub use substitute::{Env, FILE_BYTES_MAX, SystemEnv};
-pub use topics::{PatternError, Rename, RenameError, TOPIC_NAME_CHARS_MAX, TopicFilter, is_topic_name, never_mirrored};
+pub use topics::{
+    PatternError, Rename, RenameError, STATE_TOPIC_PREFIX, TOPIC_NAME_CHARS_MAX, TopicFilter, is_topic_name,
+    never_mirrored,
+};
 pub use types::{
     ClusterConfig, Config, HostPort, HttpConfig, Isolation, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
     Policies, Policy, Start, Sync, TargetTopics,

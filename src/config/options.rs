@@ -53,6 +53,8 @@ pub enum Kind {
 pub enum Scalar {
     /// Any text but the empty one.
     Text,
+    /// Any text.
+    Verbatim,
     /// `[a-zA-Z0-9._-]{1,100}`.
     Name,
     /// A name under `clusters`.
@@ -85,6 +87,7 @@ impl Scalar {
     pub fn describe(self) -> String {
         match self {
             Self::Text => "text".to_owned(),
+            Self::Verbatim => "a single value (\"\" for an empty one)".to_owned(),
             Self::Name => "a name: 1 to 100 of a-z, A-Z, 0-9, '.', '_', '-'".to_owned(),
             Self::Cluster => "a name under clusters".to_owned(),
             Self::HostPort => "host:port".to_owned(),
@@ -92,7 +95,7 @@ impl Scalar {
             Self::Pattern => "a regular expression for the whole name".to_owned(),
             Self::Template => "a template with {topic}, and {source} or {target} at will".to_owned(),
             Self::Start => "earliest, latest or an RFC 3339 time".to_owned(),
-            Self::Size(0) => "a size in bytes, such as 10MiB".to_owned(),
+            Self::Size(0 | 1) => "a size in bytes, such as 10MiB".to_owned(),
             Self::Size(min) => format!("a size in bytes, such as 10MiB, at least {}", super::units::bytes(min)),
             Self::Duration => "a time span, such as 30s or 5m".to_owned(),
             Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
@@ -154,7 +157,7 @@ const PATTERNS: Kind = Kind::Many(Scalar::Pattern);
 pub const OPTIONS: &[Opt] = &[
     opt("clusters", Kind::Named, "The Kafka clusters, each under the name that mirrors use for it.").required(),
     opt("clusters.*.bootstrap", Kind::Many(Scalar::HostPort), "Where the first connection goes; the other brokers are learnt from the cluster.").required(),
-    opt("clusters.*.client_id", TEXT, "The client.id of requests to this cluster, in place of kmirror.<mirror>."),
+    opt("clusters.*.client_id", TEXT, "The `client.id` of requests to this cluster, in place of `kmirror.<mirror>`."),
     opt("clusters.*.tls", Kind::Section, "TLS to the brokers.").not_yet(),
     opt("clusters.*.tls.ca", TEXT, "PEM file with the authorities to trust, in place of the system's.").not_yet(),
     opt("clusters.*.tls.cert", TEXT, "PEM file with the client's certificate chain.").not_yet(),
@@ -163,20 +166,20 @@ pub const OPTIONS: &[Opt] = &[
     opt("clusters.*.sasl", Kind::Section, "SASL authentication.").not_yet(),
     opt("clusters.*.sasl.mechanism", TEXT, "The SASL mechanism.").not_yet(),
     opt("clusters.*.sasl.username", TEXT, "The user.").not_yet(),
-    opt("clusters.*.sasl.password", TEXT, "The password; write ${env:NAME} or ${file:PATH}.").secret().not_yet(),
+    opt("clusters.*.sasl.password", TEXT, "The password; write `${env:NAME}` or `${file:PATH}`.").secret().not_yet(),
     opt("mirrors", Kind::Sections, "The mirrors, each one directed flow from a source to a target.").required(),
-    opt("mirrors[].name", Kind::One(Scalar::Name), "Unique; names the state topic __kmirror.<name> on the target. Another name is another mirror, which starts anew.").required(),
+    opt("mirrors[].name", Kind::One(Scalar::Name), "Unique; names the state topic `__kmirror.<name>` on the target. Another name is another mirror, which starts anew.").required(),
     opt("mirrors[].source", Kind::One(Scalar::Cluster), "The cluster to read from.").required(),
     opt("mirrors[].target", Kind::One(Scalar::Cluster), "The cluster to write to.").required(),
     opt("mirrors[].topics", Kind::Section, "Which topics are mirrored.").required(),
     opt("mirrors[].topics.include", PATTERNS, "Topics whose whole name matches one of these are mirrored, those created later too.").required(),
-    opt("mirrors[].topics.exclude", PATTERNS, "Topics whose whole name matches one of these are not. A list of your own replaces the default, as in MirrorMaker 2; Kafka's internal topics and __kmirror.* are never mirrored, whatever it says.").default(r#"["__.*", ".*[.-]internal"]"#),
+    opt("mirrors[].topics.exclude", PATTERNS, "Topics whose whole name matches one of these are not. A list of your own replaces the default, as in MirrorMaker 2; Kafka's internal topics and `__kmirror.*` are never mirrored, whatever it says.").default(r#"["__.*", ".*[.-]internal"]"#),
     opt("mirrors[].rename", Kind::One(Scalar::Template), "What a topic is called on the target.").default("\"{topic}\""),
     opt("mirrors[].start", Kind::One(Scalar::Start), "Where a partition begins that exists when the mirror first starts; what appears later begins at earliest. Without effect where the mirror has been.").default("earliest"),
     opt("mirrors[].isolation", Kind::One(Scalar::Choice(&["read_committed", "read_uncommitted"])), "Whether records of open and aborted transactions stay out.").default("read_committed"),
     opt("mirrors[].target_topics", Kind::Section, "How topics are created on the target.").default("{}"),
     opt("mirrors[].target_topics.replication_factor", Kind::One(Scalar::Integer(1, 32767)), "Replicas of each partition; absent: as many as the source's topic has."),
-    opt("mirrors[].target_topics.configs", Kind::Pairs, "Topic configs that win over those copied from the source.").default("{}"),
+    opt("mirrors[].target_topics.configs", Kind::Pairs, "Topic configs that win over those copied from the source. `message.timestamp.type` stays CreateTime.").default("{}"),
     opt("mirrors[].groups", Kind::Section, "Consumer groups whose offsets are translated.").not_yet(),
     opt("mirrors[].groups.include", PATTERNS, "Groups to translate.").not_yet(),
     opt("mirrors[].groups.exclude", PATTERNS, "Groups to leave out.").not_yet(),
@@ -202,13 +205,13 @@ pub const OPTIONS: &[Opt] = &[
     opt("http.tls", Kind::Section, "TLS of the listener.").not_yet(),
     opt("http.tls.cert", TEXT, "PEM file with the certificate chain.").not_yet(),
     opt("http.tls.key", TEXT, "PEM file with the private key.").not_yet(),
-    opt("http.token", TEXT, "The bearer token that requests must carry; write ${env:NAME} or ${file:PATH}.").secret().not_yet(),
-    opt("http.probes", Kind::Section, "A second listener for /healthz, /readyz and /metrics, without token.").not_yet(),
+    opt("http.token", TEXT, "The bearer token that requests must carry; write `${env:NAME}` or `${file:PATH}`.").secret().not_yet(),
+    opt("http.probes", Kind::Section, "A second listener for `/healthz`, `/readyz` and `/metrics`, without token.").not_yet(),
     opt("http.probes.listen", Kind::One(Scalar::Listen), "Where it listens.").not_yet(),
     opt("backups", Kind::Any, "Backups to object storage.").not_yet(),
     opt("drills", Kind::Any, "Failover drills on a schedule.").not_yet(),
     opt("log", Kind::Section, "The log on stderr.").default("{}"),
-    opt("log.level", Kind::One(Scalar::Choice(&["error", "warn", "info", "debug", "trace"])), "The least severe level shown; --log-level and RUST_LOG win over it.").default("info"),
+    opt("log.level", Kind::One(Scalar::Choice(&["error", "warn", "info", "debug", "trace"])), "The least severe level shown; `--log-level` and `RUST_LOG` win over it.").default("info"),
     opt("log.format", Kind::One(Scalar::Choice(&["text", "json"])), "Lines for people or for machines.").default("text"),
 ];
 

@@ -2,7 +2,7 @@
 //! patterns cannot always be told from the patterns alone, so the checks here come twice: over names made up from the
 //! patterns when the file is read, and over the real names when topics are discovered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::topics::is_topic_name;
 use super::types::{Config, MirrorConfig};
@@ -44,71 +44,84 @@ pub fn conflicts(pairs: &[(&MirrorConfig, &str)]) -> Vec<Conflict> {
 }
 
 impl Config {
-    /// The way of a topic that comes back to the mirror it started with: the topic's name before each hop, beginning on
-    /// that mirror's source. `None`: it does not come back.
+    /// The way of a topic that comes back to the mirror it started with, as (mirror, topic on that mirror's source) per
+    /// hop; the last hop is the first mirror again. `None`: it does not come back.
     #[must_use]
     pub fn circle(&self, mirror: &MirrorConfig, topic: &str) -> Option<Vec<(String, String)>> {
         circle(&self.mirrors, mirror, topic)
     }
 }
 
+/// Hops looked at for one topic: bounds the search where many mirrors lead everywhere.
+const HOPS_MAX: usize = 10_000;
+
 fn circle(mirrors: &[MirrorConfig], first: &MirrorConfig, topic: &str) -> Option<Vec<(String, String)>> {
-    let mut ways = vec![(first, vec![(first.name.clone(), topic.to_owned())])];
-    // Breadth first, each mirror at most once on the way: hops are bounded by the number of mirrors.
-    let mut visited = vec![first.name.as_str()];
-    while let Some((mirror, way)) = ways.pop() {
-        let Some((_, last)) = way.last() else { continue };
+    let mut ways = vec![vec![(first, topic.to_owned())]];
+    let mut hops = 0;
+    while let Some(way) = ways.pop() {
+        let Some((mirror, last)) = way.last() else { continue };
         let name = target_topic(mirror, last);
         for next in mirrors.iter().filter(|next| next.source == mirror.target && next.topics.matches(&name)) {
+            hops += 1;
             let mut longer = way.clone();
-            longer.push((next.name.clone(), name.clone()));
-            if next.name == first.name {
-                return Some(longer);
+            longer.push((next, name.clone()));
+            if next.name == first.name || hops > HOPS_MAX {
+                let told = |(mirror, topic): (&MirrorConfig, String)| (mirror.name.clone(), topic);
+                return (next.name == first.name).then(|| longer.into_iter().map(told).collect());
             }
-            if !visited.contains(&next.name.as_str()) {
-                visited.push(&next.name);
-                ways.push((next, longer));
+            // Whoever runs in a circle without coming back here is found from a mirror of that circle.
+            if !way.iter().any(|(mirror, _)| mirror.name == next.name) {
+                ways.push(longer);
             }
         }
     }
     None
 }
 
-/// A pair of mirrors that would write two source topics to one target topic, with names that prove it.
-pub(super) fn static_conflict(a: &MirrorConfig, b: &MirrorConfig) -> Option<Conflict> {
-    if a.target != b.target {
+/// A pair of mirrors that would write two source topics to one target topic, with names that prove it. Each mirror comes
+/// with its [`examples`].
+pub(super) fn static_conflict(a: (&MirrorConfig, &[String]), b: (&MirrorConfig, &[String])) -> Option<Conflict> {
+    if a.0.target != b.0.target {
         return None;
     }
-    let found = |x: &MirrorConfig, y: &MirrorConfig| {
-        examples(x).into_iter().find_map(|topic| {
-            let name = target_topic(x, &topic);
+    let found = |x: (&MirrorConfig, &[String]), y: &MirrorConfig| {
+        x.1.iter().find_map(|topic| {
+            let name = target_topic(x.0, topic);
             let other = y.rename.invert(&name).filter(|other| y.topics.matches(other))?.to_owned();
-            Some((name, topic, other))
+            Some((name, topic.clone(), other))
         })
     };
     let (target_topic, a_topic, b_topic) =
-        found(a, b).or_else(|| found(b, a).map(|(name, b_topic, a_topic)| (name, a_topic, b_topic)))?;
-    let claims = vec![(a.name.clone(), a_topic), (b.name.clone(), b_topic)];
-    Some(Conflict { target: a.target.clone(), target_topic, claims })
+        found(a, b.0).or_else(|| found(b, a.0).map(|(name, b_topic, a_topic)| (name, a_topic, b_topic)))?;
+    let claims = vec![(a.0.name.clone(), a_topic), (b.0.name.clone(), b_topic)];
+    Some(Conflict { target: a.0.target.clone(), target_topic, claims })
 }
 
-/// A circle that one of the mirror's topics would run in, with names that prove it.
-pub(super) fn static_circle(mirrors: &[MirrorConfig], first: &MirrorConfig) -> Option<Vec<(String, String)>> {
-    examples(first).iter().find_map(|topic| circle(mirrors, first, topic))
+/// A circle that one of the mirror's [`examples`] would run in.
+pub(super) fn static_circle(
+    mirrors: &[MirrorConfig],
+    first: &MirrorConfig,
+    examples: &[String],
+) -> Option<Vec<(String, String)>> {
+    examples.iter().find_map(|topic| circle(mirrors, first, topic))
 }
+
+/// Examples of one mirror, at most.
+const EXAMPLES_MAX: usize = 64;
 
 /// Topic names made up from the mirror's patterns that it takes. A few of many: what follows from them is proven, what
 /// does not is not refuted.
 pub(super) fn examples(mirror: &MirrorConfig) -> Vec<String> {
     let mut names = Vec::new();
     for pattern in mirror.topics.include() {
-        for filler in ["", "a", "0"] {
-            names.extend(alternatives(pattern).map(|branch| example(branch, filler)));
+        for filler in ["a", "0", ""] {
+            names.extend(alternatives(pattern).take(EXAMPLES_MAX).map(|branch| example(branch, filler)));
         }
     }
     names.retain(|name| is_topic_name(name) && mirror.topics.matches(name));
-    names.sort_unstable();
-    names.dedup();
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names.truncate(EXAMPLES_MAX);
     names
 }
 

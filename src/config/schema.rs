@@ -58,7 +58,10 @@ fn refine(property: &mut Value, option: &Opt) {
         object.insert("default".to_owned(), default);
     }
     match option.kind {
-        // A value may come from ${env:…}, and a name may look like a number: both are text to the schema as well.
+        Kind::Pairs => {
+            let single = serde_json::json!({ "type": ["string", "number", "boolean"] });
+            object.insert("additionalProperties".to_owned(), single);
+        }
         Kind::One(Scalar::Integer(min, max)) => {
             object.remove("format");
             object.insert("minimum".to_owned(), min.into());

@@ -10,7 +10,7 @@ use super::options::{self, Kind, Opt, Scalar, Status};
 use super::substitute::{Env, substitute};
 use super::topics::{Rename, anchored};
 use super::units;
-use super::yaml::{self, Entry, Node, NodeKind};
+use super::yaml::{self, Entry, Node, NodeKind, join};
 
 pub(super) struct Shaped {
     /// Complete, with defaults and with substitutions made.
@@ -53,10 +53,6 @@ impl At {
     }
 }
 
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
 struct Walk<'a> {
     env: &'a dyn Env,
     places: BTreeMap<String, Place>,
@@ -92,6 +88,10 @@ impl Walk<'_> {
             if entries.iter().any(|entry| entry.key == key) || option.status == Status::NotYet {
                 continue;
             }
+            // A slip of the keys is told once.
+            if entries.iter().any(|entry| meant(&entry.key, &at.pattern) == Some(key)) {
+                continue;
+            }
             if option.required {
                 self.error(node.place, &at.key(key), format!("is missing ({})", option.kind.describe()));
             } else if let Some(default) = option.default {
@@ -104,8 +104,14 @@ impl Walk<'_> {
     fn entry(&mut self, at: &At, entry: &Entry, both: &mut (Mapping, Mapping)) {
         let here = at.key(&entry.key);
         let Some((_, option)) = options::children(&at.pattern).find(|(key, _)| *key == entry.key) else {
-            let known: Vec<&str> = options::children(&at.pattern).map(|(key, _)| key).collect();
-            self.error(entry.key_place, &here, format!("unknown key; {}", hint(&entry.key, &known)));
+            let message = match meant(&entry.key, &at.pattern) {
+                Some(key) => format!("unknown key; did you mean {key}?"),
+                None => {
+                    let known: Vec<&str> = options::children(&at.pattern).map(|(key, _)| key).collect();
+                    format!("unknown key; known here: {}", known.join(", "))
+                }
+            };
+            self.error(entry.key_place, &here, message);
             return;
         };
         if option.status == Status::NotYet {
@@ -135,7 +141,7 @@ impl Walk<'_> {
             (Kind::Pairs, NodeKind::Map(entries)) => self.pairs(at, entries),
             (Kind::Pairs, NodeKind::Null) => same(Value::Mapping(Mapping::new())),
             (Kind::One(scalar), NodeKind::Scalar(text)) => {
-                let (value, shown) = self.scalar(at, scalar, node.place, text);
+                let (value, shown) = self.scalar(at, scalar, node, text);
                 (value, if option.secret { Value::from("<secret>") } else { shown })
             }
             (Kind::Many(scalar), NodeKind::List(items)) if !(option.required && items.is_empty()) => {
@@ -158,7 +164,7 @@ impl Walk<'_> {
         for entry in entries {
             let here = at.named(&entry.key);
             if !units::is_name(&entry.key) {
-                self.error(entry.key_place, &here, format!("{:?} is not {}", entry.key, Scalar::Name.describe()));
+                self.error(entry.key_place, &here, format!("is not {}", Scalar::Name.describe()));
             }
             self.places.insert(here.path.clone(), entry.key_place);
             let (value, shown) = self.section(&here, &entry.value);
@@ -181,7 +187,7 @@ impl Walk<'_> {
             .map(|(index, item)| {
                 let here = at.item(index);
                 if let NodeKind::Scalar(text) = &item.kind {
-                    return self.scalar(&here, scalar, item.place, text);
+                    return self.scalar(&here, scalar, item, text);
                 }
                 self.error(item.place, &here, format!("takes {}, not {}", scalar.describe(), item.kind.describe()));
                 same(Value::Null)
@@ -195,9 +201,13 @@ impl Walk<'_> {
         for entry in entries {
             let here = At { path: join(&at.path, &entry.key), pattern: String::new() };
             let (value, shown) = match &entry.value.kind {
-                NodeKind::Scalar(text) => self.scalar(&here, Scalar::Text, entry.value.place, text),
+                NodeKind::Scalar(text) => self.scalar(&here, Scalar::Verbatim, &entry.value, text),
                 other => {
-                    self.error(entry.value.place, &here, format!("takes a value, not {}", other.describe()));
+                    self.error(
+                        entry.value.place,
+                        &here,
+                        format!("takes {}, not {}", Scalar::Verbatim.describe(), other.describe()),
+                    );
                     same(Value::Null)
                 }
             };
@@ -207,7 +217,8 @@ impl Walk<'_> {
         (Value::Mapping(both.0), Value::Mapping(both.1))
     }
 
-    fn scalar(&mut self, at: &At, scalar: Scalar, place: Place, written: &str) -> Both {
+    fn scalar(&mut self, at: &At, scalar: Scalar, node: &Node, written: &str) -> Both {
+        let place = node.place;
         self.places.insert(at.path.clone(), place);
         let (text, substituted) = match substitute(written, self.env) {
             Ok(done) => done,
@@ -217,9 +228,11 @@ impl Walk<'_> {
             }
         };
         match check(scalar, &text) {
-            Ok(value) if substituted => (value, Value::from(written)),
+            Ok(value) if text != written => (value, Value::from(written)),
             Ok(value) => same(value),
             Err(fault) => {
+                let inside = fault.at.zip(node.lead).filter(|_| text == written).map_or(0, |(at, lead)| at + lead);
+                let place = Place { column: place.column + inside, ..place };
                 self.error(place, at, fault.message(written, substituted));
                 same(Value::Null)
             }
@@ -231,19 +244,21 @@ impl Walk<'_> {
 struct Fault {
     problem: String,
     detail: Option<String>,
+    /// Characters of the value before the place that is wrong.
+    at: Option<usize>,
 }
 
 impl From<String> for Fault {
     fn from(problem: String) -> Self {
-        Self { problem, detail: None }
+        Self { problem, detail: None, at: None }
     }
 }
 
 impl Fault {
     fn message(self, written: &str, substituted: bool) -> String {
         match self.detail {
-            Some(detail) if !substituted => format!("{written:?} {}: {detail}", self.problem),
-            _ => format!("{written:?} {}", self.problem),
+            Some(detail) if !substituted => format!("{} {}: {detail}", quote(written), self.problem),
+            _ => format!("{} {}", quote(written), self.problem),
         }
     }
 }
@@ -251,6 +266,7 @@ impl Fault {
 fn check(scalar: Scalar, text: &str) -> Result<Value, Fault> {
     let is = |good: bool| if good { Ok(()) } else { Err(Fault::from(format!("is not {}", scalar.describe()))) };
     match scalar {
+        Scalar::Verbatim => {}
         Scalar::Text => is(!text.is_empty())?,
         Scalar::Name | Scalar::Cluster => is(units::is_name(text))?,
         Scalar::HostPort => drop(units::parse_host_port(text)?),
@@ -258,17 +274,19 @@ fn check(scalar: Scalar, text: &str) -> Result<Value, Fault> {
         Scalar::Pattern => drop(anchored(text).map_err(|error| Fault {
             problem: "is not a regular expression".to_owned(),
             detail: Some(error.to_string()),
+            at: error.at,
         })?),
-        Scalar::Template => drop(
-            Rename::new(text, "", "")
-                .map_err(|error| Fault { problem: "cannot name topics".to_owned(), detail: Some(error.to_string()) })?,
-        ),
+        Scalar::Template => drop(Rename::new(text, "", "").map_err(|error| Fault {
+            problem: "cannot name topics".to_owned(),
+            detail: Some(error.to_string()),
+            at: None,
+        })?),
         Scalar::Start => drop(units::parse_start(text)?),
         Scalar::Duration => drop(units::parse_duration(text)?),
         Scalar::Size(min) => is(units::parse_size(text)? >= min)?,
         Scalar::Choice(words) => {
             if !words.contains(&text) {
-                return Err(Fault { problem: format!("is none of {}", words.join(", ")), detail: None });
+                return Err(format!("is none of {}", words.join(", ")).into());
             }
         }
         Scalar::Flag => {
@@ -284,13 +302,26 @@ fn check(scalar: Scalar, text: &str) -> Result<Value, Fault> {
     Ok(Value::from(text))
 }
 
-/// "did you mean", or what there is.
-fn hint(given: &str, known: &[&str]) -> String {
-    let nearest = known.iter().map(|key| (distance(given, key), key)).min();
-    match nearest {
-        Some((edits, key)) if edits <= 1 + key.chars().count() / 4 => format!("did you mean {key}?"),
-        _ => format!("known here: {}", known.join(", ")),
+/// The key that was probably meant.
+fn meant(given: &str, section: &str) -> Option<&'static str> {
+    let nearest = options::children(section).map(|(key, _)| (distance(given, key), key)).min();
+    nearest.filter(|(edits, key)| *edits <= 1 + key.len() / 4).map(|(_, key)| key)
+}
+
+/// A value as messages show it: short, and without anything that could upset a terminal.
+fn quote(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(80)
+        .flat_map(|c| {
+            let plain = (!c.is_control()).then_some(c);
+            plain.into_iter().chain(c.is_control().then(|| c.escape_default()).into_iter().flatten())
+        })
+        .collect();
+    if text.chars().nth(80).is_some() {
+        shown.push('…');
     }
+    format!("\"{shown}\"")
 }
 
 /// Edits that turn one word into the other, a swap of neighbours being one (optimal string alignment).

@@ -16,11 +16,11 @@ pub struct TopicFilter {
 
 /// Why a pattern cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{detail}")]
+#[error("{detail}{}", .at.map(|at| format!(" (at character {})", at + 1)).unwrap_or_default())]
 pub struct PatternError {
-    /// What the regex parser says, with a caret under the place where the pattern is wrong.
+    /// What the regex parser says.
     pub detail: String,
-    /// Character offset of that place in the pattern, counted from 0, where the parser tells it.
+    /// Where in the pattern, in characters from 0, if the parser tells it.
     pub at: Option<usize>,
 }
 
@@ -32,22 +32,23 @@ pub(super) fn anchored(pattern: &str) -> Result<String, PatternError> {
     // The pattern is compiled alone first: `a)(b` would pass once it stands in a group.
     Regex::new(pattern).map_err(|error| pattern_error(&error))?;
     let whole = format!("^(?:{pattern})$");
-    // A comment in verbose mode swallows the closing of the group.
+    // In verbose mode a comment at the end swallows the closing of the group.
     Regex::new(&whole).map_err(|_| PatternError {
-        detail: "does not stand as a whole: write it without a comment at its end".to_owned(),
+        detail: "cannot be anchored; leave out the comment at its end".to_owned(),
         at: None,
     })?;
     Ok(whole)
 }
 
 fn pattern_error(error: &regex::Error) -> PatternError {
-    let detail = error.to_string();
+    let drawn = error.to_string();
     // The parser draws a caret under the place, indented by four columns.
-    let at = detail.lines().find_map(|line| {
+    let at = drawn.lines().find_map(|line| {
         let column = line.find('^')?;
         line.trim().chars().all(|c| c == '^').then(|| column.checked_sub(4)).flatten()
     });
-    PatternError { detail, at }
+    let said = drawn.lines().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);
+    PatternError { detail: said.unwrap_or(drawn), at }
 }
 
 impl TopicFilter {
@@ -88,11 +89,14 @@ fn compile(patterns: &[String]) -> Result<RegexSet, PatternError> {
     RegexSet::new(whole).map_err(|error| pattern_error(&error))
 }
 
+/// What the names of state topics begin with; the mirror's name follows.
+pub const STATE_TOPIC_PREFIX: &str = "__kmirror.";
+
 /// Whether a topic is never mirrored: Kafka's internal topics (`Topic.INTERNAL_TOPICS`, the metadata log and the tiered
 /// storage metadata), which describe the cluster they are on, and kmirror's own state topics.
 #[must_use]
 pub fn never_mirrored(topic: &str) -> bool {
-    topic.starts_with("__kmirror.")
+    topic.starts_with(STATE_TOPIC_PREFIX)
         || matches!(
             topic,
             "__consumer_offsets"
@@ -142,6 +146,9 @@ pub enum RenameError {
     /// A character that a topic name cannot have.
     #[error("has the character {0:?}, which no topic name can have; allowed are letters, digits, '.', '_' and '-'")]
     Character(char),
+    /// The names would be those of kmirror's own topics.
+    #[error("begins with __kmirror., which is kept for state topics")]
+    Reserved,
     /// Nothing is left for the topic.
     #[error("adds {0} characters, and a topic name has at most {TOPIC_NAME_CHARS_MAX}")]
     TooLong(usize),
@@ -186,6 +193,9 @@ impl Rename {
         if let Some(c) = prefix.chars().chain(suffix.chars()).find(|c| !allowed(*c)) {
             return Err(RenameError::Character(c));
         }
+        if prefix.starts_with(STATE_TOPIC_PREFIX) {
+            return Err(RenameError::Reserved);
+        }
         let added = prefix.len() + suffix.len();
         if added >= TOPIC_NAME_CHARS_MAX {
             return Err(RenameError::TooLong(added));
@@ -193,10 +203,17 @@ impl Rename {
         Ok(Self { prefix, suffix })
     }
 
-    /// The name on the target. It may be too long for Kafka: see [`is_topic_name`].
+    /// The name on the target, whether Kafka takes it or not: see [`Rename::checked`].
     #[must_use]
     pub fn apply(&self, topic: &str) -> String {
         format!("{}{topic}{}", self.prefix, self.suffix)
+    }
+
+    /// The name on the target; `None` where it would be no topic name (too long) or that of a topic which is never written
+    /// to (`__consumer_offsets` and the like).
+    #[must_use]
+    pub fn checked(&self, topic: &str) -> Option<String> {
+        Some(self.apply(topic)).filter(|name| is_topic_name(name) && !never_mirrored(name))
     }
 
     /// The topic of the source that gets this name on the target, if one could.

@@ -40,9 +40,10 @@ impl Validator<'_> {
             .filter_map(|(index, mirror)| self.mirror(&format!("mirrors[{index}]"), mirror, &clusters))
             .collect();
         if self.errors.is_empty() {
+            let examples: Vec<_> = mirrors.iter().map(routes::examples).collect();
             self.names(&mirrors);
-            self.conflicts(&mirrors);
-            self.circles(&mirrors);
+            self.conflicts(&mirrors, &examples);
+            self.circles(&mirrors, &examples);
         }
         let memory = self.take("limits.memory", units::parse_size(&file.limits.memory));
         let http = match file.http {
@@ -93,6 +94,13 @@ impl Validator<'_> {
         if mirror.source == mirror.target {
             self.error(&format!("{at}.target"), "is the source: a mirror leads from one cluster to another");
         }
+        for (name, value) in &mirror.target_topics.configs {
+            if name == "message.timestamp.type" && value != "CreateTime" {
+                let message =
+                    "must be CreateTime: the target keeps the records' own timestamps while it is mirrored to";
+                self.error(&format!("{at}.target_topics.configs.{name}"), message);
+            }
+        }
         let topics = TopicFilter::new(&mirror.topics.include, &mirror.topics.exclude);
         let rename = Rename::new(&mirror.rename, &mirror.source, &mirror.target);
         let topics = self.take(&format!("{at}.topics"), topics);
@@ -137,9 +145,10 @@ impl Validator<'_> {
         }
     }
 
-    fn conflicts(&mut self, mirrors: &[MirrorConfig]) {
-        for (index, mirror) in mirrors.iter().enumerate() {
-            for earlier in mirrors.iter().take(index) {
+    fn conflicts(&mut self, mirrors: &[MirrorConfig], examples: &[Vec<String>]) {
+        let all = || mirrors.iter().zip(examples.iter().map(Vec::as_slice));
+        for (index, mirror) in all().enumerate() {
+            for earlier in all().take(index) {
                 let Some(conflict) = routes::static_conflict(earlier, mirror) else { continue };
                 let claims: Vec<String> =
                     conflict.claims.iter().map(|(mirror, topic)| format!("{topic} of mirror {mirror}")).collect();
@@ -155,13 +164,13 @@ impl Validator<'_> {
         }
     }
 
-    fn circles(&mut self, mirrors: &[MirrorConfig]) {
+    fn circles(&mut self, mirrors: &[MirrorConfig], examples: &[Vec<String>]) {
         let mut told = Vec::<String>::new();
-        for (index, mirror) in mirrors.iter().enumerate() {
+        for (index, (mirror, examples)) in mirrors.iter().zip(examples).enumerate() {
             if told.contains(&mirror.name) {
                 continue;
             }
-            let Some(way) = routes::static_circle(mirrors, mirror) else { continue };
+            let Some(way) = routes::static_circle(mirrors, mirror, examples) else { continue };
             let hops: Vec<String> = way.iter().map(|(mirror, topic)| format!("{topic} (mirror {mirror})")).collect();
             told.extend(way.iter().map(|(mirror, _)| mirror.clone()));
             let message = format!(

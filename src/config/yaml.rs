@@ -15,6 +15,8 @@ const NODES_MAX: usize = 200_000;
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) place: Place,
+    /// For a single value that stands in the file letter by letter: columns before its first letter (1 for a quote).
+    pub(super) lead: Option<usize>,
     pub(super) kind: NodeKind,
 }
 
@@ -52,6 +54,7 @@ pub(super) fn parse(text: &str, errors: &mut Vec<ConfigError>) -> Result<Node, C
         nodes: 0,
         errors,
         last: Place { line: 1, column: 1 },
+        last_chars: 0,
     };
     builder.document()
 }
@@ -62,6 +65,7 @@ struct Builder<'a, 'e> {
     nodes: usize,
     errors: &'e mut Vec<ConfigError>,
     last: Place,
+    last_chars: usize,
 }
 
 fn fault(place: Place, message: &str) -> ConfigError {
@@ -82,6 +86,7 @@ impl<'a> Builder<'a, '_> {
         match self.events.next_event() {
             Some(Ok((event, span))) => {
                 self.last = place(span);
+                self.last_chars = span.end.index().saturating_sub(span.start.index());
                 Ok((event, self.last))
             }
             Some(Err(error)) => Err(scan_fault(&error)),
@@ -101,12 +106,21 @@ impl<'a> Builder<'a, '_> {
                 }
                 Event::DocumentStart(_) => {
                     let (event, place) = self.next()?;
-                    root = Some(self.node(event, place, 0)?);
+                    root = Some(self.node(event, place, 0, "")?);
                 }
                 _ => return Err(fault(place, "not YAML: content outside of a document")),
             }
         }
-        Ok(root.unwrap_or(Node { place: Place { line: 1, column: 1 }, kind: NodeKind::Null }))
+        Ok(root.unwrap_or(Node { place: Place { line: 1, column: 1 }, lead: None, kind: NodeKind::Null }))
+    }
+
+    fn lead(&self, kind: &NodeKind) -> Option<usize> {
+        let NodeKind::Scalar(text) = kind else { return None };
+        match self.last_chars.checked_sub(text.chars().count())? {
+            0 => Some(0),
+            2 => Some(1),
+            _ => None,
+        }
     }
 
     fn count(&mut self, more: usize, place: Place) -> Result<(), ConfigError> {
@@ -117,7 +131,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    fn node(&mut self, event: Event<'a>, place: Place, depth: usize) -> Result<Node, ConfigError> {
+    fn node(&mut self, event: Event<'a>, place: Place, depth: usize, path: &str) -> Result<Node, ConfigError> {
         if depth > DEPTH_MAX {
             return Err(fault(place, &format!("nested more than {DEPTH_MAX} deep")));
         }
@@ -132,11 +146,11 @@ impl<'a> Builder<'a, '_> {
                 let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 (if null { NodeKind::Null } else { NodeKind::Scalar(text.into_owned()) }, anchor)
             }
-            Event::SequenceStart(anchor, None) => (NodeKind::List(self.list(depth)?), anchor),
-            Event::MappingStart(anchor, None) => (NodeKind::Map(self.map(depth)?), anchor),
+            Event::SequenceStart(anchor, None) => (NodeKind::List(self.list(depth, path)?), anchor),
+            Event::MappingStart(anchor, None) => (NodeKind::Map(self.map(depth, path)?), anchor),
             _ => return Err(fault(place, "not YAML: a value is missing")),
         };
-        let node = Node { place, kind };
+        let node = Node { place, lead: self.lead(&kind), kind };
         if anchor > 0 {
             let size = self.nodes - nodes_before + 1;
             self.count(size, place)?;
@@ -156,18 +170,19 @@ impl<'a> Builder<'a, '_> {
         Ok(node)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, ConfigError> {
+    fn list(&mut self, depth: usize, path: &str) -> Result<Vec<Node>, ConfigError> {
         let mut items = Vec::new();
         loop {
             let (event, place) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
                 return Ok(items);
             }
-            items.push(self.node(event, place, depth + 1)?);
+            let item = format!("{path}[{}]", items.len());
+            items.push(self.node(event, place, depth + 1, &item)?);
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, ConfigError> {
+    fn map(&mut self, depth: usize, path: &str) -> Result<Vec<Entry>, ConfigError> {
         let mut entries = Vec::<Entry>::new();
         let mut seen = HashMap::<String, Place>::new();
         loop {
@@ -178,16 +193,22 @@ impl<'a> Builder<'a, '_> {
                 _ => return Err(fault(key_place, "a key must be plain text")),
             };
             let (event, place) = self.next()?;
-            let value = self.node(event, place, depth + 1)?;
+            let here = join(path, &key);
+            let value = self.node(event, place, depth + 1, &here)?;
             if let Some(first) = seen.get(&key) {
                 let message = format!("repeated; it stands already in line {}", first.line);
-                self.errors.push(ConfigError { place: Some(key_place), key, message });
+                self.errors.push(ConfigError { place: Some(key_place), key: here, message });
                 continue;
             }
             seen.insert(key.clone(), key_place);
             entries.push(Entry { key, key_place, value });
         }
     }
+}
+
+/// A key path and one key more.
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn nesting(node: &Node) -> usize {
