@@ -1,0 +1,87 @@
+//! Which APIs and versions the broker offers, and who handles each.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
+
+use super::state::Shared;
+use super::{
+    alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics, describe_cluster,
+    describe_configs, describe_producers, end_txn, fetch, find_coordinator, init_producer_id, list_offsets,
+    list_transactions, metadata, offset_for_leader_epoch, produce, write_txn_markers,
+};
+
+/// One request under way: where it came in and in which version.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    /// The cluster.
+    pub(super) shared: Arc<Shared>,
+    /// The node that received it.
+    pub(super) node: i32,
+    /// API version of the request.
+    pub(super) version: i16,
+}
+
+/// APIs with their lowest and highest version.
+pub(super) const APIS: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 3, 13),
+    (ApiKey::Fetch, 4, 17),
+    (ApiKey::ListOffsets, 1, 10),
+    (ApiKey::Metadata, 0, 13),
+    (ApiKey::FindCoordinator, 0, 6),
+    (ApiKey::ApiVersions, 0, 4),
+    (ApiKey::CreateTopics, 2, 7),
+    (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
+    (ApiKey::InitProducerId, 0, 5),
+    (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 3),
+    (ApiKey::EndTxn, 0, 4),
+    (ApiKey::WriteTxnMarkers, 1, 1),
+    (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 2),
+];
+
+/// Whether this version of this API is offered.
+pub(super) fn offers(api_key: ApiKey, version: i16) -> bool {
+    APIS.iter().any(|&(key, min, max)| key == api_key && (min..=max).contains(&version))
+}
+
+/// Handles a request. `None` where Kafka sends no answer (acks=0), or for an API that is not offered.
+pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<ResponseKind> {
+    Some(match request {
+        RequestKind::Produce(r) => ResponseKind::Produce(produce::handle(call, r).await?),
+        RequestKind::Fetch(r) => ResponseKind::Fetch(fetch::handle(call, &r).await),
+        RequestKind::ListOffsets(r) => ResponseKind::ListOffsets(list_offsets::handle(call, r)),
+        RequestKind::Metadata(r) => ResponseKind::Metadata(metadata::handle(call, r)),
+        RequestKind::FindCoordinator(r) => ResponseKind::FindCoordinator(find_coordinator::handle(call, r)),
+        RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::handle()),
+        RequestKind::CreateTopics(r) => ResponseKind::CreateTopics(create_topics::handle(call, r)),
+        RequestKind::DeleteTopics(r) => ResponseKind::DeleteTopics(delete_topics::handle(call, r)),
+        RequestKind::DeleteRecords(r) => ResponseKind::DeleteRecords(delete_records::handle(call, r)),
+        RequestKind::InitProducerId(r) => ResponseKind::InitProducerId(init_producer_id::handle(call, &r)),
+        RequestKind::OffsetForLeaderEpoch(r) => {
+            ResponseKind::OffsetForLeaderEpoch(offset_for_leader_epoch::handle(call, r))
+        }
+        RequestKind::AddPartitionsToTxn(r) => ResponseKind::AddPartitionsToTxn(end_txn::add_partitions(call, &r)),
+        RequestKind::EndTxn(r) => ResponseKind::EndTxn(end_txn::end(call, &r)),
+        RequestKind::WriteTxnMarkers(r) => ResponseKind::WriteTxnMarkers(write_txn_markers::handle(call, r)),
+        RequestKind::DescribeConfigs(r) => ResponseKind::DescribeConfigs(describe_configs::handle(call, &r)),
+        RequestKind::CreatePartitions(r) => ResponseKind::CreatePartitions(create_partitions::handle(call, r)),
+        RequestKind::IncrementalAlterConfigs(r) => {
+            ResponseKind::IncrementalAlterConfigs(alter_configs::handle(call, r))
+        }
+        RequestKind::DescribeCluster(r) => ResponseKind::DescribeCluster(describe_cluster::handle(call, &r)),
+        RequestKind::DescribeProducers(r) => ResponseKind::DescribeProducers(describe_producers::handle(call, r)),
+        RequestKind::DescribeTransactions(r) => {
+            ResponseKind::DescribeTransactions(list_transactions::describe(call, r))
+        }
+        RequestKind::ListTransactions(r) => ResponseKind::ListTransactions(list_transactions::list(call, &r)),
+        _ => return None,
+    })
+}

@@ -1,0 +1,277 @@
+//! The log of one partition: batches as they lie on a broker's disk, with offsets, watermark, epochs and producers.
+//!
+//! Omitted: segments and indexes (every lookup is a binary search over batches), followers (the watermark follows the
+//! end at once unless a test holds it).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+
+use super::epochs::Epochs;
+use super::marker;
+use super::producers::{Producers, SequenceCheck, SequenceRange};
+use super::stamp::{Stamp, stamp};
+use crate::batch::{BatchHeader, RawBatch};
+
+/// A transaction that ended in an ABORT marker (Kafka's `AbortedTxn`, one entry of the transaction index).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AbortedTxn {
+    /// Whose.
+    pub(super) producer_id: i64,
+    /// First offset of the transaction in this partition.
+    pub(super) first_offset: i64,
+    /// Offset of the marker.
+    pub(super) last_offset: i64,
+}
+
+/// What an append did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Appended {
+    /// Written, from this offset.
+    New {
+        /// Offset of the first record.
+        base_offset: i64,
+    },
+    /// The producer table knew the batch; nothing written.
+    Duplicate(SequenceRange),
+}
+
+/// The log.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// Batches by offset.
+    pub(super) batches: VecDeque<RawBatch>,
+    /// First offset that may be read.
+    pub(super) start_offset: i64,
+    /// Offset of the next record.
+    pub(super) end_offset: i64,
+    /// What consumers see ends here.
+    pub(super) high_watermark: i64,
+    /// A test holds the watermark.
+    held: bool,
+    /// Bytes of all batches.
+    pub(super) size_bytes: u64,
+    /// Leader epochs.
+    pub(super) epochs: Epochs,
+    /// Producers.
+    pub(super) producers: Producers,
+    open_txns: BTreeMap<i64, i64>,
+    aborted: Vec<AbortedTxn>,
+    /// Ended transactions (first offset, marker offset) that the watermark has not passed yet.
+    unreplicated_txns: Vec<(i64, i64)>,
+}
+
+impl Log {
+    /// Appends a validated data batch under this leader epoch.
+    pub(super) fn append(
+        &mut self,
+        header: &BatchHeader,
+        bytes: &[u8],
+        leader_epoch: i32,
+        log_append_time_ms: Option<i64>,
+    ) -> Result<Appended, ResponseError> {
+        if header.producer_id >= 0 {
+            if let SequenceCheck::Duplicate(range) = self.producers.check(header)? {
+                return Ok(Appended::Duplicate(range));
+            }
+        }
+        let base_offset = self.end_offset;
+        let batch = stamp(header, bytes, &Stamp { base_offset, leader_epoch, log_append_time_ms });
+        if header.producer_id >= 0 {
+            if let Some(first_offset) = self.producers.record(&batch.header) {
+                self.open_txns.insert(first_offset, header.producer_id);
+            }
+        }
+        self.push(batch);
+        Ok(Appended::New { base_offset })
+    }
+
+    /// Appends a transaction marker.
+    pub(super) fn append_marker(
+        &mut self,
+        marker: &marker::Marker,
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<i64, ResponseError> {
+        self.producers.check_marker(marker.producer_id, marker.producer_epoch)?;
+        let offset = self.end_offset;
+        let batch = marker::encode(marker, offset, leader_epoch, now_ms);
+        self.note_marker(&batch.header, marker.commit, marker.coordinator_epoch);
+        self.push(batch);
+        Ok(offset)
+    }
+
+    fn note_marker(&mut self, header: &BatchHeader, commit: bool, coordinator_epoch: i32) {
+        let Some(first_offset) = self.producers.record_marker(header, coordinator_epoch) else { return };
+        let last_offset = header.base_offset;
+        self.open_txns.remove(&first_offset);
+        self.unreplicated_txns.push((first_offset, last_offset));
+        if !commit {
+            self.aborted.push(AbortedTxn { producer_id: header.producer_id, first_offset, last_offset });
+        }
+    }
+
+    fn push(&mut self, batch: RawBatch) {
+        self.end_offset = batch.header.next_offset();
+        self.size_bytes += batch.bytes.len() as u64;
+        self.batches.push_back(batch);
+        if !self.held {
+            self.advance_watermark(self.end_offset);
+        }
+    }
+
+    fn advance_watermark(&mut self, offset: i64) {
+        self.high_watermark = offset;
+        self.unreplicated_txns.retain(|&(_, marker)| marker >= offset);
+    }
+
+    /// Holds the watermark at this offset (at most the end) until released.
+    pub(super) fn hold_watermark(&mut self, offset: i64) {
+        self.held = true;
+        self.high_watermark = offset.clamp(self.start_offset, self.end_offset);
+    }
+
+    /// Lets the watermark follow the end again.
+    pub(super) fn release_watermark(&mut self) {
+        self.held = false;
+        self.advance_watermark(self.end_offset);
+    }
+
+    /// Readers with read_committed see up to here: the first open or unreplicated transaction, at most the watermark.
+    pub(super) fn last_stable_offset(&self) -> i64 {
+        let open = self.open_txns.keys().next().copied();
+        let unreplicated = self.unreplicated_txns.iter().map(|&(first, _)| first).min();
+        open.into_iter().chain(unreplicated).fold(self.high_watermark, i64::min)
+    }
+
+    /// Index of the first batch that ends at or after this offset.
+    pub(super) fn index_of(&self, offset: i64) -> usize {
+        self.batches.partition_point(|batch| batch.header.last_offset() < offset)
+    }
+
+    /// Batches from the one that holds `offset` up to `bound`, at most `max_bytes`: the last one may be cut short. The
+    /// first one comes whole in spite of the limit when `at_least_one`; else nothing comes when it does not fit (KIP-74).
+    pub(super) fn read(&self, offset: i64, bound: i64, max_bytes: usize, at_least_one: bool) -> Bytes {
+        let from = self.index_of(offset);
+        let mut chosen = Vec::new();
+        let mut total = 0usize;
+        for batch in self.batches.range(from..) {
+            if batch.header.next_offset() > bound || (total >= max_bytes && !chosen.is_empty()) {
+                break;
+            }
+            chosen.push(batch);
+            total += batch.bytes.len();
+        }
+        let Some(first) = chosen.first() else { return Bytes::new() };
+        let first_len = first.bytes.len();
+        if first_len > max_bytes && !at_least_one {
+            return Bytes::new();
+        }
+        let limit = total.min(max_bytes.max(first_len));
+        if chosen.len() == 1 {
+            return first.bytes.slice(..limit.min(first_len));
+        }
+        let mut out = BytesMut::with_capacity(limit);
+        for batch in chosen {
+            let room = limit - out.len();
+            out.extend_from_slice(&batch.bytes[..room.min(batch.bytes.len())]);
+        }
+        out.freeze()
+    }
+
+    /// Aborted transactions that touch `[from, to)`, in the order in which they ended, as Kafka's index has them.
+    pub(super) fn aborted_between(&self, from: i64, to: i64) -> Vec<AbortedTxn> {
+        self.aborted.iter().filter(|txn| txn.last_offset >= from && txn.first_offset < to).copied().collect()
+    }
+
+    /// Offset after the last batch of what [`Log::read`] returned for this offset and length.
+    pub(super) fn offset_after(&self, offset: i64, read_bytes: usize) -> i64 {
+        let mut left = read_bytes;
+        let mut end = offset;
+        for batch in self.batches.range(self.index_of(offset)..) {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(batch.bytes.len());
+            end = batch.header.next_offset();
+        }
+        end
+    }
+
+    /// Deletes everything before this offset; batches that reach beyond it stay whole.
+    pub(super) fn delete_before(&mut self, offset: i64) {
+        if offset <= self.start_offset {
+            return;
+        }
+        self.start_offset = offset.min(self.end_offset);
+        while self.batches.front().is_some_and(|batch| batch.header.last_offset() < self.start_offset) {
+            self.drop_front();
+        }
+        self.epochs.truncate_before(self.start_offset);
+        self.aborted.retain(|txn| txn.last_offset >= self.start_offset);
+    }
+
+    /// Size retention: drops whole batches from the front while more than this many bytes remain.
+    pub(super) fn retain_bytes(&mut self, max_bytes: u64) {
+        let mut dropped = None;
+        let mut size = self.size_bytes;
+        for batch in &self.batches {
+            let next = batch.header.next_offset();
+            if size <= max_bytes || next > self.high_watermark || next == self.end_offset {
+                break;
+            }
+            size -= batch.bytes.len() as u64;
+            dropped = Some(next);
+        }
+        if let Some(offset) = dropped {
+            self.delete_before(offset);
+        }
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(batch) = self.batches.pop_front() {
+            self.size_bytes -= batch.bytes.len() as u64;
+        }
+    }
+
+    /// Cuts the end back to at most this offset, at a batch boundary, and rebuilds what derives from batches.
+    pub(super) fn truncate(&mut self, offset: i64) {
+        while self.batches.back().is_some_and(|batch| batch.header.last_offset() >= offset) {
+            if let Some(batch) = self.batches.pop_back() {
+                self.size_bytes -= batch.bytes.len() as u64;
+                self.end_offset = batch.header.base_offset;
+            }
+        }
+        self.end_offset = self.end_offset.min(offset.max(self.start_offset));
+        self.high_watermark = self.high_watermark.min(self.end_offset);
+        self.epochs.truncate_from(self.end_offset);
+        self.aborted.retain(|txn| txn.last_offset < self.end_offset);
+        self.unreplicated_txns.retain(|&(_, marker)| marker < self.end_offset);
+        self.rebuild_producers();
+    }
+
+    fn rebuild_producers(&mut self) {
+        self.producers = Producers::default();
+        self.open_txns.clear();
+        for batch in &self.batches {
+            let header = &batch.header;
+            if header.producer_id < 0 {
+                continue;
+            }
+            if header.is_control() {
+                let coordinator_epoch = marker::decode(batch).map_or(-1, |(_, epoch)| epoch);
+                if let Some(first) = self.producers.record_marker(header, coordinator_epoch) {
+                    self.open_txns.remove(&first);
+                }
+            } else if let Some(first) = self.producers.record(header) {
+                self.open_txns.insert(first, header.producer_id);
+            }
+        }
+    }
+
+    /// Forgets producers whose newest record is older than `before_ms`.
+    pub(super) fn expire_producers(&mut self, before_ms: i64) {
+        self.producers.expire(before_ms);
+    }
+}
