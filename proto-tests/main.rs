@@ -8,3 +8,5 @@
 mod kafka {
     pub(crate) mod harness;
 }
+
+mod conformance;

@@ -1,0 +1,36 @@
+//! What a broker does, as kmirror relies on it: the same tests on real Kafka and on the embedded broker. A rule that is
+//! not tested here is a rule that the embedded broker may get wrong.
+
+pub(crate) mod batch;
+pub(crate) mod subject;
+pub(crate) mod wire;
+
+mod acceptance;
+mod idempotence;
+mod transactions;
+
+/// Kafka's error codes, as `org.apache.kafka.common.protocol.Errors` numbers them.
+pub(crate) mod code {
+    /// OFFSET_OUT_OF_RANGE.
+    pub(crate) const OFFSET_OUT_OF_RANGE: i16 = 1;
+    /// CORRUPT_MESSAGE.
+    pub(crate) const CORRUPT_MESSAGE: i16 = 2;
+    /// UNKNOWN_TOPIC_OR_PARTITION.
+    pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER.
+    pub(crate) const OUT_OF_ORDER_SEQUENCE: i16 = 45;
+    /// DUPLICATE_SEQUENCE_NUMBER.
+    pub(crate) const DUPLICATE_SEQUENCE: i16 = 46;
+    /// INVALID_PRODUCER_EPOCH.
+    pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
+    /// PRODUCER_FENCED.
+    pub(crate) const PRODUCER_FENCED: i16 = 90;
+    /// CONCURRENT_TRANSACTIONS.
+    pub(crate) const CONCURRENT_TRANSACTIONS: i16 = 51;
+    /// OPERATION_NOT_ATTEMPTED.
+    pub(crate) const OPERATION_NOT_ATTEMPTED: i16 = 55;
+    /// UNSUPPORTED_COMPRESSION_TYPE.
+    pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+    /// INVALID_RECORD.
+    pub(crate) const INVALID_RECORD: i16 = 87;
+}
