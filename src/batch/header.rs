@@ -18,6 +18,9 @@ pub const ATTR_CONTROL: i16 = 0x20;
 pub const ATTR_DELETE_HORIZON: i16 = 0x40;
 
 const MAGIC_AT: usize = 16;
+const CRC_AT: usize = 17;
+/// Where the attributes stand: the checksum covers everything from here to the end of the batch.
+pub(super) const ATTRIBUTES_AT: usize = 21;
 
 /// What can be wrong with the bytes of a batch. Every variant says where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +66,24 @@ pub enum BatchError {
         offset: i64,
         /// The codec bits.
         codec: i16,
+    },
+    /// The records section cannot be decompressed.
+    #[error("batch at offset {offset}: {codec:?} records section: {what}")]
+    Codec {
+        /// Base offset of the batch.
+        offset: i64,
+        /// The codec of the batch.
+        codec: Codec,
+        /// What the codec says.
+        what: String,
+    },
+    /// Decompressed, the records would pass the caller's limit: a decompression bomb, or a limit set too low.
+    #[error("batch at offset {offset}: records decompress to more than the limit of {limit_bytes} bytes")]
+    TooLarge {
+        /// Base offset of the batch.
+        offset: i64,
+        /// The limit that was passed.
+        limit_bytes: usize,
     },
     /// Header or records contradict themselves.
     #[error("batch at offset {offset}: {what}")]
@@ -151,6 +172,10 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     out
 }
 
+fn put<const N: usize>(out: &mut [u8; HEADER_LEN], at: usize, bytes: [u8; N]) {
+    out[at..at + N].copy_from_slice(&bytes);
+}
+
 impl BatchHeader {
     /// Reads the header and checks what it says against itself; the CRC is not checked here.
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {
@@ -168,8 +193,8 @@ impl BatchHeader {
             batch_length: i32::from_be_bytes(array(bytes, 8)),
             partition_leader_epoch: i32::from_be_bytes(array(bytes, 12)),
             magic: bytes[MAGIC_AT] as i8,
-            crc: u32::from_be_bytes(array(bytes, 17)),
-            attributes: i16::from_be_bytes(array(bytes, 21)),
+            crc: u32::from_be_bytes(array(bytes, CRC_AT)),
+            attributes: i16::from_be_bytes(array(bytes, ATTRIBUTES_AT)),
             last_offset_delta: i32::from_be_bytes(array(bytes, 23)),
             base_timestamp: i64::from_be_bytes(array(bytes, 27)),
             max_timestamp: i64::from_be_bytes(array(bytes, 35)),
@@ -198,6 +223,30 @@ impl BatchHeader {
             return malformed(format!("{} records in {} offsets", self.records_count, self.last_offset_delta));
         }
         Ok(())
+    }
+
+    /// The header as on the wire: the inverse of [`BatchHeader::parse`], every byte of it.
+    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+        let mut out = [0; HEADER_LEN];
+        put(&mut out, 0, self.base_offset.to_be_bytes());
+        put(&mut out, 8, self.batch_length.to_be_bytes());
+        put(&mut out, 12, self.partition_leader_epoch.to_be_bytes());
+        put(&mut out, MAGIC_AT, self.magic.to_be_bytes());
+        put(&mut out, CRC_AT, self.crc.to_be_bytes());
+        put(&mut out, ATTRIBUTES_AT, self.attributes.to_be_bytes());
+        put(&mut out, 23, self.last_offset_delta.to_be_bytes());
+        put(&mut out, 27, self.base_timestamp.to_be_bytes());
+        put(&mut out, 35, self.max_timestamp.to_be_bytes());
+        put(&mut out, 43, self.producer_id.to_be_bytes());
+        put(&mut out, 51, self.producer_epoch.to_be_bytes());
+        put(&mut out, 53, self.base_sequence.to_be_bytes());
+        put(&mut out, 57, self.records_count.to_be_bytes());
+        out
+    }
+
+    /// Bytes of the records section.
+    pub fn payload_len(&self) -> usize {
+        self.total_len().saturating_sub(HEADER_LEN)
     }
 
     /// Bytes of the whole batch, header included.
@@ -252,9 +301,24 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
+    /// Takes bytes that must be exactly one batch, as a produce request carries it: a batch cut short is
+    /// [`BatchError::Truncated`], bytes after its end are [`BatchError::BadLength`]. The CRC is not checked here.
+    pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
+        let header = BatchHeader::parse(&bytes)?;
+        let (have, need) = (bytes.len(), header.total_len());
+        if have < need {
+            return Err(BatchError::Truncated { have, need });
+        }
+        if have > need {
+            return Err(BatchError::BadLength { offset: header.base_offset, length: header.batch_length });
+        }
+        Ok(Self { header, bytes })
+    }
+
     /// The records section: what follows the header, compressed as the codec says.
     pub fn payload(&self) -> Bytes {
-        self.bytes.slice(HEADER_LEN..)
+        // A batch put together by hand may be shorter than its header says; that is an empty section, not a panic.
+        self.bytes.slice(HEADER_LEN.min(self.bytes.len())..)
     }
 }
 
