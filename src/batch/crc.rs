@@ -66,6 +66,11 @@ pub fn compute(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes.get(ATTRIBUTES_AT..).unwrap_or_default())
 }
 
+/// The CRC32C of a batch whose header and records section lie apart.
+pub(super) fn over(header: &BatchHeader, payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&header.to_bytes()[ATTRIBUTES_AT..]), payload)
+}
+
 /// Verifies the stored checksum over all bytes of the batch.
 ///
 /// Errors with [`BatchError::BadChecksum`], or [`BatchError::Truncated`] where the bytes are not as long as the header

@@ -3,9 +3,18 @@
 //!
 //! Pure: knows no socket, file, clock or random source. Format: Kafka's `DefaultRecordBatch`, `DefaultRecord`.
 
+mod codec;
+mod crc;
 mod header;
+mod record;
+mod rewrite;
+pub(crate) mod varint;
 
+pub use codec::{CodecError, compress, decompress};
+pub use crc::check as check_crc;
 pub use header::{
     ATTR_CODEC_MASK, ATTR_CONTROL, ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, BatchError,
     BatchHeader, Batches, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch,
 };
+pub use record::{ControlType, Record, Reencoded, control_type, decode, encode, encode_values, reencode};
+pub use rewrite::{Passage, ReencodeReason, Stamp, passage, rewrite, rewritten, sequence_add, sequence_difference};

@@ -2,7 +2,7 @@
 
 use super::crc;
 use super::header::{
-    ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, BatchError, BatchHeader, Codec, HEADER_LEN, RawBatch,
+    ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, BatchError, BatchHeader, HEADER_LEN, RawBatch,
 };
 
 /// Sequence numbers count modulo this: they are `i32` and never negative (`DefaultRecordBatch.incrementSequence`).
@@ -35,11 +35,6 @@ pub enum Passage {
     Control,
     /// Compaction left the header only: offsets without records.
     Empty,
-    /// A codec that Kafka does not define: it can neither be opened nor will a broker take it.
-    Unsupported {
-        /// The codec bits.
-        codec: i16,
-    },
 }
 
 /// Why a batch cannot pass raw.
@@ -58,23 +53,24 @@ pub enum ReencodeReason {
 /// horizon that it puts into `base_timestamp` (`MemoryRecordsBuilder` starts from the horizon as base), and readers add
 /// base and delta alike with the flag or without it (`DefaultRecordBatch.RecordIterator`). Clearing the flag and
 /// keeping `base_timestamp` therefore keeps every timestamp.
-pub fn passable(header: &BatchHeader) -> Passage {
+///
+/// A codec that Kafka does not define is [`BatchError::UnknownCodec`]: such a batch can neither be opened nor would a
+/// broker take it.
+pub fn passage(header: &BatchHeader) -> Result<Passage, BatchError> {
     if header.is_control() {
-        return Passage::Control;
+        return Ok(Passage::Control);
     }
     if header.records_count == 0 {
-        return Passage::Empty;
+        return Ok(Passage::Empty);
     }
-    if Codec::from_attributes(header.attributes).is_none() {
-        return Passage::Unsupported { codec: header.attributes & super::ATTR_CODEC_MASK };
-    }
+    header.codec()?;
     if header.has_holes() {
-        return Passage::Reencode(ReencodeReason::Holes);
+        return Ok(Passage::Reencode(ReencodeReason::Holes));
     }
     if header.is_log_append_time() {
-        return Passage::Reencode(ReencodeReason::LogAppendTime);
+        return Ok(Passage::Reencode(ReencodeReason::LogAppendTime));
     }
-    Passage::Raw
+    Ok(Passage::Raw)
 }
 
 /// The header under which a batch goes into a produce request; its records section follows it unchanged.
