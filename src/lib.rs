@@ -1,2 +1,81 @@
+//! kmirror keeps a standby Kafka cluster ready to take over. It speaks the Kafka protocol itself, copies record batches
+//! without opening them, and knows for every record of the source the exact offset it has on the target.
+//!
+//! # The walk of a batch
+//!
+//! 1. [`engine`]'s *fetcher* asks a source partition leader for bytes, within a lease of the memory budget.
+//! 2. [`client`] hands the response out as slices of one buffer; the batches in it are never copied again.
+//! 3. [`mirror`]'s *intake* looks at the 61 header bytes of each batch ([`batch`]): control batches, aborted data and
+//!    what compaction left become gaps with a reason; the few batches that the target would refuse are re-encoded.
+//! 4. Where source and target offsets stop running in step, a *break* of the offset map is noted, and acknowledged in
+//!    the state topic before the first batch that needs it is sent (write-ahead).
+//! 5. [`mirror`]'s *appender* binds the batch to the target offset T that it must land on and stamps the header: its
+//!    sequence is T less the origin of the producer epoch. The checksum follows by arithmetic; the target checks the
+//!    payload against the source's own checksum.
+//! 6. A *lane* of the engine writes header and payload to the target partition's leader, vectored, acks=all. To the
+//!    broker it says "append at T, or tell me" (compare-and-append).
+//! 7. The answer settles the batch. Nothing else is stored: the position is the inverse of the settled end.
+//!
+//! # The code map
+//!
+//! Data walks through the rooms in this order, and a module imports only what stands above it (a test holds that):
+//! [`batch`] → [`mirror`] → [`plan`] → [`config`] → [`client`] → [`engine`] → [`ops`] → [`observe`] → [`broker`] → [`cli`].
+//! `batch`, `mirror` and `plan` know no socket, file, clock or random source: time and bytes are passed in. `broker`
+//! (the embedded broker of the demo and the tests) uses `batch` and the message types only, so that it stays an
+//! oracle for the rest.
+//!
+//! # Invariants
+//!
+//! - No batch is sent before the map breaks that it needs are acknowledged.
+//! - A partition has one writer: the newest producer epoch whose marker stands in its log. Older ones get
+//!   INVALID_PRODUCER_EPOCH from the broker, not from us.
+//! - A batch is sent again byte for byte, or not at all.
+//! - A batch whose outcome is unknown and that the broker may have forgotten is never sent again: its partition is
+//!   taken over and settled instead.
+//! - Every source offset below the position is either mapped or in a gap with a reason.
+//! - A partition whose state is not understood stands still and says why; the others go on.
+//! - Every queue is bounded: bytes by the budget (`limits.memory`), requests by lane depth and window, breaks by the
+//!   bytes that wait for them.
+//!
+//! # Taking over
+//!
+//! Every start takes its shards: Init → state marker → read state and control → data markers → complete → settle →
+//! origin record → produce ([`engine`]: `shard`, `markers`, `settle`, `attach`). A shard is the unit of ownership; it
+//! has one transactional id, one partition of the state topic `__kmirror.<mirror>`, and the data partitions whose
+//! topic id and number hash to it. A clean stop releases its partitions, and they go on unmarked.
+//!
+//! # What a broker promises
+//!
+//! Measured on Kafka 4.3.1 and 3.9.1 (`proto-tests/` holds it there and against the embedded broker):
+//!
+//! - A batch needs base offset 0, one batch per partition and request, count = last offset delta + 1, no control bit.
+//! - The same (epoch, first, last) sequence within the last five batches is a duplicate: answered with its offset,
+//!   nothing appended. It is told by range, not by content.
+//! - A producer id for which the partition holds no state may begin with any sequence.
+//! - Sequences wrap at 2^31; an older epoch is refused; a newer one must begin at 0.
+//! - Producer state expires by the age of the *records*: a backfill of old records loses it within minutes.
+//! - EndTxn's answer is not the fence, the marker in the log is.
+//!
+//! # Non-obvious
+//!
+//! - **A response to another question.** A partition can be reset, or move to another broker, while a fetch for it
+//!   is under way. Records behind an offset that was not asked for would look like a compaction hole in front of
+//!   them. The runner remembers what each partition was asked for and drops any other answer
+//!   (`engine::runner::fetching`, `Part::asked`).
+//! - **`start: latest` before the first record.** The start is written as the map's first break when the partition is
+//!   declared, not when its first batch comes: else a restart in between would start at a later "latest".
+//! - **A shard without partitions has a baseline too.** `start:` applies to what existed at the mirror's first start;
+//!   a shard that was empty then must not apply it to the first topic that appears later.
+//! - **kafka-protocol's `records` module is not on the data path**: it loses duplicate header keys, recomputes
+//!   last_offset_delta, and fails a whole response for a truncated last batch.
+
 pub mod batch;
-#[cfg(any())] mod broker;
+pub mod broker;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod engine;
+pub mod mirror;
+pub mod observe;
+pub mod ops;
+pub mod plan;

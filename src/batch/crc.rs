@@ -62,7 +62,7 @@ fn shift(mut crc: u32, len_bytes: u32) -> u32 {
 /// The CRC32C of a batch, computed over its bytes.
 ///
 /// `bytes` is the whole batch, header included; shorter than a header gives the CRC of nothing.
-pub fn compute(bytes: &[u8]) -> u32 {
+pub(super) fn compute(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes.get(ATTRIBUTES_AT..).unwrap_or_default())
 }
 

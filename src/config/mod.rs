@@ -30,8 +30,9 @@ pub use topics::{
     PatternError, Rename, RenameError, STATE_TOPIC_PREFIX, TOPIC_NAME_CHARS_MAX, TopicFilter, is_topic_name,
     never_mirrored,
 };
+pub use crate::mirror::Isolation;
 pub use types::{
-    ClusterConfig, Config, HostPort, HttpConfig, Isolation, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
+    ClusterConfig, Config, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
     Policies, Policy, Start, Sync, TargetTopics,
 };
 pub use units::{bytes, parse_rfc3339_ms};

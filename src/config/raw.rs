@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::types::{Isolation, LogFormat, LogLevel, Policy};
+use crate::mirror::Isolation;
+
+use super::types::{LogFormat, LogLevel, Policy};
 
 type Untyped = serde_json::Value;
 

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::mirror::Isolation;
+
 use super::topics::{Rename, TopicFilter};
 
 /// A whole configuration file, validated and with its defaults filled in.
@@ -88,6 +90,14 @@ pub struct MirrorConfig {
     pub on: Policies,
 }
 
+impl MirrorConfig {
+    /// What this source topic is called on the target.
+    #[must_use]
+    pub fn target_topic(&self, topic: &str) -> String {
+        self.rename.apply(topic)
+    }
+}
+
 /// Where a mirror starts in a partition it has never been in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -97,16 +107,6 @@ pub enum Start {
     Latest,
     /// At the first record whose timestamp is at or after this moment, in milliseconds since 1970-01-01 UTC.
     Timestamp(i64),
-}
-
-/// Kafka's `isolation.level` of the fetches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Isolation {
-    /// Up to the last stable offset, without the records of aborted transactions.
-    ReadCommitted,
-    /// Up to the high watermark, aborted records included.
-    ReadUncommitted,
 }
 
 /// How topics are created on the target.

@@ -13,9 +13,11 @@ use crate::batch::{self, BatchError, BatchHeader, Batches, ControlType, HEADER_L
 use super::{GapReason, Halt, HaltKind};
 
 /// Which source records count (Kafka's `isolation.level`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// Only records of committed transactions and records outside of any.
+    #[default]
     ReadCommitted,
     /// Every record, those of aborted transactions too.
     ReadUncommitted,
@@ -180,7 +182,7 @@ impl Intake {
             Passage::Empty => Ok(self.pass_over(header, GapReason::Compaction)),
             Passage::Control => Ok(self.pass_over(header, GapReason::Control)),
             Passage::Raw if header.base_offset == self.next => Ok(Some(self.raw(batch))),
-            Passage::Raw | Passage::Reencode(_) => self.reencode(batch).map(Some),
+            Passage::Raw | Passage::Reencode(_) => self.reencode(batch),
         }
     }
 
@@ -205,9 +207,12 @@ impl Intake {
     }
 
     /// A batch with holes, with broker-set timestamps, or one that the mirror starts in the middle of.
-    fn reencode(&mut self, batch: &RawBatch) -> Result<Ready, BatchError> {
+    fn reencode(&mut self, batch: &RawBatch) -> Result<Option<Ready>, BatchError> {
         let made = batch::reencode(batch, self.next, self.decode_limit_bytes)?;
         let header = batch.header;
+        if made.runs.is_empty() {
+            return Ok(self.pass_over(&header, GapReason::Compaction));
+        }
         let mut at = self.next;
         let mut runs = Vec::with_capacity(made.runs.len());
         for (source, count) in made.runs {
@@ -222,13 +227,13 @@ impl Intake {
         if header.next_offset() > at {
             push_gap(&mut self.gaps, GapReason::Compaction, header.next_offset().abs_diff(at));
         }
-        Ok(Ready {
+        Ok(Some(Ready {
             header: made.header,
             payload: made.payload,
             runs,
             leader_epoch: header.partition_leader_epoch,
             path: Path::Reencoded,
-        })
+        }))
     }
 
     fn advance(&mut self, header: &BatchHeader) {

@@ -176,6 +176,12 @@ pub enum StateRecord {
     SnapshotBegin {
         /// Names the snapshot.
         id: u64,
+        /// Who owns the shard: producer id and epoch.
+        owner: Option<(i64, i16)>,
+        /// Every producer id that ever owned it.
+        producer_ids: Vec<i64>,
+        /// See [`StateRecord::Baseline`].
+        baseline: bool,
     },
     /// A partition in a snapshot, without its map.
     SnapshotPartition {
@@ -279,8 +285,14 @@ impl ShardState {
     /// Adds a record.
     pub fn apply(&mut self, record: &StateRecord) -> Result<(), StateError> {
         match (record, &mut self.shadow) {
-            (StateRecord::SnapshotBegin { id }, _) => {
-                self.shadow = Some((*id, Box::default()));
+            (StateRecord::SnapshotBegin { id, owner, producer_ids, baseline }, _) => {
+                let whole = Self {
+                    id: *owner,
+                    producer_ids: producer_ids.iter().copied().collect(),
+                    baseline: *baseline,
+                    ..Self::default()
+                };
+                self.shadow = Some((*id, Box::new(whole)));
                 Ok(())
             }
             (StateRecord::SnapshotEnd { id }, shadow) => match shadow.take() {
@@ -291,7 +303,7 @@ impl ShardState {
                 _ => Err(contradiction(format!("snapshot {id} ends without a beginning"))),
             },
             // A new owner begins with its id: the snapshot of the one before was left unfinished and does not count.
-            (StateRecord::Id { .. }, Some((_, shadow))) if shadow.id.is_some() => {
+            (StateRecord::Id { .. }, Some(_)) => {
                 self.shadow = None;
                 self.apply_plain(record)
             }
@@ -413,19 +425,12 @@ impl ShardState {
 
     /// The records that add up to this state.
     pub fn snapshot(&self, id: u64) -> Vec<StateRecord> {
-        let mut out = vec![StateRecord::SnapshotBegin { id }];
-        // Every owner so far; the last one last.
-        let last = self.id;
-        out.extend(self.producer_ids.iter().filter(|p| last.is_none_or(|(l, _)| l != **p)).map(|p| StateRecord::Id {
-            producer_id: *p,
-            producer_epoch: -1,
-        }));
-        out.clear();
-        out.push(StateRecord::SnapshotBegin { id });
-        out.extend(last.map(|(producer_id, producer_epoch)| StateRecord::Id { producer_id, producer_epoch }));
-        if self.baseline {
-            out.push(StateRecord::Baseline);
-        }
+        let mut out = vec![StateRecord::SnapshotBegin {
+            id,
+            owner: self.id,
+            producer_ids: self.producer_ids.iter().copied().collect(),
+            baseline: self.baseline,
+        }];
         for (index, state) in &self.partitions {
             out.extend(state.snapshot(*index));
         }

@@ -1,0 +1,464 @@
+//! State records as bytes.
+//!
+//! ```text
+//! magic "KM" · version u8 (1) · type u8 · body · CRC32C u32, big-endian, over everything before it
+//! ```
+//!
+//! In bodies, numbers are unsigned LEB128 (`u`) or zigzag (`i`) varints, texts and byte strings a `u` length and as
+//! many bytes, ids of topics 16 bytes, optional values a byte 0 or 1 in front.
+//!
+//! | type | record | body |
+//! |---|---|---|
+//! | 1 | id | producer id `i`, epoch `i` |
+//! | 2 | declare | index `u`, source topic, source id, partition `u`, target topic, target id |
+//! | 3 | baseline | – |
+//! | 4 | segments | entries `u`, each: index `u`, breaks `u`, each a break |
+//! | 5 | origin | index `u`, epoch `i`, settled end `u`, marker `u` |
+//! | 6 | resume | index `u`, epoch `i`, end `u` |
+//! | 7 | displaced | index `u`, at `u`, by `u`, end `u`, reason `u` |
+//! | 8 | release | entries `u`, each: index `u`, end `u`, last CRC `u` |
+//! | 9 | scanned | entries `u`, each: index `u`, source offset `u` |
+//! | 10 | halt | topic, partition `u`, optional halt as JSON text |
+//! | 11 | snapshot begin | id `u`, optional owner (producer id `i`, epoch `i`), producer ids `u` and as many `i`, baseline |
+//! | 12 | snapshot partition | index `u`, optional origin (epoch `i`, start `u`, settled end `u`), optional end `u`, optional release (end `u`, last CRC `u`), scanned `u` |
+//! | 13 | snapshot map | index `u`, segments `u`, each: target `u`, source `u`, leader epoch `i`, writer epoch `i`, fixed, gaps `u`, each: reason `u`, from `u`, to `u` |
+//! | 14 | snapshot end | id `u` |
+//!
+//! A *break* is what an exactly-once stream writes several times a second for every partition, so it is small: a byte
+//! of flags (1 target gap follows, 2 leader epoch follows, 4 writer epoch follows, the rest: number of gaps), the run
+//! `u`, per gap one `u` of (length << 4 | reason), then what the flags announce: target gap `u`, epochs `i`. Epochs that
+//! are not given are those of the break before in the same entry. A marker between two runs takes three bytes.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use uuid::Uuid;
+
+use crate::batch::varint::{get_signed, get_unsigned, put_signed, put_unsigned};
+
+use super::super::map::{Break, Segment};
+use super::super::{Gap, GapReason, Halt};
+use super::{Origin, ReleaseEntry, StateError, StateRecord};
+
+const MAGIC: [u8; 2] = *b"KM";
+/// The newest format version that is written and understood.
+pub(super) const VERSION: u8 = 1;
+const HEAD_LEN: usize = 4;
+const CRC_LEN: usize = 4;
+
+const BREAK_TARGET_GAP: u64 = 1;
+const BREAK_LEADER_EPOCH: u64 = 2;
+const BREAK_WRITER_EPOCH: u64 = 4;
+const BREAK_GAPS_SHIFT: u32 = 3;
+const GAP_SHIFT: u32 = 4;
+
+/// Wraps a body.
+pub(super) fn seal(kind: u8, body: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEAD_LEN + body.len() + CRC_LEN);
+    out.put_slice(&MAGIC);
+    out.put_u8(VERSION);
+    out.put_u8(kind);
+    out.put_slice(body);
+    let crc = crc32c::crc32c(&out);
+    out.put_u32(crc);
+    out.freeze()
+}
+
+/// Checks the wrapping; type and body.
+pub(super) fn unseal(bytes: &[u8]) -> Result<(u8, &[u8]), StateError> {
+    let (whole, crc) = bytes.split_last_chunk::<CRC_LEN>().ok_or_else(|| corrupt("too short"))?;
+    let (head, body) = whole.split_first_chunk::<HEAD_LEN>().ok_or_else(|| corrupt("too short"))?;
+    let [m0, m1, version, kind] = *head;
+    if [m0, m1] != MAGIC {
+        return Err(corrupt("it does not begin with KM: not written by kmirror"));
+    }
+    // Before the checksum: a later version may place it differently.
+    if version != VERSION {
+        return Err(StateError::Version { version, known: VERSION });
+    }
+    if crc32c::crc32c(whole) != u32::from_be_bytes(*crc) {
+        return Err(corrupt("its checksum does not fit"));
+    }
+    Ok((kind, body))
+}
+
+pub(super) fn corrupt(detail: impl Into<String>) -> StateError {
+    StateError::Corrupt { detail: detail.into() }
+}
+
+/// A state record as the value of a Kafka record.
+pub fn encode_state(record: &StateRecord) -> Bytes {
+    let mut out = BytesMut::new();
+    let kind = put_body(&mut out, record);
+    seal(kind, &out)
+}
+
+fn put_body(out: &mut BytesMut, record: &StateRecord) -> u8 {
+    match record {
+        StateRecord::Id { producer_id, producer_epoch } => {
+            put_owner(out, (*producer_id, *producer_epoch));
+            1
+        }
+        StateRecord::Declare { index, source_topic, source_topic_id, partition, target_topic, target_topic_id } => {
+            put_unsigned(out, u64::from(*index));
+            put_text(out, source_topic);
+            out.put_slice(source_topic_id.as_bytes());
+            put_unsigned(out, u64::from(partition.unsigned_abs()));
+            put_text(out, target_topic);
+            out.put_slice(target_topic_id.as_bytes());
+            2
+        }
+        StateRecord::Baseline => 3,
+        StateRecord::Segments { entries } => {
+            put_list(out, entries, |out, (index, breaks)| {
+                put_unsigned(out, u64::from(*index));
+                put_breaks(out, breaks);
+            });
+            4
+        }
+        StateRecord::Origin { index, epoch, settled_end, marker } => {
+            put_unsigned(out, u64::from(*index));
+            put_signed(out, i64::from(*epoch));
+            put_offsets(out, &[*settled_end, *marker]);
+            5
+        }
+        StateRecord::Resume { index, epoch, end } => {
+            put_unsigned(out, u64::from(*index));
+            put_signed(out, i64::from(*epoch));
+            put_offsets(out, &[*end]);
+            6
+        }
+        StateRecord::Displaced { index, at, by, end, reason } => {
+            put_unsigned(out, u64::from(*index));
+            put_offsets(out, &[*at, *by, *end]);
+            put_unsigned(out, u64::from(reason.code()));
+            7
+        }
+        StateRecord::Release { entries } => {
+            put_list(out, entries, |out, entry| {
+                put_unsigned(out, u64::from(entry.index));
+                put_release(out, entry);
+            });
+            8
+        }
+        StateRecord::Scanned { entries } => {
+            put_list(out, entries, |out, (index, offset)| {
+                put_unsigned(out, u64::from(*index));
+                put_offsets(out, &[*offset]);
+            });
+            9
+        }
+        StateRecord::Halt { topic, partition, halt } => {
+            put_text(out, topic);
+            put_unsigned(out, u64::from(partition.unsigned_abs()));
+            // A halt is names, numbers and texts: writing it as JSON cannot fail.
+            put_option(out, halt.as_ref(), |out, h| put_text(out, &serde_json::to_string(h).unwrap_or_default()));
+            10
+        }
+        snapshot => put_snapshot(out, snapshot),
+    }
+}
+
+fn put_snapshot(out: &mut BytesMut, record: &StateRecord) -> u8 {
+    match record {
+        StateRecord::SnapshotBegin { id, owner, producer_ids, baseline } => {
+            put_unsigned(out, *id);
+            put_option(out, owner.as_ref(), |out, owner| put_owner(out, *owner));
+            put_list(out, producer_ids, |out, id| put_signed(out, *id));
+            out.put_u8(u8::from(*baseline));
+            11
+        }
+        StateRecord::SnapshotPartition { index, origin, end, release, scanned } => {
+            put_unsigned(out, u64::from(*index));
+            put_option(out, origin.as_ref(), |out, origin| {
+                put_signed(out, i64::from(origin.epoch));
+                put_offsets(out, &[origin.start, origin.settled_end]);
+            });
+            put_option(out, end.as_ref(), |out, end| put_offsets(out, &[*end]));
+            put_option(out, release.as_ref(), put_release);
+            put_offsets(out, &[*scanned]);
+            12
+        }
+        StateRecord::SnapshotMap { index, segments } => {
+            put_unsigned(out, u64::from(*index));
+            put_list(out, segments, |out, (segment, gaps)| put_segment(out, segment, gaps));
+            13
+        }
+        StateRecord::SnapshotEnd { id } => {
+            put_unsigned(out, *id);
+            14
+        }
+        // `put_body` has handled every other type.
+        _ => 0,
+    }
+}
+
+fn put_owner(out: &mut BytesMut, (producer_id, epoch): (i64, i16)) {
+    put_signed(out, producer_id);
+    put_signed(out, i64::from(epoch));
+}
+
+fn put_release(out: &mut BytesMut, entry: &ReleaseEntry) {
+    put_offsets(out, &[entry.end]);
+    put_unsigned(out, u64::from(entry.last_crc));
+}
+
+fn put_segment(out: &mut BytesMut, segment: &Segment, gaps: &[Gap]) {
+    put_offsets(out, &[segment.target, segment.source]);
+    put_signed(out, i64::from(segment.leader_epoch));
+    put_signed(out, i64::from(segment.writer_epoch));
+    out.put_u8(u8::from(segment.fixed));
+    put_list(out, gaps, |out, gap| {
+        put_unsigned(out, u64::from(gap.reason.code()));
+        put_offsets(out, &[gap.from, gap.to]);
+    });
+}
+
+fn put_breaks(out: &mut BytesMut, breaks: &[Break]) {
+    let mut epochs = None;
+    put_list(out, breaks, |out, step| {
+        let (leader, writer) = (step.leader_epoch, step.writer_epoch);
+        let new_leader = epochs.is_none_or(|(before, _)| before != leader);
+        let new_writer = epochs.is_none_or(|(_, before)| before != writer);
+        epochs = Some((leader, writer));
+        let mut flags = (step.gaps.len() as u64) << BREAK_GAPS_SHIFT;
+        flags |= if step.target_gap > 0 { BREAK_TARGET_GAP } else { 0 };
+        flags |= if new_leader { BREAK_LEADER_EPOCH } else { 0 };
+        flags |= if new_writer { BREAK_WRITER_EPOCH } else { 0 };
+        put_unsigned(out, flags);
+        put_unsigned(out, step.run);
+        for (reason, len) in &step.gaps {
+            put_unsigned(out, (len << GAP_SHIFT) | u64::from(reason.code()));
+        }
+        if step.target_gap > 0 {
+            put_unsigned(out, step.target_gap);
+        }
+        if new_leader {
+            put_signed(out, i64::from(leader));
+        }
+        if new_writer {
+            put_signed(out, i64::from(writer));
+        }
+    });
+}
+
+fn put_list<T>(out: &mut BytesMut, list: &[T], mut put: impl FnMut(&mut BytesMut, &T)) {
+    put_unsigned(out, list.len() as u64);
+    for item in list {
+        put(out, item);
+    }
+}
+
+fn put_option<T>(out: &mut BytesMut, value: Option<&T>, put: impl FnOnce(&mut BytesMut, &T)) {
+    out.put_u8(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put(out, value);
+    }
+}
+
+fn put_text(out: &mut BytesMut, text: &str) {
+    put_unsigned(out, text.len() as u64);
+    out.put_slice(text.as_bytes());
+}
+
+/// Offsets are never negative in state records.
+fn put_offsets(out: &mut BytesMut, offsets: &[i64]) {
+    for offset in offsets {
+        put_unsigned(out, offset.unsigned_abs());
+    }
+}
+
+/// Reads the value of a Kafka record in a shard's partition.
+pub fn decode_state(bytes: &[u8]) -> Result<StateRecord, StateError> {
+    let (kind, body) = unseal(bytes)?;
+    let mut from = Body(body);
+    let record = get_body(kind, &mut from)?;
+    if from.0.is_empty() { Ok(record) } else { Err(corrupt(format!("{} bytes too many", from.0.len()))) }
+}
+
+fn get_body(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError> {
+    Ok(match kind {
+        1 => {
+            let (producer_id, producer_epoch) = from.owner()?;
+            StateRecord::Id { producer_id, producer_epoch }
+        }
+        2 => StateRecord::Declare {
+            index: from.number()?,
+            source_topic: from.text()?,
+            source_topic_id: from.uuid()?,
+            partition: from.number()?,
+            target_topic: from.text()?,
+            target_topic_id: from.uuid()?,
+        },
+        3 => StateRecord::Baseline,
+        4 => StateRecord::Segments { entries: from.list(3, |from| Ok((from.number()?, get_breaks(from)?)))? },
+        5 => StateRecord::Origin {
+            index: from.number()?,
+            epoch: from.signed()?,
+            settled_end: from.number()?,
+            marker: from.number()?,
+        },
+        6 => StateRecord::Resume { index: from.number()?, epoch: from.signed()?, end: from.number()? },
+        7 => StateRecord::Displaced {
+            index: from.number()?,
+            at: from.number()?,
+            by: from.number()?,
+            end: from.number()?,
+            reason: from.reason()?,
+        },
+        8 => StateRecord::Release {
+            entries: from.list(3, |from| {
+                let index = from.number()?;
+                from.release(index)
+            })?,
+        },
+        9 => StateRecord::Scanned { entries: from.list(2, |from| Ok((from.number()?, from.number()?)))? },
+        10 => StateRecord::Halt {
+            topic: from.text()?,
+            partition: from.number()?,
+            halt: from.option(|from| {
+                let text = from.text()?;
+                serde_json::from_str::<Halt>(&text).map_err(|error| corrupt(format!("a halt: {error}")))
+            })?,
+        },
+        _ => return get_snapshot(kind, from),
+    })
+}
+
+fn get_snapshot(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError> {
+    Ok(match kind {
+        11 => StateRecord::SnapshotBegin {
+            id: from.number()?,
+            owner: from.option(Body::owner)?,
+            producer_ids: from.list(1, Body::signed)?,
+            baseline: from.flag()?,
+        },
+        12 => {
+            let index = from.number()?;
+            StateRecord::SnapshotPartition {
+                index,
+                origin: from.option(|from| {
+                    Ok(Origin { epoch: from.signed()?, start: from.number()?, settled_end: from.number()? })
+                })?,
+                end: from.option(Body::number)?,
+                release: from.option(|from| from.release(index))?,
+                scanned: from.number()?,
+            }
+        }
+        13 => StateRecord::SnapshotMap { index: from.number()?, segments: from.list(6, get_segment)? },
+        14 => StateRecord::SnapshotEnd { id: from.number()? },
+        kind => return Err(StateError::Type { kind }),
+    })
+}
+
+fn get_segment(from: &mut Body<'_>) -> Result<(Segment, Vec<Gap>), StateError> {
+    let segment = Segment {
+        target: from.number()?,
+        source: from.number()?,
+        leader_epoch: from.signed()?,
+        writer_epoch: from.signed()?,
+        fixed: from.flag()?,
+    };
+    let gaps =
+        from.list(3, |from| Ok(Gap { reason: from.reason()?, from: from.number()?, to: from.number()? }))?;
+    Ok((segment, gaps))
+}
+
+fn get_breaks(from: &mut Body<'_>) -> Result<Vec<Break>, StateError> {
+    let mut epochs: Option<(i32, i16)> = None;
+    from.list(2, |from| {
+        let flags: u64 = from.number()?;
+        let run = from.number()?;
+        let count = flags >> BREAK_GAPS_SHIFT;
+        let gaps = from.items(count, 1, |from| {
+            let packed: u64 = from.number()?;
+            let code = u8::try_from(packed & ((1 << GAP_SHIFT) - 1)).unwrap_or(0);
+            Ok((reason(code)?, packed >> GAP_SHIFT))
+        })?;
+        let target_gap = if flags & BREAK_TARGET_GAP != 0 { from.number()? } else { 0 };
+        let inherited = || epochs.ok_or_else(|| corrupt("a first break without epochs"));
+        let leader_epoch = if flags & BREAK_LEADER_EPOCH != 0 { from.signed()? } else { inherited()?.0 };
+        let writer_epoch = if flags & BREAK_WRITER_EPOCH != 0 { from.signed()? } else { inherited()?.1 };
+        epochs = Some((leader_epoch, writer_epoch));
+        Ok(Break { run, gaps, target_gap, leader_epoch, writer_epoch })
+    })
+}
+
+fn reason(code: u8) -> Result<GapReason, StateError> {
+    GapReason::from_code(code).ok_or_else(|| corrupt(format!("unknown gap reason {code}")))
+}
+
+/// What is left of a body.
+struct Body<'a>(&'a [u8]);
+
+impl Body<'_> {
+    fn number<T: TryFrom<u64>>(&mut self) -> Result<T, StateError> {
+        let value = get_unsigned(&mut self.0).ok_or_else(|| corrupt("it ends inside a number"))?;
+        T::try_from(value).map_err(|_| corrupt(format!("the number {value} is out of range")))
+    }
+
+    fn signed<T: TryFrom<i64>>(&mut self) -> Result<T, StateError> {
+        let value = get_signed(&mut self.0).ok_or_else(|| corrupt("it ends inside a number"))?;
+        T::try_from(value).map_err(|_| corrupt(format!("the number {value} is out of range")))
+    }
+
+    fn flag(&mut self) -> Result<bool, StateError> {
+        match self.number::<u8>()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(corrupt(format!("{other} where 0 or 1 belongs"))),
+        }
+    }
+
+    fn reason(&mut self) -> Result<GapReason, StateError> {
+        let code = self.number()?;
+        reason(code)
+    }
+
+    fn owner(&mut self) -> Result<(i64, i16), StateError> {
+        Ok((self.signed()?, self.signed()?))
+    }
+
+    fn release(&mut self, index: u32) -> Result<ReleaseEntry, StateError> {
+        Ok(ReleaseEntry { index, end: self.number()?, last_crc: self.number()? })
+    }
+
+    fn text(&mut self) -> Result<String, StateError> {
+        let len: usize = self.number()?;
+        let (text, rest) = self.0.split_at_checked(len).ok_or_else(|| corrupt("it ends inside a text"))?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).map_err(|_| corrupt("a text is not UTF-8"))
+    }
+
+    fn uuid(&mut self) -> Result<Uuid, StateError> {
+        let (id, rest) = self.0.split_first_chunk::<16>().ok_or_else(|| corrupt("it ends inside a topic id"))?;
+        self.0 = rest;
+        Ok(Uuid::from_bytes(*id))
+    }
+
+    fn option<T>(
+        &mut self,
+        get: impl FnOnce(&mut Self) -> Result<T, StateError>,
+    ) -> Result<Option<T>, StateError> {
+        if self.flag()? { get(self).map(Some) } else { Ok(None) }
+    }
+
+    fn list<T>(
+        &mut self,
+        item_min_len: usize,
+        get: impl FnMut(&mut Self) -> Result<T, StateError>,
+    ) -> Result<Vec<T>, StateError> {
+        let count = self.number()?;
+        self.items(count, item_min_len, get)
+    }
+
+    /// As many items as announced, if the bytes left can hold them at all.
+    fn items<T>(
+        &mut self,
+        count: u64,
+        item_min_len: usize,
+        mut get: impl FnMut(&mut Self) -> Result<T, StateError>,
+    ) -> Result<Vec<T>, StateError> {
+        let count = usize::try_from(count).ok().filter(|count| *count <= self.0.remaining() / item_min_len);
+        let count = count.ok_or_else(|| corrupt("it announces more items than it holds"))?;
+        (0..count).map(|_| get(self)).collect()
+    }
+}

@@ -1,0 +1,201 @@
+//! The control partition: what is said to the mirror as a whole. Records wear the envelope of [`super::codec`] with
+//! type 64; the body is JSON, for these records are few and grow fields. First by offset wins.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::super::GapReason;
+use super::StateError;
+use super::codec::{corrupt, seal, unseal};
+
+const KIND: u8 = 64;
+
+/// What a pause or a resume is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The whole mirror.
+    All,
+    /// One partition, by its source topic.
+    Partition {
+        /// Source topic.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+    },
+}
+
+/// A life of the mirror: from its making, or from a promotion, to the next promotion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Counts from 1.
+    pub generation: u32,
+    /// Shards, fixed for the generation.
+    pub shards: u32,
+    /// Source cluster id.
+    pub source_cluster_id: String,
+    /// Target cluster id.
+    pub target_cluster_id: String,
+    /// Mirror name.
+    pub mirror: String,
+    /// When it began, ms.
+    pub created_ms: i64,
+}
+
+/// A record of the control partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ControlRecord {
+    /// A generation begins. The first record of its number counts, whoever wrote it.
+    Generation(Generation),
+    /// Stop moving data.
+    Pause {
+        /// Of what.
+        scope: Scope,
+        /// When it was said, ms.
+        at_ms: i64,
+    },
+    /// Go on: ends a pause and a halt.
+    Resume {
+        /// What goes on.
+        scope: Scope,
+        /// Source offsets that may be left out, half-open.
+        accept_loss: Option<(i64, i64)>,
+        /// When it was said, ms.
+        at_ms: i64,
+    },
+    /// The target is about to be promoted: nobody produces to it from here on.
+    PromotionIntent(Promotion),
+    /// The promotion is through.
+    PromotionDone(Promotion),
+    /// The promotion was called off.
+    PromotionCancelled(Promotion),
+    /// A sign of life.
+    Heartbeat {
+        /// When, ms.
+        at_ms: i64,
+    },
+}
+
+/// A promotion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// The generation that it ends.
+    pub generation: u32,
+    /// When it was said, ms.
+    pub at_ms: i64,
+}
+
+/// The sum of the control records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ControlState {
+    generation: Option<Generation>,
+    paused_all: bool,
+    /// Partitions that differ from the mirror as a whole since the last word about all.
+    paused: BTreeMap<(String, i32), bool>,
+    resumes_all: u64,
+    resumes: BTreeMap<(String, i32), u64>,
+    accepted: BTreeMap<(String, i32), Vec<(i64, i64)>>,
+    promotion: Option<Promotion>,
+}
+
+impl ControlState {
+    /// Adds the next record.
+    pub fn apply(&mut self, record: &ControlRecord) {
+        match record {
+            ControlRecord::Generation(new) => {
+                if self.generation.as_ref().is_none_or(|old| new.generation == old.generation + 1) {
+                    self.generation = Some(new.clone());
+                    self.promotion = None;
+                }
+            }
+            ControlRecord::Pause { scope, .. } => self.set_paused(scope, true),
+            ControlRecord::Resume { scope, accept_loss, .. } => {
+                self.set_paused(scope, false);
+                self.count_resume(scope, *accept_loss);
+            }
+            ControlRecord::PromotionIntent(promotion) if self.is_present(promotion) && self.promotion.is_none() => {
+                self.promotion = Some(promotion.clone());
+            }
+            ControlRecord::PromotionCancelled(promotion) if self.is_present(promotion) => self.promotion = None,
+            _ => {}
+        }
+    }
+
+    fn is_present(&self, promotion: &Promotion) -> bool {
+        self.generation.as_ref().is_some_and(|g| g.generation == promotion.generation)
+    }
+
+    fn set_paused(&mut self, scope: &Scope, paused: bool) {
+        match scope {
+            Scope::All => {
+                self.paused_all = paused;
+                self.paused.clear();
+            }
+            Scope::Partition { topic, partition } => {
+                self.paused.insert((topic.clone(), *partition), paused);
+            }
+        }
+    }
+
+    fn count_resume(&mut self, scope: &Scope, accept_loss: Option<(i64, i64)>) {
+        let Scope::Partition { topic, partition } = scope else {
+            self.resumes_all += 1;
+            return;
+        };
+        let key = (topic.clone(), *partition);
+        *self.resumes.entry(key.clone()).or_default() += 1;
+        if let Some(range) = accept_loss {
+            self.accepted.entry(key).or_default().push(range);
+        }
+    }
+
+    /// The generation in force.
+    pub fn generation(&self) -> Option<&Generation> {
+        self.generation.as_ref()
+    }
+
+    /// Whether the mirror as a whole is paused.
+    pub fn is_all_paused(&self) -> bool {
+        self.paused_all
+    }
+
+    /// Whether this partition is paused, by itself or with all.
+    pub fn is_paused(&self, topic: &str, partition: i32) -> bool {
+        self.paused.get(&(topic.to_owned(), partition)).copied().unwrap_or(self.paused_all)
+    }
+
+    /// How often this partition was told to go on: a number that grows ends a halt.
+    pub fn resumes(&self, topic: &str, partition: i32) -> u64 {
+        self.resumes_all + self.resumes.get(&(topic.to_owned(), partition)).copied().unwrap_or(0)
+    }
+
+    /// Whether source offsets `[from, to)` may be left out: the accepted range that covers them all.
+    pub fn accepted(&self, topic: &str, partition: i32, from: i64, to: i64) -> Option<((i64, i64), GapReason)> {
+        let ranges = self.accepted.get(&(topic.to_owned(), partition))?;
+        let range = ranges.iter().find(|(start, end)| *start <= from && to <= *end)?;
+        Some((*range, GapReason::Accepted))
+    }
+
+    /// A promotion that was announced and not called off.
+    pub fn standing_promotion(&self) -> Option<&Promotion> {
+        self.promotion.as_ref()
+    }
+}
+
+/// A control record as the value of a Kafka record.
+pub fn encode_control(record: &ControlRecord) -> Bytes {
+    // Names, numbers and texts: writing them as JSON cannot fail.
+    seal(KIND, &serde_json::to_vec(record).unwrap_or_default())
+}
+
+/// Reads the value of a Kafka record in the control partition.
+pub fn decode_control(bytes: &[u8]) -> Result<ControlRecord, StateError> {
+    let (kind, body) = unseal(bytes)?;
+    if kind != KIND {
+        return Err(StateError::Type { kind });
+    }
+    serde_json::from_slice(body).map_err(|error| corrupt(format!("a control record: {error}")))
+}
