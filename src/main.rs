@@ -1,1 +1,7 @@
-fn main() {}
+//! The `kmirror` binary: parses, runs, maps errors to exit codes.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kmirror::cli::main()
+}
