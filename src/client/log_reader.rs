@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::batch::{Batches, RawBatch};
 
-use super::{ClientError, Cluster, Node, Topics, Verdict, classify};
+use super::{ClientError, Cluster, Node, Topics, Verdict};
 
 /// A topic-partition as it is asked for: by name below Fetch v13, by id from there on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

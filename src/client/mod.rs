@@ -1,1 +1,35 @@
-//! To come.
+//! Talking to clusters: frames, connections, metadata, and the calls that kmirror needs.
+//!
+//! One connection handles its requests in order ([`Connection`]); a [`Cluster`] keeps connections by broker and *lane*,
+//! so that a request that waits at the broker holds up only its own lane. Produce and Fetch, the data path, are
+//! encoded and read by hand ([`encode_produce`], [`FetchSession`]); everything else through `kafka-protocol`. Whether an
+//! error is worth another try is decided in one place ([`classify`]).
+//!
+//! Knows nothing of mirrors: offsets, maps and states are the callers' business.
+
+mod cluster;
+mod configs;
+mod connection;
+mod error;
+mod fetch_session;
+mod frame;
+mod log_reader;
+mod metadata;
+mod offsets;
+mod produce;
+mod retry;
+mod topics;
+mod transactions;
+
+pub use cluster::{Cluster, ClusterSpec, Node};
+pub use configs::ConfigEntry;
+pub use connection::{Connection, Hold, Pending};
+pub use error::{ClientError, Verdict, classify, code_name};
+pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};
+pub use frame::OutFrame;
+pub use kafka_protocol::messages::ApiKey;
+pub use log_reader::{LogSlice, ReadError, ReadOptions, TopicPartition, read_log};
+pub use metadata::{Metadata, PartitionMeta, TopicMeta, Topics};
+pub use produce::{AppendOutcome, ProduceEntry, ProduceResult, append_batch, encode_produce, parse_produce};
+pub use topics::NewTopic;
+pub use transactions::{Producer, ProducerView};

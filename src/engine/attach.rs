@@ -76,7 +76,8 @@ pub(crate) async fn attach(
         let at = Bounds { start: bounds[&pair.target].0, end: bounds[&pair.target].1 };
         let known = shard.state.find(pair.source.topic_id, pair.source.partition);
         match known.map(|(index, state)| (index, plan(shard, state, &pair, at))) {
-            None => fresh.push((pair, at)),
+            None => fresh.push((pair, None, at)),
+            Some((index, Plan::Fresh)) => fresh.push((pair, Some(index), at)),
             Some((index, Plan::Resume(writer_epoch, end))) => {
                 records.push(StateRecord::Resume { index, epoch: writer_epoch, end });
                 done.push((pair, index));
@@ -100,6 +101,8 @@ pub(crate) async fn attach(
 }
 
 enum Plan {
+    /// Declared, and nothing more: a crash came between. Nothing was written yet.
+    Fresh,
     /// Clean: goes on in this epoch at this end.
     Resume(i16, i64),
     /// Anything else: mark and settle.
@@ -107,6 +110,9 @@ enum Plan {
 }
 
 fn plan(shard: &ShardLog, state: &PartitionState, pair: &Pair, at: Bounds) -> Plan {
+    if state.map.is_empty() {
+        return Plan::Fresh;
+    }
     let same_topic = state.declared.target_topic_id == pair.target.topic_id;
     match (&state.release, &state.origin) {
         (Some(release), Some(origin))
@@ -123,16 +129,16 @@ fn plan(shard: &ShardLog, state: &PartitionState, pair: &Pair, at: Bounds) -> Pl
 async fn attach_fresh(
     ctx: AttachContext<'_>,
     shard: &ShardLog,
-    fresh: Vec<(Pair, Bounds)>,
+    fresh: Vec<(Pair, Option<u32>, Bounds)>,
     records: &mut Vec<StateRecord>,
     done: &mut Vec<(Pair, u32)>,
 ) -> Result<Vec<(Pair, Attached)>, EngineError> {
     let mut out = Vec::new();
     let start = if shard.state.baseline { Start::Earliest } else { ctx.config.start };
-    let sources: Vec<TopicPartition> = fresh.iter().map(|(p, _)| p.source.clone()).collect();
+    let sources: Vec<TopicPartition> = fresh.iter().map(|(p, ..)| p.source.clone()).collect();
     let starts = start_offsets(ctx, start, &sources).await?;
-    let mut index = shard.state.next_index();
-    for (pair, at) in fresh {
+    let mut next_index = shard.state.next_index();
+    for (pair, declared, at) in fresh {
         if at.end != at.start && ctx.config.on.foreign_records == Policy::Halt {
             let what = format!(
                 "target {} holds data at offsets [{}, {}) that this mirror did not write; mirror to an empty topic, or set \
@@ -143,9 +149,10 @@ async fn attach_fresh(
             continue;
         }
         let begin = starts[&pair.source];
+        let index = declared.unwrap_or(next_index);
+        next_index = next_index.max(index + 1);
         records.extend(first_records(&pair, index, shard.transactor.producer_epoch, at.end, begin));
         done.push((pair, index));
-        index += 1;
     }
     Ok(out)
 }
@@ -320,7 +327,7 @@ fn footing(shard: &ShardLog, index: u32) -> Result<Footing, EngineError> {
         },
         end,
         position: state.map.position(end),
-        last_epoch: state.map.leader_epoch_at(end).filter(|epoch| *epoch >= 0),
+        last_epoch: Some(state.map.leader_epoch_at(end)).filter(|epoch| *epoch >= 0),
         segment: AppendSegment::Open { run: (end - segment.target).unsigned_abs(), leader_epoch: segment.leader_epoch },
     })
 }

@@ -130,7 +130,7 @@ impl Control {
             for record in records {
                 let decoded = decode_control(&record.value.unwrap_or_default())
                     .map_err(|e| self.state_error(record.offset, e))?;
-                self.state.apply(record.offset, &decoded);
+                self.state.apply(&decoded);
                 changed = true;
             }
         }
@@ -152,8 +152,9 @@ impl Control {
         let batch = batch::encode_values(
             vec![encode_control(&record)],
             now_ms(),
-            batch::Stamp { producer_id: -1, producer_epoch: -1, base_sequence: -1 },
-        );
+            batch::Stamp::NONE,
+        )
+        .map_err(|e| EngineError::Unexpected { mirror: self.mirror.clone(), detail: format!("control record: {e}") })?;
         let mut pause = Duration::from_millis(50);
         let mut tries = 0;
         loop {

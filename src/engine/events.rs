@@ -6,11 +6,14 @@ use super::attach::{Attached, Pair};
 use super::control::Control;
 use super::error::EngineError;
 use super::lane::{Answers, LaneKey};
-use super::shard::ShardLog;
 use super::topology::Topology;
 
 /// Names a mirrored partition within a run.
 pub(crate) type PartId = usize;
+
+/// Acknowledges breaks of one flow of a partition: part, attachment (tickets of an earlier flow mean nothing to a later
+/// one), number.
+pub(crate) type Ticket = (PartId, u64, u64);
 
 /// What happened.
 #[derive(Debug)]
@@ -20,11 +23,15 @@ pub(crate) enum Event {
     /// A produce request to a target broker was answered, or lost.
     Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, outcome: Result<Answers, ClientError> },
     /// Breaks are acknowledged in the state topic (or the shard cannot be written any more).
-    StateWritten { shard: u32, tickets: Vec<(PartId, u64)>, outcome: Result<(), EngineError> },
-    /// A shard was taken over.
-    ShardTaken { shard: u32, outcome: Result<Box<ShardLog>, EngineError> },
+    StateWritten { shard: u32, tickets: Vec<Ticket>, outcome: Result<(), EngineError> },
+    /// A shard was taken over; it knows so many partitions.
+    ShardTaken { shard: u32, outcome: Result<usize, EngineError> },
+    /// A shard cannot be written any more.
+    ShardFailed(EngineError),
     /// Partitions of a shard were attached, or taken over again.
     Attached { shard: u32, outcome: Result<Vec<(Pair, Attached)>, EngineError> },
+    /// A displaced partition was corrected.
+    Displaced { outcome: Result<Vec<(Pair, Attached)>, EngineError> },
     /// Source topics were looked up and the target prepared.
     Discovered(Result<Topology, EngineError>),
     /// Metadata was refreshed: leaders may have moved.

@@ -80,10 +80,8 @@ async fn send(
         Ok(version) => version,
         Err(error) => return Err((flight.whose, error)),
     };
-    match encode_produce(version, PRODUCE_TIMEOUT_MS, flight.entries) {
-        Ok(frame) => Ok(InFlight { whose: flight.whose, keys, version, pending: connection.submit(frame, None) }),
-        Err(error) => Err((flight.whose, error)),
-    }
+    let frame = encode_produce(version, PRODUCE_TIMEOUT_MS, flight.entries);
+    Ok(InFlight { whose: flight.whose, keys, version, pending: connection.submit(frame, None) })
 }
 
 /// The answers of one produce request, in the order of its entries.

@@ -16,6 +16,7 @@ mod part;
 mod runner;
 pub(crate) mod settle;
 pub(crate) mod shard;
+mod shard_worker;
 pub(crate) mod topology;
 
 use std::sync::Arc;

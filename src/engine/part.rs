@@ -20,6 +20,8 @@ const STATE_LIFETIME_MARGIN_MS: u64 = 15 * 60 * 1000;
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) index: u32,
+    /// Tells this flow from earlier ones of the partition.
+    pub(crate) attachment: u64,
     pub(crate) intake: Intake,
     pub(crate) appender: Appender,
 }
@@ -42,8 +44,8 @@ pub(crate) enum Stage {
 pub(crate) enum Leave {
     /// An outcome that sending again cannot tell.
     TakeOver(String),
-    /// Batches landed above their offsets.
-    Displaced { at: i64, to: i64 },
+    /// Batches landed above their offsets; whether the outcome of another one is unknown on top.
+    Displaced { at: i64, to: i64, take_over: bool },
 }
 
 /// A partition of the mirror.
@@ -66,6 +68,7 @@ pub(crate) struct Part {
     pub(crate) source_start: i64,
     /// Source ranges given up, with the reason; they hold for every later flow of this partition too.
     pub(crate) given_up: Vec<(i64, i64, GapReason)>,
+    attachments: u64,
 }
 
 impl Part {
@@ -84,6 +87,7 @@ impl Part {
             source_end: -1,
             source_start: -1,
             given_up: Vec::new(),
+            attachments: 0,
         }
     }
 
@@ -111,7 +115,9 @@ impl Part {
         }
         let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms);
         self.asked = None;
-        self.stage = Stage::Flowing(Box::new(Flow { index: footing.index, intake, appender }));
+        self.attachments += 1;
+        let flow = Flow { index: footing.index, attachment: self.attachments, intake, appender };
+        self.stage = Stage::Flowing(Box::new(flow));
     }
 
     /// What to fetch for this partition now, if anything.

@@ -35,6 +35,9 @@ pub(crate) struct ShardLog {
     /// Epoch under which state is written: the one of the state marker.
     state_epoch: i16,
     next_sequence: i32,
+    /// Producer id on record where Init gave another one: the coordinator had forgotten ours (idle for longer than
+    /// `transactional.id.expiration.ms`), so nobody who wrote under it is fenced by us.
+    pub(crate) replaced_producer: Option<(i64, i16)>,
     pub(crate) state: ShardState,
     bytes_since_snapshot: u64,
     snapshot_bytes: u64,
@@ -76,6 +79,7 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
         state_epoch: transactor.producer_epoch,
         transactor,
         next_sequence: 0,
+        replaced_producer: state.id.filter(|(id, _)| *id != producer.producer_id),
         state,
         bytes_since_snapshot: bytes,
         snapshot_bytes: 0,
@@ -159,7 +163,11 @@ impl ShardLog {
                 producer_epoch: self.state_epoch,
                 base_sequence: self.next_sequence,
             },
-        );
+        )
+        .map_err(|e| EngineError::Unexpected {
+            mirror: self.mirror.clone(),
+            detail: format!("shard {}: state records: {e}", self.shard),
+        })?;
         self.bytes_since_snapshot += batch.len() as u64;
         let mut pause = Duration::from_millis(20);
         loop {
@@ -235,11 +243,15 @@ impl ShardLog {
             return Ok(());
         }
         let below = self.cluster.log_end(&self.tp).await?;
-        let records = self.state.snapshot();
+        // Whatever names it need only differ from a snapshot that a crash left unfinished: offsets only grow.
+        let records = self.state.snapshot(below.unsigned_abs());
         self.bytes_since_snapshot = 0;
         self.append_unapplied(&records).await?;
         self.snapshot_bytes = std::mem::take(&mut self.bytes_since_snapshot);
-        self.cluster.delete_records_before(&self.tp, below).await?;
+        if let Err(error) = self.cluster.delete_records_before(&self.tp, below).await {
+            tracing::warn!(mirror = %self.mirror, shard = self.shard, %error,
+                "old state records stay; they are let go of with a later snapshot");
+        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::client::{Cluster, FetchWant};
@@ -20,11 +20,11 @@ use crate::mirror::Break;
 use super::EngineError;
 use super::budget::Budget;
 use super::control::Control;
-use super::events::{Event, PartId};
+use super::events::{Event, PartId, Ticket};
 use super::fetcher::FetchPlan;
 use super::lane::{Flight, LaneKey};
 use super::part::Part;
-use super::shard::ShardLog;
+use super::shard_worker::Job;
 
 /// How often topics are looked up: a new topic is mirrored within this time.
 const DISCOVERY_EVERY: Duration = Duration::from_secs(3);
@@ -65,9 +65,9 @@ struct Lane {
 
 /// A shard as the runner sees it.
 struct Shard {
-    log: Option<Arc<Mutex<ShardLog>>>,
-    /// Breaks that wait to be written ahead: part, index, ticket, breaks.
-    breaks: Vec<(PartId, u32, u64, Vec<Break>)>,
+    jobs: mpsc::UnboundedSender<Job>,
+    /// Breaks that wait to be written ahead: whose, index, breaks.
+    breaks: Vec<(Ticket, u32, Vec<Break>)>,
     writing: bool,
     /// Parts that wait to be attached.
     waiting: Vec<PartId>,
@@ -87,6 +87,7 @@ pub(crate) struct Runner {
     parts: Vec<Part>,
     by_source: HashMap<(String, i32), PartId>,
     shards: Vec<Shard>,
+    shard_count: u32,
     fetchers: HashMap<i32, Fetcher>,
     lanes: HashMap<LaneKey, Lane>,
     sender: mpsc::UnboundedSender<Event>,
@@ -94,6 +95,7 @@ pub(crate) struct Runner {
     tasks: JoinSet<()>,
     stop: watch::Receiver<bool>,
     stopping: bool,
+    stop_deadline_ms: u64,
     discovering: bool,
     /// The first discovery is through.
     discovered: bool,
@@ -101,7 +103,6 @@ pub(crate) struct Runner {
     refreshing: bool,
     refresh_not_before_ms: u64,
     problems: Vec<super::topology::TopicProblem>,
-    started: tokio::time::Instant,
     /// Parts whose breaks or batches may be ready to move on.
     touched: BTreeSet<PartId>,
     board: super::board::Board,
@@ -123,14 +124,14 @@ impl Runner {
             });
         }
         let (sender, events) = mpsc::unbounded_channel();
-        let shards = (0..generation.shards).map(|_| Shard::new()).collect();
         Ok(Self {
             shared,
             control,
             generation: generation.generation,
             parts: Vec::new(),
             by_source: HashMap::new(),
-            shards,
+            shards: Vec::new(),
+            shard_count: generation.shards,
             fetchers: HashMap::new(),
             lanes: HashMap::new(),
             sender,
@@ -138,13 +139,13 @@ impl Runner {
             tasks: JoinSet::new(),
             stop,
             stopping: false,
+            stop_deadline_ms: u64::MAX,
             discovering: false,
             discovered: false,
             next_discovery_ms: 0,
             refreshing: false,
             refresh_not_before_ms: 0,
             problems: Vec::new(),
-            started: tokio::time::Instant::now(),
             touched: BTreeSet::new(),
             board,
         })
@@ -156,15 +157,19 @@ impl Runner {
         self.take_shards();
         loop {
             self.periodic();
+            let pause = self.sleep_for();
             let event = tokio::select! {
                 event = self.events.recv() => event,
-                _ = self.stop.wait_for(|stop| *stop), if !self.stopping => {
-                    tracing::info!(mirror = %self.shared.config.name, "stopping: draining what is under way");
+                () = told_to_stop(&mut self.stop), if !self.stopping => {
                     self.stopping = true;
                     None
                 }
-                () = tokio::time::sleep(self.sleep_for()) => None,
+                () = tokio::time::sleep(pause) => None,
             };
+            if self.stopping && self.stop_deadline_ms == u64::MAX {
+                tracing::info!(mirror = %self.shared.config.name, "stopping: draining what is under way");
+                self.stop_deadline_ms = self.now_ms() + stopping::DRAIN_DEADLINE_MS;
+            }
             if let Some(event) = event {
                 self.handle(event)?;
             }
@@ -173,7 +178,7 @@ impl Runner {
                 self.handle(event)?;
             }
             self.advance();
-            if self.stopping && self.is_drained() {
+            if self.stopping && (self.is_drained() || self.stop_is_overdue()) {
                 return self.release().await;
             }
         }
@@ -185,7 +190,14 @@ impl Runner {
             Event::Produced { lane, whose, outcome } => self.on_produced(lane, whose, outcome)?,
             Event::StateWritten { shard, tickets, outcome } => self.on_state_written(shard, tickets, outcome)?,
             Event::ShardTaken { shard, outcome } => self.on_shard_taken(shard, outcome)?,
-            Event::Attached { shard, outcome } => self.on_attached(shard, outcome)?,
+            Event::Attached { shard, outcome } => {
+                if let Some(shard) = self.shards.get_mut(shard as usize) {
+                    shard.attaching = false;
+                }
+                self.on_attached(outcome)?;
+            }
+            Event::Displaced { outcome } => self.on_attached(outcome)?,
+            Event::ShardFailed(error) => return Err(error),
             Event::Discovered(outcome) => self.on_discovered(outcome)?,
             Event::Refreshed => {
                 self.refreshing = false;
@@ -268,10 +280,15 @@ impl Runner {
     }
 }
 
+async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone says the same: nobody is left to wait for this mirror.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 impl Shard {
-    fn new() -> Self {
+    fn new(jobs: mpsc::UnboundedSender<Job>) -> Self {
         Self {
-            log: None,
+            jobs,
             breaks: Vec::new(),
             writing: false,
             waiting: Vec::new(),

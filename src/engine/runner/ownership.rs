@@ -2,21 +2,20 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::mpsc;
 
 use crate::client::Topics;
-use crate::config::Policy;
-use crate::mirror::{GapReason, Halt, HaltKind, Scope, StateRecord, shard_of};
+use crate::mirror::{Halt, HaltKind, shard_of};
 
 use super::super::EngineError;
-use super::super::attach::{self, AttachContext, Attached, Pair};
+use super::super::attach::{Attached, Pair};
 use super::super::control::Control;
 use super::super::events::{Event, PartId};
-use super::super::markers::write_markers;
 use super::super::part::{Leave, Part, Stage};
-use super::super::shard::{ShardLog, ShardSpec, take_shard};
+use super::super::shard::ShardSpec;
+use super::super::shard_worker::{Job, shard_worker};
 use super::super::topology::{Topology, discover};
-use super::{Runner, producing::LANES};
+use super::{Runner, Shard, producing::LANES};
 
 /// At most one metadata refresh a cluster in this time, however many errors ask for one, ms.
 const REFRESH_EVERY_MS: u64 = 100;
@@ -26,31 +25,29 @@ const KEEP_ALIVE_MS: u64 = 6 * 3600 * 1000;
 
 impl Runner {
     pub(super) fn take_shards(&mut self) {
-        for number in 0..self.shards.len() {
-            let cluster = self.shared.target.clone();
+        for number in 0..self.shard_count {
             let spec = ShardSpec {
                 mirror: self.shared.config.name.clone(),
                 generation: self.generation,
-                shard: number as u32,
+                shard: number,
                 tp: crate::client::TopicPartition { partition: number as i32, ..self.control.tp.clone() },
             };
-            self.spawn(async move {
-                let outcome = take_shard(&cluster, &spec).await.map(Box::new);
-                Some(Event::ShardTaken { shard: spec.shard, outcome })
-            });
+            // Bounded: one write and one attachment at a time, and a halt a partition.
+            let (jobs, receiver) = mpsc::unbounded_channel();
+            self.tasks.spawn(shard_worker(self.shared.clone(), spec, receiver, self.sender.clone()));
+            self.shards.push(Shard::new(jobs));
         }
     }
 
     pub(super) fn on_shard_taken(
         &mut self,
         shard: u32,
-        outcome: Result<Box<ShardLog>, EngineError>,
+        outcome: Result<usize, EngineError>,
     ) -> Result<(), EngineError> {
-        let log = *outcome?;
-        tracing::debug!(mirror = %self.shared.config.name, shard, partitions = log.state.partitions.len(), "shard taken");
+        let partitions = outcome?;
+        tracing::debug!(mirror = %self.shared.config.name, shard, partitions, "shard taken");
         let now_ms = self.now_ms();
         if let Some(shard) = self.shards.get_mut(shard as usize) {
-            shard.log = Some(Arc::new(Mutex::new(log)));
             shard.last_keep_alive_ms = now_ms;
         }
         Ok(())
@@ -99,7 +96,7 @@ impl Runner {
     }
 
     fn add_part(&mut self, key: (String, i32), pair: Pair) {
-        let shard = shard_of(pair.source.topic_id, pair.source.partition, self.shards.len() as u32);
+        let shard = shard_of(pair.source.topic_id, pair.source.partition, self.shard_count);
         let id = self.parts.len();
         let mut part = Part::new(pair, shard);
         part.paused = self.control.state.is_paused(&key.0, key.1);
@@ -206,7 +203,6 @@ impl Runner {
         }
         for number in 0..self.shards.len() {
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            let Some(log) = shard.log.clone() else { continue };
             // The first attachment applies `start:` to all there is: it waits for the first discovery.
             if shard.attaching || !self.discovered {
                 continue;
@@ -222,28 +218,15 @@ impl Runner {
                 ids.iter().filter_map(|id| self.parts.get(*id)).map(|p| p.pair.clone()).collect()
             };
             let (fresh, retake) = (pairs(&fresh), pairs(&retake));
-            let shared = self.shared.clone();
-            self.spawn(async move {
-                let mut log = log.lock().await;
-                let ctx = AttachContext { config: &shared.config, source: &shared.source, target: &shared.target };
-                let outcome = if retake.is_empty() {
-                    attach::attach(ctx, &mut log, fresh).await
-                } else {
-                    attach::retake(ctx, &mut log, retake).await
-                };
-                Some(Event::Attached { shard: number as u32, outcome })
-            });
+            let job = if retake.is_empty() { Job::Attach { pairs: fresh } } else { Job::Retake { pairs: retake } };
+            self.give(number, job);
         }
     }
 
     pub(super) fn on_attached(
         &mut self,
-        shard: u32,
         outcome: Result<Vec<(Pair, Attached)>, EngineError>,
     ) -> Result<(), EngineError> {
-        if let Some(shard) = self.shards.get_mut(shard as usize) {
-            shard.attaching = false;
-        }
         let expiration_ms = self.shared.expiration_ms;
         for (pair, attached) in outcome? {
             let key = (pair.source.topic.clone(), pair.source.partition);
@@ -276,9 +259,10 @@ impl Runner {
                         shard.retake.push(id);
                     }
                 }
-                Leave::Displaced { at, to } => {
+                Leave::Displaced { at, to, take_over } => {
                     let settled = flow.appender.settled();
-                    self.spawn_displaced(id, at, to, settled);
+                    let (pair, number) = (part.pair.clone(), part.shard as usize);
+                    self.give(number, Job::Displaced { pair, at, to, settled, take_over });
                 }
             },
             // A halted flow gives its memory back; what it held is fetched again when it goes on.
@@ -290,17 +274,12 @@ impl Runner {
         }
     }
 
-    fn spawn_displaced(&mut self, id: PartId, at: i64, to: i64, settled: i64) {
-        let Some(part) = self.parts.get(id) else { return };
-        let (pair, number) = (part.pair.clone(), part.shard);
-        let Some(log) = self.shards.get(number as usize).and_then(|s| s.log.clone()) else { return };
-        let shared = self.shared.clone();
-        self.spawn(async move {
-            let mut log = log.lock().await;
-            let ctx = AttachContext { config: &shared.config, source: &shared.source, target: &shared.target };
-            let outcome = attach::displaced(ctx, &mut log, pair, at, to, settled).await;
-            Some(Event::Attached { shard: number, outcome: outcome.map(|one| vec![one]) })
-        });
+    /// Hands a job to a shard's worker.
+    pub(super) fn give(&self, shard: usize, job: Job) {
+        if let Some(shard) = self.shards.get(shard) {
+            // A worker that has ended has reported why; the mirror ends with it.
+            let _ = shard.jobs.send(job);
+        }
     }
 
     /// Stops one partition, loudly; the others go on.
@@ -333,15 +312,8 @@ impl Runner {
     /// A halt is kept in the state topic, so that `status` knows it without this process.
     fn record_halt(&mut self, id: PartId, halt: Option<Halt>) {
         let Some(part) = self.parts.get(id) else { return };
-        let Some(log) = self.shards.get(part.shard as usize).and_then(|s| s.log.clone()) else { return };
         let tp = part.pair.source.clone();
-        let number = part.shard;
-        self.spawn(async move {
-            let mut log = log.lock().await;
-            let record = StateRecord::Halt { topic: tp.topic, partition: tp.partition, halt };
-            let outcome = log.append(vec![record]).await;
-            Some(Event::StateWritten { shard: number, tickets: Vec::new(), outcome })
-        });
+        self.give(part.shard as usize, Job::Halt { topic: tp.topic, partition: tp.partition, halt });
     }
 
     /// Lets a partition be settled and attached anew.
@@ -419,17 +391,11 @@ impl Runner {
     pub(super) fn keep_shards_alive(&mut self, now_ms: u64) {
         for number in 0..self.shards.len() {
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            let Some(log) = shard.log.clone() else { continue };
             if shard.last_keep_alive_ms + KEEP_ALIVE_MS > now_ms {
                 continue;
             }
             shard.last_keep_alive_ms = now_ms;
-            let cluster = self.shared.target.clone();
-            self.spawn(async move {
-                let mut log = log.lock().await;
-                let outcome = log.keep_alive(&cluster).await;
-                Some(Event::StateWritten { shard: number as u32, tickets: Vec::new(), outcome })
-            });
+            self.give(number, Job::KeepAlive);
         }
     }
 }

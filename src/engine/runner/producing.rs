@@ -6,12 +6,13 @@ use tokio::sync::mpsc;
 
 use crate::client::{ClientError, ProduceEntry, Verdict as Class, classify};
 use crate::config::Policy;
-use crate::mirror::{Answer, GapReason, HaltKind, StateRecord, Verdict};
+use crate::mirror::{Answer, GapReason, HaltKind, Verdict};
 
 use super::super::EngineError;
-use super::super::events::{Event, PartId};
+use super::super::events::{PartId, Ticket};
 use super::super::lane::{Answers, Flight, LaneKey, lane};
 use super::super::part::{Leave, Stage};
+use super::super::shard_worker::Job;
 use super::{Lane, Runner};
 
 /// Connections a target broker.
@@ -39,10 +40,10 @@ impl Runner {
         let Some(part) = self.parts.get_mut(id) else { return };
         let shard = part.shard as usize;
         let Some(flow) = part.flow() else { return };
-        let index = flow.index;
+        let (index, attachment) = (flow.index, flow.attachment);
         let Some((ticket, breaks)) = flow.appender.take_breaks() else { return };
         if let Some(shard) = self.shards.get_mut(shard) {
-            shard.breaks.push((id, index, ticket, breaks));
+            shard.breaks.push(((id, attachment, ticket), index, breaks));
         }
     }
 
@@ -50,37 +51,29 @@ impl Runner {
     pub(super) fn flush_breaks(&mut self) {
         for number in 0..self.shards.len() {
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            let Some(log) = shard.log.clone() else { continue };
             if shard.writing || shard.breaks.is_empty() {
                 continue;
             }
             shard.writing = true;
             let pending = std::mem::take(&mut shard.breaks);
-            let tickets = pending.iter().map(|(id, _, ticket, _)| (*id, *ticket)).collect();
-            let entries = pending.into_iter().map(|(_, index, _, breaks)| (index, breaks)).collect();
-            self.spawn(async move {
-                let mut log = log.lock().await;
-                let mut outcome = log.append(vec![StateRecord::Segments { entries }]).await;
-                if outcome.is_ok() {
-                    outcome = log.compact().await;
-                }
-                Some(Event::StateWritten { shard: number as u32, tickets, outcome })
-            });
+            let (tickets, entries) = pending.into_iter().map(|(ticket, index, breaks)| (ticket, (index, breaks))).unzip();
+            self.give(number, Job::Segments { tickets, entries });
         }
     }
 
     pub(super) fn on_state_written(
         &mut self,
         shard: u32,
-        tickets: Vec<(PartId, u64)>,
+        tickets: Vec<Ticket>,
         outcome: Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         if let Some(shard) = self.shards.get_mut(shard as usize) {
             shard.writing = false;
         }
         outcome?;
-        for (id, ticket) in tickets {
-            if let Some(flow) = self.parts.get_mut(id).and_then(|p| p.flow()) {
+        for (id, attachment, ticket) in tickets {
+            let flow = self.parts.get_mut(id).and_then(|p| p.flow());
+            if let Some(flow) = flow.filter(|flow| flow.attachment == attachment) {
                 flow.appender.breaks_acked(ticket);
                 self.touched.insert(id);
             }
@@ -192,7 +185,7 @@ impl Runner {
             Verdict::Go => {}
             Verdict::Refresh => self.refresh(),
             Verdict::TakeOver(why) => self.leave(id, Leave::TakeOver(why)),
-            Verdict::Displaced { at, to } => self.leave(id, Leave::Displaced { at, to }),
+            Verdict::Displaced { at, to } => self.leave(id, Leave::Displaced { at, to, take_over: false }),
             Verdict::Fenced(detail) => {
                 let what = part.pair.target.to_string();
                 return Err(EngineError::Fenced { mirror: self.shared.config.name.clone(), what, detail });
@@ -211,7 +204,7 @@ impl Runner {
         Ok(())
     }
 
-    fn leave(&mut self, id: PartId, why: Leave) {
+    pub(super) fn leave(&mut self, id: PartId, why: Leave) {
         let Some(part) = self.parts.get_mut(id) else { return };
         let stage = std::mem::replace(&mut part.stage, Stage::Starting);
         part.stage = match stage {
@@ -222,7 +215,20 @@ impl Runner {
                 );
                 Stage::Leaving { flow, why }
             }
+            // An outcome that cannot be told behind batches that were displaced: first one, then the other.
+            Stage::Leaving { flow, why: Leave::Displaced { at, to, .. } } if matches!(why, Leave::TakeOver(_)) => {
+                Stage::Leaving { flow, why: Leave::Displaced { at, to, take_over: true } }
+            }
             other => other,
         };
+        self.drop_breaks(id);
+    }
+
+    /// Breaks that were not handed over yet belong to batches that will not be sent by this flow.
+    pub(super) fn drop_breaks(&mut self, id: PartId) {
+        let Some(part) = self.parts.get(id) else { return };
+        if let Some(shard) = self.shards.get_mut(part.shard as usize) {
+            shard.breaks.retain(|((whose, ..), ..)| *whose != id);
+        }
     }
 }

@@ -4,17 +4,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::mirror::{ReleaseEntry, StateRecord};
+use tokio::sync::oneshot;
+
+use crate::mirror::ReleaseEntry;
 
 use super::super::EngineError;
 use super::super::board::PartView;
 use super::super::part::Stage;
+use super::super::shard_worker::Job;
 use super::Runner;
 
 /// How long a stop waits for the shards' state; what is not released in time is settled by the next start.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a stop waits for answers that are under way.
+pub(super) const DRAIN_DEADLINE_MS: u64 = 15_000;
+
 impl Runner {
+    pub(super) fn stop_is_overdue(&self) -> bool {
+        self.now_ms() > self.stop_deadline_ms
+    }
+
     pub(super) fn is_drained(&mut self) -> bool {
         let quiet = self.parts.iter_mut().all(|p| p.answering().is_none_or(|f| f.appender.in_flight() == 0));
         quiet && self.shards.iter().all(|s| !s.attaching && !s.writing)
@@ -24,7 +34,10 @@ impl Runner {
     pub(super) async fn release(self) -> Result<(), EngineError> {
         let mut ends: BTreeMap<u32, Vec<ReleaseEntry>> = BTreeMap::new();
         for part in &self.parts {
-            if let Stage::Flowing(flow) = &part.stage {
+            // One that still waits for an answer has no known end: the next start settles it.
+            if let Stage::Flowing(flow) = &part.stage
+                && flow.appender.in_flight() == 0
+            {
                 ends.entry(part.shard).or_default().push(ReleaseEntry {
                     index: flow.index,
                     end: flow.appender.settled(),
@@ -32,14 +45,15 @@ impl Runner {
                 });
             }
         }
-        let mut writes = tokio::task::JoinSet::new();
+        let mut answers = tokio::task::JoinSet::new();
         for (number, entries) in ends {
-            let Some(log) = self.shards.get(number as usize).and_then(|s| s.log.clone()) else { continue };
-            writes.spawn(async move { log.lock().await.append(vec![StateRecord::Release { entries }]).await });
+            let (done, answer) = oneshot::channel();
+            self.give(number as usize, Job::Release { entries, done });
+            answers.spawn(answer);
         }
         let all = async {
-            while let Some(done) = writes.join_next().await {
-                if let Ok(Err(error)) = done {
+            while let Some(answer) = answers.join_next().await {
+                if let Ok(Ok(Err(error))) = answer {
                     tracing::warn!(%error, "a shard was not released; the next start settles its partitions");
                 }
             }

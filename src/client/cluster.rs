@@ -1,0 +1,282 @@
+//! A cluster: its metadata, the connections to its brokers, and calls to them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{ApiKey, MetadataRequest, TopicName};
+use kafka_protocol::protocol::{Request, StrBytes};
+use tokio::time::Instant;
+
+use super::connection::{Connection, Dial};
+use super::error::ClientError;
+use super::metadata::{Metadata, Topics};
+
+/// Where a cluster is, and as whom to speak to it.
+#[derive(Debug, Clone)]
+pub struct ClusterSpec {
+    /// Name in the configuration, for errors and metrics.
+    pub name: String,
+    /// host:port of some brokers.
+    pub bootstrap: Vec<String>,
+    /// Client id sent with every request.
+    pub client_id: String,
+}
+
+impl ClusterSpec {
+    /// A cluster without encryption and authentication.
+    pub fn new(name: &str, bootstrap: Vec<String>, client_id: String) -> Self {
+        Self { name: name.to_owned(), bootstrap, client_id }
+    }
+}
+
+/// Whom to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    /// This broker.
+    Id(i32),
+    /// Any broker that answers.
+    Any,
+    /// The controller, or a broker that forwards to it (KIP-590).
+    Controller,
+}
+
+/// A cluster that was connected to; cheap to clone, all clones share connections and metadata.
+#[derive(Debug, Clone)]
+pub struct Cluster(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    spec: ClusterSpec,
+    cluster_id: Mutex<String>,
+    metadata: RwLock<Arc<Metadata>>,
+    slots: Mutex<HashMap<(i32, u16), Arc<tokio::sync::Mutex<Slot>>>>,
+    coordinators: Mutex<HashMap<String, i32>>,
+    turn: AtomicU16,
+}
+
+/// A place for one connection: one dials while others wait for it.
+#[derive(Debug, Default)]
+struct Slot {
+    connection: Option<Connection>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// Lane of admin calls; nothing on it waits on purpose.
+const ADMIN_LANE: u16 = 0;
+/// Lanes of calls that may wait for data at the broker, so that they hold up each other at most.
+const READ_LANES: std::ops::Range<u16> = 900..904;
+const DIAL_PAUSE: Duration = Duration::from_millis(50);
+const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
+const CONNECT_TRIES: u32 = 3;
+
+/// Versions above these say something else than what we mean, see each.
+fn version_cap(api: i16) -> i16 {
+    match ApiKey::try_from(api) {
+        // v4 is for brokers among themselves (KIP-890).
+        Ok(ApiKey::AddPartitionsToTxn) => 3,
+        // v5 bumps the epoch with every transaction (KIP-890): ours must stay what Init returned.
+        Ok(ApiKey::EndTxn) => 4,
+        // v13 and up name topics by id only; these calls ask by name.
+        Ok(ApiKey::Fetch) => 12,
+        // v4 asks for several keys at once, in other fields.
+        Ok(ApiKey::FindCoordinator) => 3,
+        _ => i16::MAX,
+    }
+}
+
+impl Cluster {
+    /// Reaches a broker and learns the cluster's id and brokers.
+    pub async fn connect(spec: ClusterSpec) -> Result<Self, ClientError> {
+        let cluster = Self(Arc::new(Inner {
+            spec,
+            cluster_id: Mutex::default(),
+            metadata: RwLock::default(),
+            slots: Mutex::default(),
+            coordinators: Mutex::default(),
+            turn: AtomicU16::new(0),
+        }));
+        let mut tries = 1;
+        loop {
+            match cluster.refresh(Topics::Named(&[])).await {
+                Ok(_) => return Ok(cluster),
+                Err(error) if error.is_retriable() && tries < CONNECT_TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.0.spec.name
+    }
+
+    /// Cluster id; empty where the cluster does not tell (before Kafka 0.10.1).
+    pub fn cluster_id(&self) -> String {
+        self.0.cluster_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The metadata of the last refresh.
+    pub fn metadata(&self) -> Arc<Metadata> {
+        Arc::clone(&self.0.metadata.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks for metadata anew, of any broker that answers.
+    pub async fn refresh(&self, topics: Topics<'_>) -> Result<Arc<Metadata>, ClientError> {
+        let names = match topics {
+            Topics::All => None,
+            Topics::Named(names) => Some(names.iter().map(|n| metadata_topic(n)).collect()),
+        };
+        let request = MetadataRequest::default().with_topics(names).with_allow_auto_topic_creation(false);
+        let response = self.call(Node::Any, request).await?;
+        if response.error_code != 0 {
+            return Err(self.api_error("Metadata", response.error_code, "the cluster"));
+        }
+        if let Some(id) = &response.cluster_id {
+            *self.0.cluster_id.lock().unwrap_or_else(PoisonError::into_inner) = id.to_string();
+        }
+        let mut metadata = self.0.metadata.write().unwrap_or_else(PoisonError::into_inner);
+        *metadata = Arc::new(metadata.merged(topics, response));
+        Ok(Arc::clone(&metadata))
+    }
+
+    /// One request, one try. Requests that may wait for data at the broker go on lanes of their own.
+    pub async fn call<R: Request>(&self, node: Node, request: R) -> Result<R::Response, ClientError> {
+        self.call_waiting(node, request, 0).await
+    }
+
+    /// As [`Self::call`], for a request that lets the broker wait up to `max_wait_ms`.
+    pub async fn call_waiting<R: Request>(
+        &self,
+        node: Node,
+        request: R,
+        max_wait_ms: u64,
+    ) -> Result<R::Response, ClientError> {
+        let lane = if R::KEY == ApiKey::Fetch as i16 {
+            let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
+            READ_LANES.start + turn % (READ_LANES.end - READ_LANES.start)
+        } else {
+            ADMIN_LANE
+        };
+        let connection = match node {
+            Node::Id(id) => self.connection(id, lane).await?,
+            Node::Controller => match self.metadata().controller {
+                Some(id) => self.connection(id, lane).await?,
+                None => self.any_connection(lane).await?,
+            },
+            Node::Any => self.any_connection(lane).await?,
+        };
+        connection.call(request, version_cap(R::KEY), max_wait_ms).await
+    }
+
+    /// The first broker that can be connected to: those in use, those known, then the bootstrap addresses.
+    async fn any_connection(&self, lane: u16) -> Result<Connection, ClientError> {
+        let known: Vec<i32> = self.metadata().brokers.keys().copied().collect();
+        let bootstrap = (0..self.0.spec.bootstrap.len()).filter_map(|i| i32::try_from(i).ok()).map(|i| -1 - i);
+        let mut last = None;
+        for node in known.into_iter().chain(bootstrap) {
+            match self.connection(node, lane).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| ClientError::Unreachable {
+            cluster: self.name().to_owned(),
+            address: "(no bootstrap address)".to_owned(),
+            detail: "nothing to connect to".to_owned(),
+        }))
+    }
+
+    fn address(&self, node: i32) -> Option<String> {
+        if node < 0 {
+            let index = usize::try_from(-1 - i64::from(node)).ok()?;
+            return self.0.spec.bootstrap.get(index).cloned();
+        }
+        self.metadata().brokers.get(&node).cloned()
+    }
+
+    /// The connection to a broker on a lane; made where there is none. After a failed try the next one waits a little,
+    /// so that a dead broker is not hammered.
+    pub async fn connection(&self, node: i32, lane: u16) -> Result<Connection, ClientError> {
+        let address = self.address(node).ok_or_else(|| ClientError::Unreachable {
+            cluster: self.name().to_owned(),
+            address: format!("broker {node}"),
+            detail: "the cluster's metadata does not name it (any more)".to_owned(),
+        })?;
+        let slot = {
+            let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(slots.entry((node, lane)).or_default())
+        };
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.connection.as_ref().filter(|c| c.is_alive() && c.address() == address) {
+            return Ok(connection.clone());
+        }
+        slot.connection = None;
+        if let Some(at) = slot.not_before.take() {
+            tokio::time::sleep_until(at).await;
+        }
+        let dial =
+            Dial { cluster: self.name().to_owned(), address, client_id: self.0.spec.client_id.clone() };
+        match Connection::dial(dial).await {
+            Ok(connection) => {
+                slot.failures = 0;
+                slot.connection = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                let pause = DIAL_PAUSE.saturating_mul(1 << slot.failures.min(10)).min(DIAL_PAUSE_MAX);
+                slot.failures = slot.failures.saturating_add(1);
+                slot.not_before = Some(Instant::now() + pause);
+                Err(error)
+            }
+        }
+    }
+
+    /// Which api versions a broker speaks: api key → lowest and highest.
+    pub async fn api_versions(&self, node: i32) -> Result<HashMap<i16, (i16, i16)>, ClientError> {
+        Ok(self.connection(node, ADMIN_LANE).await?.versions().clone())
+    }
+
+    /// The leader of a partition by the last metadata.
+    pub fn leader_of(&self, topic: &str, partition: i32) -> Result<i32, ClientError> {
+        const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+        const LEADER_NOT_AVAILABLE: i16 = 5;
+        let code = match self.metadata().partition(topic, partition) {
+            Some(meta) => match meta.leader {
+                Some(leader) => return Ok(leader),
+                None => LEADER_NOT_AVAILABLE,
+            },
+            None => UNKNOWN_TOPIC_OR_PARTITION,
+        };
+        Err(self.api_error("Metadata", code, &format!("{topic}:{partition}")))
+    }
+
+    /// An error code of this cluster as an error.
+    pub fn api_error(&self, api: &'static str, code: i16, subject: &str) -> ClientError {
+        ClientError::api(self.name(), api, code, subject, None)
+    }
+
+    /// An error code together with the broker's own words.
+    pub(crate) fn api_error_with(&self, api: &'static str, code: i16, subject: &str, words: Option<&str>) -> ClientError {
+        ClientError::api(self.name(), api, code, subject, words)
+    }
+
+    pub(crate) fn known_coordinator(&self, key: &str) -> Option<i32> {
+        self.0.coordinators.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    pub(crate) fn note_coordinator(&self, key: &str, node: Option<i32>) {
+        let mut coordinators = self.0.coordinators.lock().unwrap_or_else(PoisonError::into_inner);
+        match node {
+            Some(node) => coordinators.insert(key.to_owned(), node),
+            None => coordinators.remove(key),
+        };
+    }
+}
+
+fn metadata_topic(name: &str) -> MetadataRequestTopic {
+    MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))))
+}

@@ -1,0 +1,83 @@
+//! Configs of topics and brokers.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::DescribeConfigsRequest;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::protocol::StrBytes;
+
+use super::error::ClientError;
+use super::retry::Tries;
+use super::{Cluster, Node};
+
+/// `ConfigResource.Type`.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+/// `DescribeConfigsResponse.ConfigSource.TOPIC_CONFIG`: set on the topic itself.
+const SOURCE_TOPIC: i8 = 1;
+
+/// A config as the cluster tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Key.
+    pub name: String,
+    /// Value; `None` where it is unset, or secret.
+    pub value: Option<String>,
+    /// Set on the topic itself, not inherited.
+    pub own: bool,
+}
+
+impl Cluster {
+    /// All configs of a topic, defaults included.
+    pub async fn topic_configs(&self, topic: &str) -> Result<Vec<ConfigEntry>, ClientError> {
+        self.configs(TOPIC, topic, None).await
+    }
+
+    /// Configs set on the topic itself.
+    pub async fn topic_overrides(&self, topic: &str) -> Result<BTreeMap<String, String>, ClientError> {
+        let entries = self.topic_configs(topic).await?;
+        Ok(entries.into_iter().filter(|e| e.own).filter_map(|e| e.value.map(|v| (e.name, v))).collect())
+    }
+
+    /// Configs of one broker (any that answers: those that matter here are the same on all).
+    pub async fn broker_configs(&self) -> Result<Vec<ConfigEntry>, ClientError> {
+        let Some(broker) = self.metadata().brokers.keys().next().copied() else {
+            return Ok(Vec::new());
+        };
+        self.configs(BROKER, &broker.to_string(), Some(broker)).await
+    }
+
+    async fn configs(&self, kind: i8, name: &str, broker: Option<i32>) -> Result<Vec<ConfigEntry>, ClientError> {
+        let mut tries = Tries::new();
+        loop {
+            match self.configs_once(kind, name, broker).await {
+                Ok(entries) => return Ok(entries),
+                Err(error) => tries.again(self, error, &[]).await?,
+            }
+        }
+    }
+
+    async fn configs_once(&self, kind: i8, name: &str, broker: Option<i32>) -> Result<Vec<ConfigEntry>, ClientError> {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(StrBytes::from_string(name.to_owned()))
+            .with_configuration_keys(None);
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let response = self.call(broker.map_or(Node::Any, Node::Id), request).await?;
+        let Some(result) = response.results.into_iter().next() else {
+            return Err(self.api_error("DescribeConfigs", -1, name));
+        };
+        if result.error_code != 0 {
+            let words = result.error_message.as_deref();
+            return Err(self.api_error_with("DescribeConfigs", result.error_code, name, words));
+        }
+        let entry = |config: kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult| {
+            ConfigEntry {
+                name: config.name.to_string(),
+                value: config.value.filter(|_| !config.is_sensitive).map(|v| v.to_string()),
+                own: config.config_source == SOURCE_TOPIC,
+            }
+        };
+        Ok(result.configs.into_iter().map(entry).collect())
+    }
+}

@@ -1,0 +1,180 @@
+//! What a cluster says of itself: brokers, topics, leaders.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kafka_protocol::messages::MetadataResponse;
+use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+use uuid::Uuid;
+
+/// Which topics to ask for.
+#[derive(Debug, Clone, Copy)]
+pub enum Topics<'a> {
+    /// All that the principal may see.
+    All,
+    /// These; what is not there any more is forgotten.
+    Named(&'a [&'a str]),
+}
+
+/// A cluster at one moment. A refresh makes a new one.
+#[derive(Debug, Clone, Default)]
+pub struct Metadata {
+    /// Broker id → host:port.
+    pub brokers: BTreeMap<i32, String>,
+    /// Broker id of the controller, as far as clients need it (any broker forwards under KRaft).
+    pub controller: Option<i32>,
+    /// Topic name → topic.
+    pub topics: HashMap<String, TopicMeta>,
+}
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicMeta {
+    /// Topic id (KIP-516); nil before Kafka 2.8.
+    pub id: Uuid,
+    /// Topic name.
+    pub name: String,
+    /// Whether Kafka keeps it for itself (`__consumer_offsets`).
+    pub internal: bool,
+    /// Error code; 0 where all is well.
+    pub error: i16,
+    /// Partitions by number.
+    pub partitions: Vec<PartitionMeta>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionMeta {
+    /// Leader's broker id; `None` while there is none.
+    pub leader: Option<i32>,
+    /// Leader epoch (KIP-320); −1 where not told.
+    pub leader_epoch: i32,
+    /// Replicas, leader or not.
+    pub replicas: usize,
+}
+
+impl Metadata {
+    /// A topic by name.
+    pub fn topic(&self, name: &str) -> Option<&TopicMeta> {
+        self.topics.get(name)
+    }
+
+    /// A partition by topic name and number.
+    pub fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionMeta> {
+        self.topic(topic)?.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    /// The metadata after a response to `asked`.
+    pub(crate) fn merged(&self, asked: Topics<'_>, response: MetadataResponse) -> Self {
+        let brokers = response.brokers.iter().map(|b| (b.node_id.0, format!("{}:{}", host(&b.host), b.port))).collect();
+        let mut topics = match asked {
+            Topics::All => HashMap::with_capacity(response.topics.len()),
+            Topics::Named(names) => {
+                let mut kept = self.topics.clone();
+                for name in names {
+                    kept.remove(*name);
+                }
+                kept
+            }
+        };
+        for topic in response.topics {
+            let Some(name) = topic.name.as_ref().map(|n| n.to_string()) else { continue };
+            if topic.error_code == UNKNOWN_TOPIC_OR_PARTITION {
+                continue;
+            }
+            let fresh = topic_meta(name.clone(), topic);
+            let fresh = match self.topics.get(&name) {
+                Some(known) if known.id == fresh.id => newer_leaders(known, fresh),
+                _ => fresh,
+            };
+            topics.insert(name, fresh);
+        }
+        Self { brokers, controller: Some(response.controller_id.0).filter(|id| *id >= 0), topics }
+    }
+}
+
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+
+/// IPv6 addresses in brackets, so that a port can follow.
+fn host(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+fn topic_meta(name: String, topic: MetadataResponseTopic) -> TopicMeta {
+    let mut partitions: Vec<&MetadataResponsePartition> = topic.partitions.iter().collect();
+    partitions.sort_by_key(|p| p.partition_index);
+    // Numbered from 0 without holes: what comes behind a hole is not usable yet.
+    let partitions = partitions
+        .into_iter()
+        .zip(0..)
+        .take_while(|(p, number)| p.partition_index == *number)
+        .map(|(p, _)| PartitionMeta {
+            leader: Some(p.leader_id.0).filter(|id| *id >= 0),
+            leader_epoch: p.leader_epoch,
+            replicas: p.replica_nodes.len(),
+        })
+        .collect();
+    TopicMeta { id: topic.topic_id, name, internal: topic.is_internal, error: topic.error_code, partitions }
+}
+
+/// A broker that lags may name a leader of the past: the higher leader epoch stands (KIP-320).
+fn newer_leaders(known: &TopicMeta, mut fresh: TopicMeta) -> TopicMeta {
+    for (fresh, known) in fresh.partitions.iter_mut().zip(&known.partitions) {
+        if fresh.leader_epoch < known.leader_epoch && fresh.leader_epoch >= 0 {
+            *fresh = known.clone();
+        }
+    }
+    fresh
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{BrokerId, TopicName};
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::*;
+
+    fn response(topic: &str, id: u128, leaders: &[(i32, i32, i32)]) -> MetadataResponse {
+        let partitions = leaders
+            .iter()
+            .map(|(index, leader, epoch)| {
+                MetadataResponsePartition::default()
+                    .with_partition_index(*index)
+                    .with_leader_id(BrokerId(*leader))
+                    .with_leader_epoch(*epoch)
+            })
+            .collect();
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(StrBytes::from_string(topic.to_owned()))))
+            .with_topic_id(Uuid::from_u128(id))
+            .with_partitions(partitions);
+        MetadataResponse::default().with_topics(vec![topic])
+    }
+
+    #[test]
+    fn a_broker_that_lags_does_not_bring_an_old_leader_back() {
+        let at_first = Metadata::default().merged(Topics::All, response("t", 1, &[(0, 1, 5)]));
+        let later = at_first.merged(Topics::All, response("t", 1, &[(0, 2, 4)]));
+        assert_eq!(later.partition("t", 0).unwrap().leader, Some(1));
+        let later = later.merged(Topics::All, response("t", 1, &[(0, 2, 6)]));
+        assert_eq!(later.partition("t", 0).unwrap().leader, Some(2));
+        let recreated = later.merged(Topics::All, response("t", 2, &[(0, 3, 0)]));
+        assert_eq!(recreated.partition("t", 0).unwrap().leader, Some(3));
+    }
+
+    #[test]
+    fn named_topics_that_are_gone_are_forgotten_and_others_stay() {
+        let both = Metadata::default()
+            .merged(Topics::Named(&["a"]), response("a", 1, &[(0, 1, 0)]))
+            .merged(Topics::Named(&["b"]), response("b", 2, &[(1, 1, 0), (0, -1, 0)]));
+        assert_eq!(both.topics.len(), 2);
+        assert_eq!(both.partition("b", 0).unwrap().leader, None);
+        let less = both.merged(Topics::Named(&["a"]), MetadataResponse::default());
+        assert!(less.topic("a").is_none() && less.topic("b").is_some());
+    }
+
+    #[test]
+    fn partitions_behind_a_hole_wait() {
+        let metadata = Metadata::default().merged(Topics::All, response("t", 1, &[(0, 1, 0), (2, 1, 0)]));
+        assert_eq!(metadata.topic("t").unwrap().partitions.len(), 1);
+    }
+}

@@ -1,0 +1,203 @@
+//! Offsets of logs: starts, ends, by time; and cutting a log's head off.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{DeleteRecordsRequest, ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::error::ClientError;
+use super::retry::Tries;
+use super::{Cluster, Node, TopicPartition};
+
+/// `ListOffsetsRequest`: the high watermark, or the last stable offset under read_committed.
+const LATEST: i64 = -1;
+/// The log start offset.
+const EARLIEST: i64 = -2;
+const DELETE_TIMEOUT_MS: i32 = 30_000;
+
+/// Topic-partition → offset, or a timestamp.
+pub(super) type Offsets = HashMap<TopicPartition, i64>;
+
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    offset: i64,
+    timestamp: i64,
+}
+
+fn name(topic: &str) -> TopicName {
+    TopicName(StrBytes::from_string(topic.to_owned()))
+}
+
+impl Cluster {
+    /// Start of a log.
+    pub async fn log_start(&self, tp: &TopicPartition) -> Result<i64, ClientError> {
+        self.one(tp, self.log_starts(std::slice::from_ref(tp)).await?)
+    }
+
+    /// End of what is replicated of a log (the high watermark).
+    pub async fn log_end(&self, tp: &TopicPartition) -> Result<i64, ClientError> {
+        self.one(tp, self.log_ends(std::slice::from_ref(tp), false).await?)
+    }
+
+    fn one(&self, tp: &TopicPartition, found: Offsets) -> Result<i64, ClientError> {
+        found.get(tp).copied().ok_or_else(|| self.api_error("ListOffsets", -1, &tp.to_string()))
+    }
+
+    /// Starts of logs.
+    pub async fn log_starts(&self, tps: &[TopicPartition]) -> Result<Offsets, ClientError> {
+        self.offsets(tps, EARLIEST, false).await
+    }
+
+    /// High watermarks, or last stable offsets where `committed`.
+    pub async fn log_ends(&self, tps: &[TopicPartition], committed: bool) -> Result<Offsets, ClientError> {
+        self.offsets(tps, LATEST, committed).await
+    }
+
+    /// Start and high watermark. The start is read first, so that it is never beyond the end.
+    pub async fn log_bounds(&self, tps: &[TopicPartition]) -> Result<HashMap<TopicPartition, (i64, i64)>, ClientError> {
+        let starts = self.log_starts(tps).await?;
+        let ends = self.log_ends(tps, false).await?;
+        Ok(starts.into_iter().map(|(tp, start)| {
+            let end = ends.get(&tp).copied().unwrap_or(start);
+            (tp, (start, end))
+        }).collect())
+    }
+
+    /// The first offset whose record is at or after a time (ms since the epoch); the end where there is none.
+    pub async fn offsets_at(&self, tps: &[TopicPartition], at_ms: i64, committed: bool) -> Result<Offsets, ClientError> {
+        let found = self.list_offsets(tps, at_ms.max(0), committed).await?;
+        let missing: Vec<TopicPartition> =
+            found.iter().filter(|(_, f)| f.offset < 0).map(|(tp, _)| tp.clone()).collect();
+        let ends = if missing.is_empty() { Offsets::new() } else { self.log_ends(&missing, committed).await? };
+        Ok(found
+            .into_iter()
+            .map(|(tp, f)| {
+                let offset = if f.offset >= 0 { f.offset } else { ends.get(&tp).copied().unwrap_or(0) };
+                (tp, offset)
+            })
+            .collect())
+    }
+
+    /// Timestamp (ms since the epoch) of the first record of each log; −1 where it has none.
+    pub async fn first_timestamps(&self, tps: &[TopicPartition]) -> Result<Offsets, ClientError> {
+        let found = self.list_offsets(tps, 0, false).await?;
+        Ok(found.into_iter().map(|(tp, f)| (tp, f.timestamp)).collect())
+    }
+
+    async fn offsets(&self, tps: &[TopicPartition], timestamp: i64, committed: bool) -> Result<Offsets, ClientError> {
+        let found = self.list_offsets(tps, timestamp, committed).await?;
+        Ok(found.into_iter().map(|(tp, f)| (tp, f.offset)).collect())
+    }
+
+    /// Asks every leader for its partitions; partitions whose leader is not found are asked for again.
+    async fn list_offsets(
+        &self,
+        tps: &[TopicPartition],
+        timestamp: i64,
+        committed: bool,
+    ) -> Result<HashMap<TopicPartition, Found>, ClientError> {
+        let mut found = HashMap::with_capacity(tps.len());
+        let mut missing: Vec<TopicPartition> = tps.to_vec();
+        let mut tries = Tries::new();
+        while !missing.is_empty() {
+            let (by_leader, mut error) = self.by_leader(&missing);
+            for (leader, asked) in by_leader {
+                match self.list_offsets_of(leader, &asked, timestamp, committed).await {
+                    Ok((some, refused)) => {
+                        found.extend(some);
+                        error = refused.or(error);
+                    }
+                    Err(cause) => error = Some(cause),
+                }
+            }
+            missing.retain(|tp| !found.contains_key(tp));
+            if missing.is_empty() {
+                break;
+            }
+            let topics: Vec<&str> = {
+                let mut topics: Vec<&str> = missing.iter().map(|tp| tp.topic.as_str()).collect();
+                topics.dedup();
+                topics
+            };
+            let subject = missing.first().map(ToString::to_string).unwrap_or_default();
+            let error = error.unwrap_or_else(|| self.api_error("ListOffsets", -1, &subject));
+            tries.again(self, error, &topics).await?;
+        }
+        Ok(found)
+    }
+
+    /// Partitions by leader, and the error of one that has none.
+    fn by_leader(&self, tps: &[TopicPartition]) -> (BTreeMap<i32, Vec<TopicPartition>>, Option<ClientError>) {
+        let mut by_leader: BTreeMap<i32, Vec<TopicPartition>> = BTreeMap::new();
+        let mut error = None;
+        for tp in tps {
+            match self.leader_of(&tp.topic, tp.partition) {
+                Ok(leader) => by_leader.entry(leader).or_default().push(tp.clone()),
+                Err(cause) => error = Some(cause),
+            }
+        }
+        (by_leader, error)
+    }
+
+    async fn list_offsets_of(
+        &self,
+        leader: i32,
+        tps: &[TopicPartition],
+        timestamp: i64,
+        committed: bool,
+    ) -> Result<(Vec<(TopicPartition, Found)>, Option<ClientError>), ClientError> {
+        let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
+        for tp in tps {
+            let partition =
+                ListOffsetsPartition::default().with_partition_index(tp.partition).with_timestamp(timestamp);
+            topics.entry(&tp.topic).or_default().push(partition);
+        }
+        let topics = topics
+            .into_iter()
+            .map(|(topic, partitions)| ListOffsetsTopic::default().with_name(name(topic)).with_partitions(partitions))
+            .collect();
+        let request = ListOffsetsRequest::default().with_isolation_level(i8::from(committed)).with_topics(topics);
+        let response = self.call(Node::Id(leader), request).await?;
+        let mut by_name: HashMap<(&str, i32), &TopicPartition> =
+            tps.iter().map(|tp| ((tp.topic.as_str(), tp.partition), tp)).collect();
+        let mut found = Vec::with_capacity(tps.len());
+        let mut error = None;
+        for topic in &response.topics {
+            for partition in &topic.partitions {
+                let Some(tp) = by_name.remove(&(topic.name.as_str(), partition.partition_index)) else { continue };
+                if partition.error_code == 0 {
+                    found.push((tp.clone(), Found { offset: partition.offset, timestamp: partition.timestamp }));
+                } else {
+                    error = Some(self.api_error("ListOffsets", partition.error_code, &tp.to_string()));
+                }
+            }
+        }
+        Ok((found, error))
+    }
+
+    /// Lets go of all records below `offset` (KIP-107).
+    pub async fn delete_records_before(&self, tp: &TopicPartition, offset: i64) -> Result<(), ClientError> {
+        let mut tries = Tries::new();
+        loop {
+            match self.delete_records_once(tp, offset).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tries.again(self, error, &[tp.topic.as_str()]).await?,
+            }
+        }
+    }
+
+    async fn delete_records_once(&self, tp: &TopicPartition, offset: i64) -> Result<(), ClientError> {
+        let leader = self.leader_of(&tp.topic, tp.partition)?;
+        let partition = DeleteRecordsPartition::default().with_partition_index(tp.partition).with_offset(offset);
+        let topic = DeleteRecordsTopic::default().with_name(name(&tp.topic)).with_partitions(vec![partition]);
+        let request = DeleteRecordsRequest::default().with_timeout_ms(DELETE_TIMEOUT_MS).with_topics(vec![topic]);
+        let response = self.call_waiting(Node::Id(leader), request, DELETE_TIMEOUT_MS.unsigned_abs().into()).await?;
+        let code = response.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).find(|code| *code != 0);
+        match code {
+            None => Ok(()),
+            Some(code) => Err(self.api_error("DeleteRecords", code, &format!("{tp} below offset {offset}"))),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Trying again: one loop for every admin call.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::{ClientError, Verdict};
+use super::{Cluster, Topics};
+
+/// How long an admin call is tried altogether.
+const DEADLINE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Pauses between tries until a deadline.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    pub(crate) fn new() -> Self {
+        Self::within(DEADLINE)
+    }
+
+    pub(crate) fn within(deadline: Duration) -> Self {
+        Self { until: Instant::now() + deadline, pause: PAUSE }
+    }
+
+    /// Waits before the next try, refreshing metadata of `topics` where the error asks for it; gives the error back
+    /// when it is final or time is up.
+    pub(crate) async fn again(&mut self, cluster: &Cluster, error: ClientError, topics: &[&str]) -> Result<(), ClientError> {
+        let verdict = error.verdict();
+        if verdict == Verdict::Fatal || Instant::now() + self.pause > self.until {
+            return Err(error);
+        }
+        tracing::debug!(cluster = cluster.name(), %error, "trying again");
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        if verdict == Verdict::Refresh {
+            // A refresh that fails shows in the next try.
+            let _ = cluster.refresh(Topics::Named(topics)).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! The transaction coordinator, as far as fencing needs it (KIP-98, KIP-360).
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
+use kafka_protocol::messages::{
+    AddPartitionsToTxnRequest, DescribeProducersRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ProducerId, TopicName, TransactionalId, WriteTxnMarkersRequest,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
+
+use super::error::{ClientError, Verdict};
+use super::retry::Tries;
+use super::{Cluster, Node, TopicPartition};
+
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
+/// `FindCoordinatorRequest.CoordinatorType.TRANSACTION`.
+const TRANSACTION: i8 = 1;
+
+/// What InitProducerId gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Producer {
+    /// Producer id.
+    pub producer_id: i64,
+    /// Its epoch; not always one more than the last.
+    pub producer_epoch: i16,
+}
+
+/// A producer as a partition leader knows it (KIP-664), unreplicated tail included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerView {
+    /// Producer id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i32,
+    /// Sequence of its last record; −1 where it has written none in this epoch.
+    pub last_sequence: i32,
+    /// Timestamp of its last batch, ms; −1 where unknown.
+    pub last_timestamp: i64,
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn transactional_id(id: &str) -> TransactionalId {
+    TransactionalId(text(id))
+}
+
+impl Cluster {
+    /// InitProducerId on a transactional id: aborts what is open, fences who held it. With `current` the coordinator
+    /// refuses if somebody else bumped the epoch since (KIP-360).
+    pub async fn init_producer_id(
+        &self,
+        txn_id: &str,
+        timeout_ms: i32,
+        current: Option<(i64, i16)>,
+    ) -> Result<Producer, ClientError> {
+        let (producer_id, producer_epoch) = current.unwrap_or((-1, -1));
+        let request = || {
+            let request = InitProducerIdRequest::default()
+                .with_transactional_id(Some(transactional_id(txn_id)))
+                .with_transaction_timeout_ms(timeout_ms);
+            // Fields of v3; −1 is what lower versions mean.
+            request.with_producer_id(ProducerId(producer_id)).with_producer_epoch(producer_epoch)
+        };
+        self.coordinated(txn_id, "InitProducerId", request, |response| {
+            let producer = Producer { producer_id: response.producer_id.0, producer_epoch: response.producer_epoch };
+            (response.error_code, producer)
+        })
+        .await
+    }
+
+    /// Adds partitions to the transaction; refused as a whole if one of them is unknown.
+    pub async fn add_partitions_to_txn(
+        &self,
+        txn_id: &str,
+        producer_id: i64,
+        producer_epoch: i16,
+        partitions: &[(String, i32)],
+    ) -> Result<(), ClientError> {
+        const OPERATION_NOT_ATTEMPTED: i16 = 55;
+        let request = || {
+            let topics = by_topic(partitions)
+                .into_iter()
+                .map(|(topic, partitions)| {
+                    AddPartitionsToTxnTopic::default().with_name(TopicName(text(topic))).with_partitions(partitions)
+                })
+                .collect();
+            AddPartitionsToTxnRequest::default()
+                .with_v3_and_below_transactional_id(transactional_id(txn_id))
+                .with_v3_and_below_producer_id(ProducerId(producer_id))
+                .with_v3_and_below_producer_epoch(producer_epoch)
+                .with_v3_and_below_topics(topics)
+        };
+        self.coordinated(txn_id, "AddPartitionsToTxn", request, |response| {
+            let codes = response
+                .results_by_topic_v3_and_below
+                .iter()
+                .flat_map(|t| &t.results_by_partition)
+                .map(|p| p.partition_error_code)
+                .filter(|code| *code != 0);
+            // The one that is not "not attempted" says why.
+            let worst = codes.fold(0, |worst, code| if worst == 0 || worst == OPERATION_NOT_ATTEMPTED { code } else { worst });
+            (worst, ())
+        })
+        .await
+    }
+
+    /// Ends the transaction. The answer comes before the markers are written.
+    pub async fn end_txn(
+        &self,
+        txn_id: &str,
+        producer_id: i64,
+        producer_epoch: i16,
+        commit: bool,
+    ) -> Result<(), ClientError> {
+        let request = || {
+            EndTxnRequest::default()
+                .with_transactional_id(transactional_id(txn_id))
+                .with_producer_id(ProducerId(producer_id))
+                .with_producer_epoch(producer_epoch)
+                .with_committed(commit)
+        };
+        self.coordinated(txn_id, "EndTxn", request, |response| (response.error_code, ())).await
+    }
+
+    /// Asks the coordinator of a transactional id until it answers; finds it anew where it has moved.
+    async fn coordinated<R: Request, T>(
+        &self,
+        txn_id: &str,
+        api: &'static str,
+        request: impl Fn() -> R,
+        read: impl Fn(R::Response) -> (i16, T),
+    ) -> Result<T, ClientError> {
+        let mut tries = Tries::new();
+        loop {
+            let outcome = match self.coordinator(txn_id).await {
+                Ok(node) => self.call(Node::Id(node), request()).await,
+                Err(error) => Err(error),
+            };
+            let error = match outcome.map(&read) {
+                Ok((0, value)) => return Ok(value),
+                Ok((code, _)) => self.api_error(api, code, txn_id),
+                Err(error) => error,
+            };
+            let moved = match &error {
+                ClientError::Api { code, .. } => {
+                    [COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR].contains(code)
+                }
+                _ => true,
+            };
+            if moved {
+                self.note_coordinator(txn_id, None);
+            }
+            tries.again(self, error, &[]).await?;
+        }
+    }
+
+    async fn coordinator(&self, txn_id: &str) -> Result<i32, ClientError> {
+        if let Some(node) = self.known_coordinator(txn_id) {
+            return Ok(node);
+        }
+        let request = FindCoordinatorRequest::default().with_key(text(txn_id)).with_key_type(TRANSACTION);
+        let response = self.call(Node::Any, request).await?;
+        if response.error_code != 0 {
+            let words = response.error_message.as_deref();
+            return Err(self.api_error_with("FindCoordinator", response.error_code, txn_id, words));
+        }
+        let node = response.node_id.0;
+        if !self.metadata().brokers.contains_key(&node) {
+            self.refresh(super::Topics::Named(&[])).await?;
+        }
+        self.note_coordinator(txn_id, Some(node));
+        Ok(node)
+    }
+
+    /// The producers a partition's leader remembers.
+    pub async fn describe_producers(&self, tp: &TopicPartition) -> Result<Vec<ProducerView>, ClientError> {
+        let mut tries = Tries::new();
+        loop {
+            match self.describe_producers_once(tp).await {
+                Ok(found) => return Ok(found),
+                Err(error) => tries.again(self, error, &[tp.topic.as_str()]).await?,
+            }
+        }
+    }
+
+    async fn describe_producers_once(&self, tp: &TopicPartition) -> Result<Vec<ProducerView>, ClientError> {
+        let leader = self.leader_of(&tp.topic, tp.partition)?;
+        let topic = TopicRequest::default().with_name(TopicName(text(&tp.topic))).with_partition_indexes(vec![tp.partition]);
+        let response = self.call(Node::Id(leader), DescribeProducersRequest::default().with_topics(vec![topic])).await?;
+        let Some(partition) = response.topics.into_iter().flat_map(|t| t.partitions).next() else {
+            return Err(self.api_error("DescribeProducers", -1, &tp.to_string()));
+        };
+        if partition.error_code != 0 {
+            let words = partition.error_message.as_deref();
+            return Err(self.api_error_with("DescribeProducers", partition.error_code, &tp.to_string(), words));
+        }
+        let view = |p: kafka_protocol::messages::describe_producers_response::ProducerState| ProducerView {
+            producer_id: p.producer_id.0,
+            producer_epoch: p.producer_epoch,
+            last_sequence: p.last_sequence,
+            last_timestamp: p.last_timestamp,
+        };
+        Ok(partition.active_producers.into_iter().map(view).collect())
+    }
+
+    /// Writes ABORT markers of `producer` without a coordinator: the last resort where the transactional id was
+    /// forgotten. Needs ALTER (or, before Kafka 3.7, CLUSTER_ACTION) on the cluster.
+    pub async fn write_txn_markers(&self, producer: Producer, partitions: &[TopicPartition]) -> Result<(), ClientError> {
+        let mut missing: Vec<TopicPartition> = partitions.to_vec();
+        let mut tries = Tries::new();
+        while let Some(first) = missing.first().cloned() {
+            let leader = self.leader_of(&first.topic, first.partition);
+            let error = match leader {
+                Ok(leader) => {
+                    let here: Vec<TopicPartition> = missing
+                        .iter()
+                        .filter(|tp| self.leader_of(&tp.topic, tp.partition).ok() == Some(leader))
+                        .cloned()
+                        .collect();
+                    match self.write_markers_at(leader, producer, &here).await {
+                        Ok(()) => {
+                            missing.retain(|tp| !here.contains(tp));
+                            continue;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            if error.verdict() == Verdict::Fatal {
+                return Err(error);
+            }
+            tries.again(self, error, &[first.topic.as_str()]).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_markers_at(&self, leader: i32, producer: Producer, tps: &[TopicPartition]) -> Result<(), ClientError> {
+        let names: Vec<(String, i32)> = tps.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
+        let topics = by_topic(&names)
+            .into_iter()
+            .map(|(topic, partitions)| {
+                WritableTxnMarkerTopic::default().with_name(TopicName(text(topic))).with_partition_indexes(partitions)
+            })
+            .collect();
+        let marker = WritableTxnMarker::default()
+            .with_producer_id(ProducerId(producer.producer_id))
+            .with_producer_epoch(producer.producer_epoch)
+            .with_transaction_result(false)
+            .with_topics(topics);
+        let response = self.call(Node::Id(leader), WriteTxnMarkersRequest::default().with_markers(vec![marker])).await?;
+        let refused = response
+            .markers
+            .iter()
+            .flat_map(|m| &m.topics)
+            .flat_map(|t| t.partitions.iter().map(move |p| (t.name.to_string(), p.partition_index, p.error_code)))
+            .find(|(_, _, code)| *code != 0);
+        match refused {
+            None => Ok(()),
+            Some((topic, partition, code)) => {
+                Err(self.api_error("WriteTxnMarkers", code, &format!("{topic}:{partition}")))
+            }
+        }
+    }
+}
+
+fn by_topic(partitions: &[(String, i32)]) -> BTreeMap<&str, Vec<i32>> {
+    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    for (topic, partition) in partitions {
+        topics.entry(topic).or_default().push(*partition);
+    }
+    topics
+}

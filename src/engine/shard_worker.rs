@@ -1,0 +1,105 @@
+//! The hands of one shard: takes it over, then does one job after another, in the order they were given.
+//!
+//! The order is what makes it right: breaks of the offset map are steps from the segment before, so those of a flow
+//! that was given up must be in the log before the origin or displacement that ends it, and none may come after.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::mirror::{Break, Halt, ReleaseEntry, StateRecord};
+
+use super::EngineError;
+use super::attach::{self, AttachContext, Attached, Pair};
+use super::events::{Event, Ticket};
+use super::runner::Shared;
+use super::shard::{ShardLog, ShardSpec, take_shard};
+
+/// Something to do for a shard.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Breaks of several partitions, written ahead.
+    Segments { tickets: Vec<Ticket>, entries: Vec<(u32, Vec<Break>)> },
+    /// Partitions to begin with.
+    Attach { pairs: Vec<Pair> },
+    /// Partitions to take over, one epoch further.
+    Retake { pairs: Vec<Pair> },
+    /// Batches landed above their offsets; everything below `settled` is answered.
+    Displaced { pair: Pair, at: i64, to: i64, settled: i64, take_over: bool },
+    /// A partition halted, or was set free.
+    Halt { topic: String, partition: i32, halt: Option<Halt> },
+    /// The transactional id is about to be forgotten.
+    KeepAlive,
+    /// A clean stop.
+    Release { entries: Vec<ReleaseEntry>, done: oneshot::Sender<Result<(), EngineError>> },
+}
+
+/// Runs until the jobs end, or the shard cannot be written any more (which ends the mirror).
+pub(crate) async fn shard_worker(
+    shared: Shared,
+    spec: ShardSpec,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    let shard = spec.shard;
+    let mut log = match take_shard(&shared.target, &spec).await {
+        Ok(log) => log,
+        Err(error) => {
+            // The runner is gone when nobody listens any more.
+            let _ = events.send(Event::ShardTaken { shard, outcome: Err(error) });
+            return;
+        }
+    };
+    let _ = events.send(Event::ShardTaken { shard, outcome: Ok(log.state.partitions.len()) });
+    while let Some(job) = jobs.recv().await {
+        let Some(event) = work(&shared, &mut log, job).await else { continue };
+        if events.send(event).is_err() {
+            return;
+        }
+    }
+}
+
+async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
+    let shard = log.shard;
+    let ctx = AttachContext { config: &shared.config, source: &shared.source, target: &shared.target };
+    Some(match job {
+        Job::Segments { tickets, entries } => {
+            let mut outcome = log.append(vec![StateRecord::Segments { entries }]).await;
+            if outcome.is_ok() {
+                outcome = log.compact().await;
+            }
+            Event::StateWritten { shard, tickets, outcome }
+        }
+        Job::Attach { pairs } => Event::Attached { shard, outcome: attach::attach(ctx, log, pairs).await },
+        Job::Retake { pairs } => Event::Attached { shard, outcome: attach::retake(ctx, log, pairs).await },
+        Job::Displaced { pair, at, to, settled, take_over } => {
+            let outcome = displaced(ctx, log, pair, (at, to, settled), take_over).await;
+            Event::Displaced { outcome }
+        }
+        Job::Halt { topic, partition, halt } => match log.append(vec![StateRecord::Halt { topic, partition, halt }]).await {
+            Ok(()) => return None,
+            Err(error) => Event::ShardFailed(error),
+        },
+        Job::KeepAlive => match log.keep_alive(&shared.target).await {
+            Ok(()) => return None,
+            Err(error) => Event::ShardFailed(error),
+        },
+        Job::Release { entries, done } => {
+            // A runner that does not wait any more has given up on a clean stop.
+            let _ = done.send(log.append(vec![StateRecord::Release { entries }]).await);
+            return None;
+        }
+    })
+}
+
+async fn displaced(
+    ctx: AttachContext<'_>,
+    log: &mut ShardLog,
+    pair: Pair,
+    (at, to, settled): (i64, i64, i64),
+    take_over: bool,
+) -> Result<Vec<(Pair, Attached)>, EngineError> {
+    let (pair, attached) = attach::displaced(ctx, log, pair, at, to, settled).await?;
+    if take_over && matches!(attached, Attached::Flowing(_)) {
+        return attach::retake(ctx, log, vec![pair]).await;
+    }
+    Ok(vec![(pair, attached)])
+}
