@@ -20,6 +20,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use kmirror::batch::{Batches, RawBatch};
+use kmirror::broker::{Cluster, ClusterOptions};
+use tokio::runtime::Runtime;
 
 use super::batch::BatchSpec;
 use super::wire::Conn;
@@ -36,6 +38,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// The embedded broker.
+    Embedded,
     /// Apache Kafka 4.3.1.
     Kafka431,
     /// Apache Kafka 3.9.1.
@@ -47,6 +51,20 @@ pub(crate) enum Kind {
 pub(crate) struct Subject {
     kind: Kind,
     address: String,
+}
+
+/// The embedded broker. It is there in every tier.
+#[expect(clippy::unnecessary_wraps, reason = "the three brokers are asked for alike")]
+pub(crate) fn embedded(_test: &str) -> Option<&'static Subject> {
+    static SUBJECT: OnceLock<(Runtime, Cluster, Subject)> = OnceLock::new();
+    let start = || {
+        let runtime = Runtime::new().unwrap();
+        let options = ClusterOptions { auto_create_topics: false, ..ClusterOptions::default() };
+        let cluster = runtime.block_on(Cluster::start(options)).unwrap();
+        let address = cluster.bootstrap().remove(0);
+        (runtime, cluster, Subject { kind: Kind::Embedded, address })
+    };
+    Some(&SUBJECT.get_or_init(start).2)
 }
 
 /// Kafka 4.3.1, or nothing where real Kafka was not asked for.
@@ -66,6 +84,7 @@ pub(crate) fn kafka_3_9_1(test: &str) -> Option<&'static Subject> {
 /// Makes each function a test on every broker: `<module>::kafka_4_3_1::<function>` and so on.
 macro_rules! on_every_broker {
     ($($test:ident),* $(,)?) => {
+        on_every_broker!(@ embedded $($test)*);
         on_every_broker!(@ kafka_4_3_1 $($test)*);
         on_every_broker!(@ kafka_3_9_1 $($test)*);
     };

@@ -4,7 +4,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 
-use super::dispatch::APIS;
+use super::messages::APIS;
 
 pub(super) fn handle() -> ApiVersionsResponse {
     let keys = APIS.iter().map(|&(key, min, max)| {

@@ -16,19 +16,12 @@ pub(super) fn handle(call: &Call, request: CreatePartitionsRequest) -> CreatePar
             Ok(()) => (0, None),
             Err((error, message)) => (error.code(), Some(StrBytes::from_string(message))),
         };
-        CreatePartitionsTopicResult::default()
-            .with_name(topic.name)
-            .with_error_code(error)
-            .with_error_message(message)
+        CreatePartitionsTopicResult::default().with_name(topic.name).with_error_code(error).with_error_message(message)
     });
     CreatePartitionsResponse::default().with_results(results.collect())
 }
 
-fn grow(
-    state: &mut State,
-    topic: &CreatePartitionsTopic,
-    validate_only: bool,
-) -> Result<(), (ResponseError, String)> {
+fn grow(state: &mut State, topic: &CreatePartitionsTopic, validate_only: bool) -> Result<(), (ResponseError, String)> {
     let name = topic.name.as_str();
     let Some(found) = state.topics.get(name) else {
         return Err((ResponseError::UnknownTopicOrPartition, "This server does not host this topic.".to_owned()));

@@ -46,12 +46,14 @@ pub(super) fn plan(
     }
     let partitions = if partitions == -1 { options.default_partitions } else { partitions };
     let replicas = if replicas == -1 { options.default_replication_factor } else { replicas };
-    let count = usize::try_from(partitions).ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| {
-        (ResponseError::InvalidPartitions, "Number of partitions must be larger than 0.".to_owned())
-    })?;
+    let count = usize::try_from(partitions)
+        .ok()
+        .filter(|count| (1..=100_000).contains(count))
+        .ok_or_else(|| (ResponseError::InvalidPartitions, "Number of partitions must be larger than 0.".to_owned()))?;
     let up = state.nodes.values().filter(|node| node.up).count();
     let replicas = usize::try_from(replicas).ok().filter(|count| (1..=up).contains(count)).ok_or_else(|| {
-        let message = format!("Unable to replicate the partition {replicas} time(s): only {up} broker(s) are registered.");
+        let message =
+            format!("Unable to replicate the partition {replicas} time(s): only {up} broker(s) are registered.");
         (ResponseError::InvalidReplicationFactor, message)
     })?;
     for (key, value) in &configs {
@@ -87,9 +89,10 @@ fn create(call: &Call, state: &mut State, topic: &CreatableTopic, validate_only:
         let replicas = topic.assignments.first().map_or(1, |assignment| assignment.broker_ids.len());
         (topic.assignments.len() as i32, replicas as i16)
     };
-    let configs = topic.configs.iter().filter_map(|config| {
-        config.value.as_ref().map(|value| (config.name.to_string(), value.to_string()))
-    });
+    let configs = topic
+        .configs
+        .iter()
+        .filter_map(|config| config.value.as_ref().map(|value| (config.name.to_string(), value.to_string())));
     let plan = match plan(state, &call.shared.options, &topic.name, counts, configs.collect()) {
         Ok(plan) => plan,
         Err(refusal) => return refused(topic, refusal),

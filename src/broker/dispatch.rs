@@ -1,9 +1,8 @@
-//! Which APIs and versions the broker offers, and who handles each.
+//! Who handles which API.
 
 use std::sync::Arc;
 
-use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
-
+use super::messages::{RequestKind, ResponseKind};
 use super::state::Shared;
 use super::{
     alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics, describe_cluster,
@@ -22,37 +21,7 @@ pub(super) struct Call {
     pub(super) version: i16,
 }
 
-/// APIs with their lowest and highest version.
-pub(super) const APIS: &[(ApiKey, i16, i16)] = &[
-    (ApiKey::Produce, 3, 13),
-    (ApiKey::Fetch, 4, 17),
-    (ApiKey::ListOffsets, 1, 10),
-    (ApiKey::Metadata, 0, 13),
-    (ApiKey::FindCoordinator, 0, 6),
-    (ApiKey::ApiVersions, 0, 4),
-    (ApiKey::CreateTopics, 2, 7),
-    (ApiKey::DeleteTopics, 1, 6),
-    (ApiKey::DeleteRecords, 0, 2),
-    (ApiKey::InitProducerId, 0, 5),
-    (ApiKey::OffsetForLeaderEpoch, 2, 4),
-    (ApiKey::AddPartitionsToTxn, 0, 3),
-    (ApiKey::EndTxn, 0, 4),
-    (ApiKey::WriteTxnMarkers, 1, 1),
-    (ApiKey::DescribeConfigs, 1, 4),
-    (ApiKey::CreatePartitions, 0, 3),
-    (ApiKey::IncrementalAlterConfigs, 0, 1),
-    (ApiKey::DescribeCluster, 0, 2),
-    (ApiKey::DescribeProducers, 0, 0),
-    (ApiKey::DescribeTransactions, 0, 0),
-    (ApiKey::ListTransactions, 0, 2),
-];
-
-/// Whether this version of this API is offered.
-pub(super) fn offers(api_key: ApiKey, version: i16) -> bool {
-    APIS.iter().any(|&(key, min, max)| key == api_key && (min..=max).contains(&version))
-}
-
-/// Handles a request. `None` where Kafka sends no answer (acks=0), or for an API that is not offered.
+/// Handles a request. `None` where Kafka sends no answer (acks=0).
 pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<ResponseKind> {
     Some(match request {
         RequestKind::Produce(r) => ResponseKind::Produce(produce::handle(call, r).await?),
@@ -82,6 +51,5 @@ pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<Response
             ResponseKind::DescribeTransactions(list_transactions::describe(call, r))
         }
         RequestKind::ListTransactions(r) => ResponseKind::ListTransactions(list_transactions::list(call, &r)),
-        _ => return None,
     })
 }

@@ -7,9 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
-use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse,
-};
+use kafka_protocol::messages::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse};
 
 use super::dispatch::Call;
 use super::state::State;
@@ -23,10 +21,8 @@ fn known_to(version: i16, error: ResponseError) -> ResponseError {
 pub(super) fn add_partitions(call: &Call, request: &AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse {
     let mut state = call.shared.lock();
     let known = |topic: &str, index: i32| state.partition(topic, index).is_ok();
-    let all_known = request
-        .v3_and_below_topics
-        .iter()
-        .all(|topic| topic.partitions.iter().all(|index| known(&topic.name, *index)));
+    let all_known =
+        request.v3_and_below_topics.iter().all(|topic| topic.partitions.iter().all(|index| known(&topic.name, *index)));
     // One unknown partition fails the whole request; the others are told that nothing was tried.
     let error = if all_known {
         add(call, &mut state, request).err().map(|error| known_to(call.version, error))

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::dispatch::Call;
-use super::fetch_session::{Key, Plan};
+use super::fetch_session::{Cached, Key, Plan};
 use super::log::Log;
 use super::state::{Partition, State};
 
@@ -26,12 +26,7 @@ struct Pass {
 }
 
 pub(super) async fn handle(call: &Call, request: &FetchRequest) -> FetchResponse {
-    let plan = {
-        let mut state = call.shared.lock();
-        let Some(node) = state.nodes.get_mut(&call.node) else { return failed(ResponseError::BrokerNotAvailable) };
-        node.sessions.plan(request, call.version, call.shared.options.fetch_sessions_max)
-    };
-    let plan = match plan {
+    let plan = match plan(call, request) {
         Ok(plan) => plan,
         Err(error) => return failed(error),
     };
@@ -53,6 +48,31 @@ pub(super) async fn handle(call: &Call, request: &FetchRequest) -> FetchResponse
     respond(call, &plan, answers)
 }
 
+/// The answer of a hook: an error of the session as such, any other for each partition. The session goes on.
+pub(super) fn refuse(call: &Call, request: &FetchRequest, error: ResponseError) -> FetchResponse {
+    let of_session = matches!(
+        error,
+        ResponseError::FetchSessionIdNotFound
+            | ResponseError::InvalidFetchSessionEpoch
+            | ResponseError::FetchSessionTopicIdError
+    );
+    match plan(call, request) {
+        Ok(plan) if !of_session => {
+            let answer = |cached: &Cached| (cached.key.clone(), refused(error).with_partition_index(cached.key.index));
+            let answers = plan.partitions.iter().map(answer).collect();
+            respond(call, &plan, answers)
+        }
+        Ok(_) => failed(error),
+        Err(other) => failed(other),
+    }
+}
+
+fn plan(call: &Call, request: &FetchRequest) -> Result<Plan, ResponseError> {
+    let mut state = call.shared.lock();
+    let node = state.nodes.get_mut(&call.node).ok_or(ResponseError::BrokerNotAvailable)?;
+    node.sessions.plan(request, call.version, call.shared.options.fetch_sessions_max)
+}
+
 fn failed(error: ResponseError) -> FetchResponse {
     FetchResponse::default().with_error_code(error.code())
 }
@@ -62,7 +82,8 @@ fn read_all(call: &Call, request: &FetchRequest, plan: &Plan) -> Pass {
     let mut pass = Pass { answers: Vec::with_capacity(plan.partitions.len()), bytes: 0, urgent: false };
     let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
     for cached in &plan.partitions {
-        let reader = Reader { call, state: &state, committed_only: request.isolation_level == 1, left, first: pass.bytes == 0 };
+        let reader =
+            Reader { call, state: &state, committed_only: request.isolation_level == 1, left, first: pass.bytes == 0 };
         let data = reader.partition(&cached.key, &cached.wanted).unwrap_or_else(|error| refused(error));
         let data = data.with_partition_index(cached.key.index);
         let bytes = data.records.as_ref().map_or(0, bytes::Bytes::len);
@@ -75,10 +96,7 @@ fn read_all(call: &Call, request: &FetchRequest, plan: &Plan) -> Pass {
 }
 
 fn refused(error: ResponseError) -> PartitionData {
-    PartitionData::default()
-        .with_error_code(error.code())
-        .with_high_watermark(-1)
-        .with_aborted_transactions(None)
+    PartitionData::default().with_error_code(error.code()).with_high_watermark(-1).with_aborted_transactions(None)
 }
 
 struct Reader<'a> {
@@ -191,8 +209,7 @@ fn respond(call: &Call, plan: &Plan, answers: Vec<(Key, PartitionData)>) -> Fetc
         None => answers,
     };
     let session_id = if call.version >= 7 { plan.session_id } else { 0 };
-    let mut response =
-        FetchResponse::default().with_session_id(session_id).with_throttle_time_ms(state.throttle_ms);
+    let mut response = FetchResponse::default().with_session_id(session_id).with_throttle_time_ms(state.throttle_ms);
     for (key, data) in answers {
         if call.version >= 16 && data.current_leader.leader_id.0 >= 0 {
             add_endpoint(&state, &mut response, data.current_leader.leader_id);

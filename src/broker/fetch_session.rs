@@ -86,7 +86,10 @@ impl Cached {
 
 fn asked(request: &FetchRequest, version: i16) -> Vec<(Key, FetchPartition)> {
     let partitions = request.topics.iter().flat_map(|topic| {
-        topic.partitions.iter().map(|wanted| (key(&topic.topic, topic.topic_id, wanted.partition, version), wanted.clone()))
+        topic
+            .partitions
+            .iter()
+            .map(|wanted| (key(&topic.topic, topic.topic_id, wanted.partition, version), wanted.clone()))
     });
     partitions.collect()
 }
@@ -197,11 +200,6 @@ impl Sessions {
             session.partitions = stay.into_iter().chain(moved).collect();
         }
         kept
-    }
-
-    /// Ends all sessions, as a restart would.
-    pub(super) fn clear(&mut self) {
-        self.sessions.clear();
     }
 }
 

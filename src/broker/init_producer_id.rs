@@ -9,9 +9,9 @@ pub(super) fn handle(call: &Call, request: &InitProducerIdRequest) -> InitProduc
     let result = init(call, request);
     call.shared.wake();
     match result {
-        Ok((producer_id, epoch)) => InitProducerIdResponse::default()
-            .with_producer_id(ProducerId(producer_id))
-            .with_producer_epoch(epoch),
+        Ok((producer_id, epoch)) => {
+            InitProducerIdResponse::default().with_producer_id(ProducerId(producer_id)).with_producer_epoch(epoch)
+        }
         Err(error) => {
             // Clients before v4 do not know PRODUCER_FENCED.
             let old = call.version < 4 && error == ResponseError::ProducerFenced;

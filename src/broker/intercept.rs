@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
+use kafka_protocol::messages::ApiKey;
 use tokio::sync::Notify;
+
+use super::messages::{RequestKind, ResponseKind};
 
 /// A request as a hook sees it, before anything was applied.
 #[derive(Debug)]

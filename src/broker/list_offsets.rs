@@ -76,7 +76,8 @@ fn not_behind_its_epoch(call: &Call, partition: &Partition) -> Result<(), Respon
 fn by_time(log: &Log, timestamp: i64, bound: i64) -> Found {
     let candidates = log.batches.iter().filter(|batch| batch.header.max_timestamp >= timestamp);
     for batch in candidates {
-        let found = records::positions(batch).into_iter().find(|&(at, offset)| at >= timestamp && offset >= log.start_offset);
+        let found =
+            records::positions(batch).into_iter().find(|&(at, offset)| at >= timestamp && offset >= log.start_offset);
         match found {
             Some((_, offset)) if offset >= bound => break,
             Some(found) => return found,
@@ -88,7 +89,8 @@ fn by_time(log: &Log, timestamp: i64, bound: i64) -> Found {
 
 /// The record with the largest timestamp, the first of those.
 fn max_timestamp(log: &Log, bound: i64) -> Found {
-    let visible = log.batches.iter().filter(|batch| batch.header.next_offset() <= bound && batch.header.records_count > 0);
+    let visible =
+        log.batches.iter().filter(|batch| batch.header.next_offset() <= bound && batch.header.records_count > 0);
     let best = visible.fold(None, |best: Option<&crate::batch::RawBatch>, batch| match best {
         Some(best) if best.header.max_timestamp >= batch.header.max_timestamp => Some(best),
         _ => Some(batch),

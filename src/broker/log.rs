@@ -229,6 +229,44 @@ impl Log {
         }
     }
 
+    /// Time retention: drops whole batches from the front while their newest record is older than this.
+    pub(super) fn retain_since(&mut self, since_ms: i64) {
+        let old = |batch: &&RawBatch| {
+            batch.header.max_timestamp < since_ms && batch.header.next_offset() <= self.high_watermark
+        };
+        let offset = self.batches.iter().take_while(old).last().map(|batch| batch.header.next_offset());
+        if let Some(offset) = offset {
+            self.delete_before(offset);
+        }
+    }
+
+    /// Puts a batch behind the end as it is. Kafka has no such thing; only the offsets must go up.
+    pub(super) fn place(&mut self, batch: RawBatch) -> Result<(), ResponseError> {
+        let header = batch.header;
+        if header.base_offset < self.end_offset {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        if header.partition_leader_epoch > self.epochs.latest().unwrap_or(-1) {
+            self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+        }
+        if header.is_control() {
+            let (commit, coordinator_epoch) = marker::decode(&batch).unwrap_or((false, -1));
+            self.note_marker(&header, commit, coordinator_epoch);
+        } else if header.producer_id >= 0 {
+            if let Some(first_offset) = self.producers.record(&header) {
+                self.open_txns.insert(first_offset, header.producer_id);
+            }
+        }
+        self.push(batch);
+        Ok(())
+    }
+
+    /// What the cleaner left. Offsets, epochs and producers stay as they are.
+    pub(super) fn replace_batches(&mut self, batches: VecDeque<RawBatch>) {
+        self.size_bytes = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
+        self.batches = batches;
+    }
+
     fn drop_front(&mut self) {
         if let Some(batch) = self.batches.pop_front() {
             self.size_bytes -= batch.bytes.len() as u64;

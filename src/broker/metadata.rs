@@ -16,27 +16,48 @@ use super::state::{Partition, State};
 
 pub(super) fn handle(call: &Call, request: MetadataRequest) -> MetadataResponse {
     let mut state = call.shared.lock();
+    let mut response = cluster(call, &state);
+    // Version 0 has no null: there an empty list asks for all.
+    let asked = request.topics.filter(|topics| call.version > 0 || !topics.is_empty());
+    response.topics = match asked {
+        None => state.topics.keys().map(|name| by_name(&state, name)).collect(),
+        Some(topics) => {
+            let create =
+                call.shared.options.auto_create_topics && (call.version < 4 || request.allow_auto_topic_creation);
+            topics.iter().map(|topic| asked_for(call, &mut state, topic, create)).collect()
+        }
+    };
+    response
+}
+
+/// The answer of a hook: all topics asked for have this error.
+pub(super) fn refuse(call: &Call, request: &MetadataRequest, error: ResponseError) -> MetadataResponse {
+    let state = call.shared.lock();
+    let refused = |name: Option<TopicName>, id| {
+        MetadataResponseTopic::default().with_error_code(error.code()).with_name(name).with_topic_id(id)
+    };
+    let topics = match &request.topics {
+        Some(topics) => topics.iter().map(|topic| refused(topic.name.clone(), topic.topic_id)).collect(),
+        None => {
+            let known = state.topics.iter();
+            known.map(|(name, topic)| refused(Some(TopicName(StrBytes::from_string(name.clone()))), topic.id)).collect()
+        }
+    };
+    cluster(call, &state).with_topics(topics)
+}
+
+/// What every answer says: brokers, cluster id, controller.
+fn cluster(call: &Call, state: &State) -> MetadataResponse {
     let brokers = state.nodes.iter().filter(|(_, node)| node.up).map(|(id, node)| {
         MetadataResponseBroker::default()
             .with_node_id(BrokerId(*id))
             .with_host(StrBytes::from_string(node.addr.ip().to_string()))
             .with_port(i32::from(node.addr.port()))
     });
-    let mut response = MetadataResponse::default()
+    MetadataResponse::default()
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(StrBytes::from_string(call.shared.options.cluster_id.clone())))
-        .with_controller_id(BrokerId(state.controller().unwrap_or(-1)));
-    // Version 0 has no null: there an empty list asks for all.
-    let asked = request.topics.filter(|topics| call.version > 0 || !topics.is_empty());
-    response.topics = match asked {
-        None => state.topics.keys().map(|name| by_name(&state, name)).collect(),
-        Some(topics) => {
-            let create = call.shared.options.auto_create_topics
-                && (call.version < 4 || request.allow_auto_topic_creation);
-            topics.iter().map(|topic| asked_for(call, &mut state, topic, create)).collect()
-        }
-    };
-    response
+        .with_controller_id(BrokerId(state.controller().unwrap_or(-1)))
 }
 
 fn asked_for(call: &Call, state: &mut State, topic: &MetadataRequestTopic, create: bool) -> MetadataResponseTopic {
@@ -61,8 +82,7 @@ fn asked_for(call: &Call, state: &mut State, topic: &MetadataRequestTopic, creat
 }
 
 fn by_name(state: &State, name: &str) -> MetadataResponseTopic {
-    let answer =
-        MetadataResponseTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))));
+    let answer = MetadataResponseTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))));
     if !valid_name(name) {
         return answer.with_error_code(ResponseError::InvalidTopicException.code());
     }
@@ -70,7 +90,10 @@ fn by_name(state: &State, name: &str) -> MetadataResponseTopic {
         return answer.with_error_code(ResponseError::UnknownTopicOrPartition.code());
     };
     let partitions = topic.partitions.iter().enumerate().map(|(index, partition)| describe(state, index, partition));
-    answer.with_topic_id(topic.id).with_is_internal(name.starts_with("__consumer_offsets")).with_partitions(partitions.collect())
+    answer
+        .with_topic_id(topic.id)
+        .with_is_internal(name.starts_with("__consumer_offsets"))
+        .with_partitions(partitions.collect())
 }
 
 fn describe(state: &State, index: usize, partition: &Partition) -> MetadataResponsePartition {

@@ -12,6 +12,7 @@
 
 mod alter_configs;
 mod api_versions;
+mod cleaner;
 mod cluster;
 mod configs;
 mod control;
@@ -35,22 +36,24 @@ mod list_offsets;
 mod list_transactions;
 mod log;
 mod marker;
+mod messages;
 mod metadata;
 mod node;
 mod offset_for_leader_epoch;
 mod options;
 mod produce;
 mod producers;
-mod stamp;
 mod records;
+mod stamp;
 mod state;
 mod txn;
 mod validate;
 mod write_txn_markers;
 
 pub use cluster::Cluster;
-pub use control::{LogView, ProducerView};
+pub use control::{LogView, ProducerView, TopicView, TransactionView};
 pub use intercept::{Action, EditResponse, Intercept, RequestContext};
+pub use messages::{RequestKind, ResponseKind};
 pub use options::ClusterOptions;
 
 /// Whatever a control function was asked for that cannot be done.
@@ -75,6 +78,9 @@ pub enum BrokerError {
         /// Partition index.
         partition: i32,
     },
+    /// Records could not be encoded, decoded or placed.
+    #[error("embedded broker: {0}")]
+    Batch(#[from] crate::batch::BatchError),
     /// Kafka would have refused it.
     #[error("embedded broker: {operation} of {object}: {error}")]
     Refused {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
+use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::dispatch::{self, Call};
 use super::intercept::{Action, RequestContext};
+use super::messages::{self, RequestKind, ResponseKind};
 use super::state::Shared;
 use super::{api_versions, errors};
 
@@ -130,7 +131,7 @@ fn decode(mut frame: Bytes) -> Result<Request, &'static str> {
     let api_key = ApiKey::try_from(start.get_i16()).map_err(|_| "unknown API key")?;
     let version = start.get_i16();
     let correlation_id = start.get_i32();
-    if !dispatch::offers(api_key, version) {
+    if !messages::offers(api_key, version) {
         if api_key == ApiKey::ApiVersions {
             let body = Body::FutureApiVersions;
             return Ok(Request { api_key, version: 0, correlation_id, client_id: String::new(), body });
@@ -152,14 +153,8 @@ async fn answer(shared: &Arc<Shared>, node: i32, id: u64, request: Request) -> R
             return encode(api_key, version, correlation_id, &response).map(Some);
         }
     };
-    let context = RequestContext {
-        node,
-        connection: id,
-        api_key,
-        api_version: version,
-        client_id: &client_id,
-        request: &body,
-    };
+    let context =
+        RequestContext { node, connection: id, api_key, api_version: version, client_id: &client_id, request: &body };
     let action = shared.intercepts.decide(&context);
     let call = Call { shared: shared.clone(), node, version };
     let response = act(&call, action, body).await?;
@@ -173,7 +168,10 @@ async fn act(call: &Call, action: Action, body: RequestKind) -> Result<Option<Re
         Action::Error(error) => return Ok(errors::response(call, &body, error)),
         Action::ErrorAfter(error) => {
             let response = errors::response(call, &body, error);
-            dispatch::handle(call, body).await;
+            // A fetch changes nothing but its session, and the error has told that one already.
+            if !matches!(body, RequestKind::Fetch(_)) {
+                dispatch::handle(call, body).await;
+            }
             return Ok(response);
         }
         Action::DropBefore => return Err("dropped by a hook"),
@@ -205,12 +203,7 @@ async fn act(call: &Call, action: Action, body: RequestKind) -> Result<Option<Re
     Ok(dispatch::handle(call, body).await)
 }
 
-fn encode(
-    api_key: ApiKey,
-    version: i16,
-    correlation_id: i32,
-    response: &ResponseKind,
-) -> Result<Bytes, &'static str> {
+fn encode(api_key: ApiKey, version: i16, correlation_id: i32, response: &ResponseKind) -> Result<Bytes, &'static str> {
     let mut out = BytesMut::new();
     out.put_i32(0);
     let header = ResponseHeader::default().with_correlation_id(correlation_id);

@@ -2,6 +2,7 @@
 //! `UnifiedLog.append` and `ReplicaManager`. Omitted: message formats v0 and v1, recompression, quotas, min.insync.replicas.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::dispatch::Call;
 use super::log::Appended;
-use super::state::{State, now_ms};
+use super::state::{Shared, State, now_ms};
 use super::validate;
 
 /// What became of one partition's batch.
@@ -31,6 +32,15 @@ enum Outcome {
         leader_epoch: i32,
     },
     Refused(ResponseError, Option<String>),
+}
+
+/// Who sends the batch.
+#[derive(Clone, Copy)]
+enum Sender<'a> {
+    /// A client, which may name a transactional id.
+    Client(Option<&'a str>),
+    /// A test, which no coordinator knows.
+    Test,
 }
 
 struct Entry {
@@ -58,11 +68,8 @@ fn append_all(call: &Call, request: ProduceRequest) -> Vec<Entry> {
     let mut wanted: BTreeMap<(String, Uuid, i32), Option<Bytes>> = BTreeMap::new();
     for topic in request.topic_data {
         let id = topic.topic_id;
-        let name = if call.version >= 13 {
-            state.names.get(&id).cloned().unwrap_or_default()
-        } else {
-            topic.name.to_string()
-        };
+        let name =
+            if call.version >= 13 { state.names.get(&id).cloned().unwrap_or_default() } else { topic.name.to_string() };
         for partition in topic.partition_data {
             wanted.insert((name.clone(), id, partition.index), partition.records);
         }
@@ -75,7 +82,7 @@ fn append_all(call: &Call, request: ProduceRequest) -> Vec<Entry> {
             Outcome::Refused(ResponseError::InvalidRequiredAcks, None)
         } else {
             let target = (name, index);
-            let outcome = append(call, &mut state, transactional_id.as_deref(), &target, records);
+            let outcome = append(call, &mut state, Sender::Client(transactional_id.as_deref()), &target, records);
             let outcome = outcome.unwrap_or_else(|(error, message)| Outcome::Refused(error, message));
             return Entry { name: target.0, id, index, outcome };
         };
@@ -84,19 +91,34 @@ fn append_all(call: &Call, request: ProduceRequest) -> Vec<Entry> {
     entries.collect()
 }
 
+/// What [`super::Cluster::append`] does: a produce without a request around it.
+pub(super) fn append_directly(
+    shared: &Arc<Shared>,
+    node: i32,
+    target: &(String, i32),
+    records: Bytes,
+) -> Result<i64, validate::Refusal> {
+    let newest = i16::MAX;
+    let call = Call { shared: shared.clone(), node, version: newest };
+    match append(&call, &mut shared.lock(), Sender::Test, target, Some(records))? {
+        Outcome::Written { base_offset, .. } => Ok(base_offset),
+        Outcome::Refused(error, message) => Err((error, message)),
+    }
+}
+
 fn append(
     call: &Call,
     state: &mut State,
-    transactional_id: Option<&str>,
+    sender: Sender<'_>,
     target: &(String, i32),
     records: Option<Bytes>,
-) -> Result<Outcome, (ResponseError, Option<String>)> {
+) -> Result<Outcome, validate::Refusal> {
     let bare = |error| (error, None);
     state.led(call.node, &target.0, target.1).map_err(bare)?;
     let records = records.unwrap_or_default();
     let limits = validate::Limits::of_topic(state, &target.0);
     let header = validate::batch(&records, call.version, &limits)?;
-    if header.is_transactional() {
+    if let (true, Sender::Client(transactional_id)) = (header.is_transactional(), sender) {
         let id = transactional_id.ok_or(bare(ResponseError::TransactionalIdAuthorizationFailed))?;
         verify(call, state, id, &header, target).map_err(bare)?;
     }

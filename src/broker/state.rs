@@ -236,6 +236,14 @@ impl State {
         }
     }
 
+    /// Forgets producers whose newest record is older than `producer.id.expiration.ms`.
+    pub(super) fn sweep_producers(&mut self, now_ms: i64) {
+        let before_ms = now_ms - self.broker_config_number("producer.id.expiration.ms");
+        for partition in self.topics.values_mut().flat_map(|topic| topic.partitions.iter_mut()) {
+            partition.log.expire_producers(before_ms);
+        }
+    }
+
     /// The controller, which is also who answers for new producer ids: the lowest node that runs.
     pub(super) fn controller(&self) -> Option<i32> {
         self.nodes.iter().find(|(_, node)| node.up).map(|(id, _)| *id)

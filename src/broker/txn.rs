@@ -294,10 +294,8 @@ impl State {
 
     /// `transactional.id.expiration.ms` has passed: the id is forgotten, unless a transaction is open.
     pub(super) fn expire_txn(&mut self, id: &str) -> bool {
-        let idle = self
-            .txns
-            .get(id)
-            .is_some_and(|txn| matches!(txn.status, TxnStatus::Empty | TxnStatus::Complete { .. }));
+        let idle =
+            self.txns.get(id).is_some_and(|txn| matches!(txn.status, TxnStatus::Empty | TxnStatus::Complete { .. }));
         if idle {
             self.txns.remove(id);
         }

@@ -43,7 +43,7 @@ impl Limits {
 }
 
 /// Error code, and the message that Produce v8+ carries with it.
-type Refusal = (ResponseError, Option<String>);
+pub(super) type Refusal = (ResponseError, Option<String>);
 
 fn invalid(message: impl Into<String>) -> Refusal {
     (ResponseError::InvalidRecord, Some(message.into()))

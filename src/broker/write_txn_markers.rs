@@ -12,24 +12,27 @@ use super::state::{State, now_ms};
 
 pub(super) fn handle(call: &Call, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
     let mut state = call.shared.lock();
-    let markers = request.markers.into_iter().map(|wanted| {
-        let marker = Marker {
-            producer_id: wanted.producer_id.0,
-            producer_epoch: wanted.producer_epoch,
-            commit: wanted.transaction_result,
-            coordinator_epoch: wanted.coordinator_epoch,
-        };
-        let topics = wanted.topics.into_iter().map(|topic| {
-            let partitions = topic.partition_indexes.iter().map(|index| {
-                WritableTxnMarkerPartitionResult::default()
-                    .with_partition_index(*index)
-                    .with_error_code(write(call, &mut state, &topic.name, *index, &marker))
-            });
-            let partitions = partitions.collect();
-            WritableTxnMarkerTopicResult::default().with_name(topic.name).with_partitions(partitions)
+    let markers =
+        request.markers.into_iter().map(|wanted| {
+            let marker = Marker {
+                producer_id: wanted.producer_id.0,
+                producer_epoch: wanted.producer_epoch,
+                commit: wanted.transaction_result,
+                coordinator_epoch: wanted.coordinator_epoch,
+            };
+            let topics =
+                wanted.topics.into_iter().map(|topic| {
+                    let partitions =
+                        topic.partition_indexes.iter().map(|index| {
+                            WritableTxnMarkerPartitionResult::default()
+                                .with_partition_index(*index)
+                                .with_error_code(write(call, &mut state, &topic.name, *index, &marker))
+                        });
+                    let partitions = partitions.collect();
+                    WritableTxnMarkerTopicResult::default().with_name(topic.name).with_partitions(partitions)
+                });
+            WritableTxnMarkerResult::default().with_producer_id(wanted.producer_id).with_topics(topics.collect())
         });
-        WritableTxnMarkerResult::default().with_producer_id(wanted.producer_id).with_topics(topics.collect())
-    });
     let response = WriteTxnMarkersResponse::default().with_markers(markers.collect());
     drop(state);
     call.shared.wake();
