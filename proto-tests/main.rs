@@ -10,3 +10,4 @@ mod kafka {
 }
 
 mod conformance;
+mod e2e;

@@ -70,11 +70,12 @@
 //!   last_offset_delta, and fails a whole response for a truncated last batch.
 
 pub mod batch;
-pub mod mirror;
-pub mod plan;
-pub mod config;
-pub mod client;
-pub mod engine;
-pub mod ops;
+pub mod broker;
 pub mod cli;
+pub mod client;
+pub mod config;
+pub mod engine;
+pub mod mirror;
 pub mod observe;
+pub mod ops;
+pub mod plan;

@@ -34,12 +34,13 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let config = Arc::new(ctx.load()?);
     let (stop, stopped) = watch::channel(false);
     let boards: Vec<Board> = ctx.mirrors(&config)?.iter().map(|m| Board::new(&m.name)).collect();
+    let budget = Budget::new(usize::try_from(config.limits.memory_bytes).unwrap_or(usize::MAX));
     if let Some(http) = &config.http {
-        observe::serve(http.listen, boards.clone(), stopped.clone())
+        observe::serve(http.listen, boards.clone(), budget.clone(), stopped.clone())
             .await
             .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
     }
-    let mut mirrors = start(&config, &boards, &stopped);
+    let mut mirrors = start(&config, &boards, &budget, &stopped);
     let mut signals = Signals::new()?;
     let mut failure = None;
     loop {
@@ -64,8 +65,12 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     }
 }
 
-fn start(config: &Arc<Config>, boards: &[Board], stop: &watch::Receiver<bool>) -> JoinSet<Result<(), EngineError>> {
-    let budget = Budget::new(usize::try_from(config.limits.memory_bytes).unwrap_or(usize::MAX));
+fn start(
+    config: &Arc<Config>,
+    boards: &[Board],
+    budget: &Budget,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<Result<(), EngineError>> {
     let mut mirrors = JoinSet::new();
     for board in boards {
         let Some(mirror) = config.mirrors.iter().find(|m| m.name == board.mirror()) else { continue };

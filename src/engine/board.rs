@@ -32,6 +32,14 @@ pub struct PartView {
     pub queued_bytes: usize,
 }
 
+impl PartView {
+    /// Source offsets between what is settled and the end: what was last seen of it. `None` before the first answer.
+    pub fn lag_records(&self) -> Option<i64> {
+        let mirrored_to = self.mirrored_to?;
+        (self.source_end >= 0).then(|| (self.source_end - mirrored_to).max(0))
+    }
+}
+
 /// The table of one mirror.
 #[derive(Debug, Clone)]
 pub struct Board {

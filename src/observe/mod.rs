@@ -1,1 +1,109 @@
-//! To come.
+//! What can be seen of a run from outside: probes and metrics over HTTP.
+//!
+//! `/healthz` answers as long as the process does; `/readyz` when every mirror has attached its partitions and published
+//! lately; `/metrics` is Prometheus text. Gauges are read off the mirrors' boards when somebody asks; counters are
+//! written where things happen.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::engine::{Board, Budget};
+
+/// A board older than this says nothing any more, ms.
+const STALE_MS: u64 = 10_000;
+
+#[derive(Debug, Clone)]
+struct App {
+    boards: Vec<Board>,
+    budget: Budget,
+    metrics: Option<PrometheusHandle>,
+}
+
+/// Listens and serves until told to stop.
+///
+/// # Errors
+/// The address cannot be bound.
+pub async fn serve(
+    listen: SocketAddr,
+    boards: Vec<Board>,
+    budget: Budget,
+    mut stopped: watch::Receiver<bool>,
+) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    // A second recorder in one process (tests) is refused; the first one then holds the counters.
+    let metrics = PrometheusBuilder::new().install_recorder().ok();
+    let app = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(render))
+        .with_state(App { boards, budget, metrics });
+    tokio::spawn(async move {
+        let until = async move {
+            // A sender that is gone means the same.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(until).await {
+            tracing::error!(%error, "the HTTP listener ended");
+        }
+    });
+    tracing::info!(%address, "HTTP: /healthz /readyz /metrics");
+    Ok(address)
+}
+
+async fn ready(State(app): State<App>) -> impl IntoResponse {
+    let now_ms = now_ms();
+    for board in &app.boards {
+        let (at_ms, parts) = board.read();
+        if at_ms + STALE_MS < now_ms {
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("mirror {}: not running yet\n", board.mirror()));
+        }
+        let starting = parts.iter().filter(|p| p.state == "starting").count();
+        if starting > 0 {
+            let words = format!("mirror {}: {starting} of {} partitions are starting\n", board.mirror(), parts.len());
+            return (StatusCode::SERVICE_UNAVAILABLE, words);
+        }
+    }
+    (StatusCode::OK, "ready\n".to_owned())
+}
+
+async fn render(State(app): State<App>) -> impl IntoResponse {
+    publish(&app);
+    let text = app.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+fn publish(app: &App) {
+    let free = app.budget.free_bytes();
+    metrics::gauge!("kmirror_memory_budget_bytes", "state" => "free").set(free as f64);
+    metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased").set(app.budget.total_bytes().saturating_sub(free) as f64);
+    for board in &app.boards {
+        let mirror = board.mirror().to_owned();
+        let (_, parts) = board.read();
+        let halted = parts.iter().filter(|p| p.state == "halted").count();
+        metrics::gauge!("kmirror_halted_partitions", "mirror" => mirror.clone()).set(halted as f64);
+        for part in parts.iter() {
+            let Some(lag) = part.lag_records() else { continue };
+            let labels = [
+                ("mirror", mirror.clone()),
+                ("topic", part.topic.clone()),
+                ("partition", part.partition.to_string()),
+            ];
+            metrics::gauge!("kmirror_lag_records", &labels).set(lag as f64);
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

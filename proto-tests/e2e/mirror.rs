@@ -1,0 +1,159 @@
+//! `kmirror` as a child process with a configuration of its own.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kafka::harness::cluster::run_folder;
+use crate::kafka::harness::process::{Process, wait_ready};
+use crate::kafka::harness::{Cluster, Dump, Report, compare, driver, wait_until};
+
+/// The binary under test.
+pub(crate) const KMIRROR: &str = env!("CARGO_BIN_EXE_kmirror");
+/// Longer than anything that is waited for should take on a slow machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// A mirror: its configuration, and the process while it runs.
+pub(crate) struct Mirror {
+    pub(crate) name: String,
+    pub(crate) config: PathBuf,
+    folder: PathBuf,
+    from: String,
+    to: String,
+    process: Option<Process>,
+}
+
+impl Mirror {
+    /// Writes the configuration of a mirror `name` of the topics `include` (regexes); `more` are further lines of the
+    /// mirror, indented by four.
+    pub(crate) fn new(name: &str, from: &Cluster, to: &Cluster, include: &[&str], more: &str) -> Self {
+        Self::between(name, &from.bootstrap(), &to.bootstrap(), include, more)
+    }
+
+    pub(crate) fn between(name: &str, from: &str, to: &str, include: &[&str], more: &str) -> Self {
+        let folder = run_folder(name);
+        let config = folder.join("kmirror.yaml");
+        let list = |addresses: &str| addresses.split(',').map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
+        let mut text = String::new();
+        let topics = include.iter().map(|t| format!("\"{t}\"")).collect::<Vec<_>>().join(", ");
+        let _ = write!(
+            text,
+            "clusters:\n  from: {{ bootstrap: [{}] }}\n  to: {{ bootstrap: [{}] }}\nmirrors:\n  - name: {name}\n    \
+             source: from\n    target: to\n    topics: {{ include: [{topics}] }}\n{more}",
+            list(from),
+            list(to)
+        );
+        std::fs::write(&config, text).unwrap();
+        Self { name: name.to_owned(), config, folder, from: from.to_owned(), to: to.to_owned(), process: None }
+    }
+
+    /// A command on this configuration.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(KMIRROR);
+        command.args(args).arg("-c").arg(&self.config);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command with `--json` and parses what it says; panics unless it exits with `code`.
+    pub(crate) fn json(&self, args: &[&str], code: i32) -> Value {
+        let output = self.command(args).arg("--json").output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {out}\n{err}");
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}\n{err}"))
+    }
+
+    /// Starts `kmirror run`.
+    pub(crate) fn start(&mut self) -> &mut Self {
+        assert!(self.process.is_none(), "it runs already");
+        let command = self.command(&["run", "--log-level", "info"]);
+        self.process = Some(Process::start(&command, &self.folder.join("out"), &self.folder.join("log"), None));
+        self
+    }
+
+    /// The running process.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it runs")
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// SIGTERM, and waits for a clean end.
+    pub(crate) fn stop(&mut self) {
+        let process = self.process();
+        process.signal("TERM");
+        let code = process.wait_exit(Duration::from_secs(40));
+        assert_eq!(code, 0, "{}", process.log_tail());
+        self.process = None;
+    }
+
+    /// What the process has logged so far, all runs.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// The partitions of `status --json`.
+    pub(crate) fn status(&self) -> Result<Vec<Value>, String> {
+        let output = self.command(&["status", "--json"]).output().map_err(|e| e.to_string())?;
+        if !matches!(output.status.code(), Some(0 | 5)) {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let report: Value = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
+        Ok(report["mirrors"][0]["partitions"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits until `count` partitions are mirrored to their end.
+    pub(crate) fn await_caught_up(&mut self, count: usize) {
+        let what = format!("mirror {} catching up", self.name);
+        let mut process = self.process.take().expect("it runs");
+        wait_ready(&what, &mut process, LIMIT, || {
+            let rows = self.status()?;
+            let behind = rows.iter().find(|r| r["lag_records"] != 0 || r["state"] != "mirroring");
+            match behind {
+                Some(row) => Err(row.to_string()),
+                None if rows.len() < count => Err(format!("{} of {count} partitions", rows.len())),
+                None => Ok(()),
+            }
+        });
+        self.process = Some(process);
+    }
+
+    /// Waits until a partition shows this state.
+    pub(crate) fn await_state(&self, topic: &str, partition: i32, state: &str) -> Value {
+        wait_until(&format!("{topic}:{partition} {state}"), LIMIT, || {
+            let rows = self.status()?;
+            let row = rows.iter().find(|r| r["topic"] == topic && r["partition"] == partition);
+            let row = row.ok_or_else(|| "no such partition".to_owned())?;
+            if row["state"] == state { Ok(row.clone()) } else { Err(row.to_string()) }
+        })
+    }
+
+    /// Compares topics of the same name on both sides, as a read_committed consumer sees them.
+    pub(crate) fn compare(&self, topics: &[&str]) -> Report {
+        let (from, to) = self.dumps(topics, topics);
+        compare(&from, &to)
+    }
+
+    fn dumps(&self, from: &[&str], to: &[&str]) -> (Dump, Dump) {
+        (driver().dump(&self.from, from), driver().dump(&self.to, to))
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of mirror {}:\n{}", self.name, crate::kafka::harness::process::tail(&self.folder.join("log")));
+        }
+    }
+}
