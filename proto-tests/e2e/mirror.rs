@@ -153,7 +153,11 @@ impl Mirror {
 impl Drop for Mirror {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- log of mirror {}:\n{}", self.name, crate::kafka::harness::process::tail(&self.folder.join("log")));
+            eprintln!(
+                "--- log of mirror {}:\n{}",
+                self.name,
+                crate::kafka::harness::process::tail(&self.folder.join("log"))
+            );
         }
     }
 }

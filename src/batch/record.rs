@@ -4,9 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::codec::{self, CodecError};
 use super::crc;
-use super::header::{
-    ATTR_CODEC_MASK, BatchError, BatchHeader, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch,
-};
+use super::header::{ATTR_CODEC_MASK, BatchError, BatchHeader, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch};
 use super::rewrite::Stamp;
 use super::varint::{get_signed, put_signed};
 
@@ -274,14 +272,8 @@ fn parse_tail(slice: Slice) -> Option<Record> {
         let key = nullable(&mut tail)??;
         headers.push((key, nullable(&mut tail)?));
     }
-    let whole = Record {
-        offset: slice.offset,
-        timestamp: slice.timestamp,
-        attributes: slice.attributes,
-        key,
-        value,
-        headers,
-    };
+    let whole =
+        Record { offset: slice.offset, timestamp: slice.timestamp, attributes: slice.attributes, key, value, headers };
     tail.is_empty().then_some(whole)
 }
 

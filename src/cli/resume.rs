@@ -68,7 +68,9 @@ async fn check_range(mirror: &str, target: &Cluster, at: &TopicPartition, range:
     Err(CliError::Refused(match (halt, found) {
         (None, _) => format!("{subject} is not halted: there is no loss to accept"),
         (Some(halt), None) => format!("{subject} is halted by {halt}; no loss of records ends that"),
-        (Some(_), Some((from, to))) => format!("the halt of {subject} is over source offsets {from}..{to}; name that range"),
+        (Some(_), Some((from, to))) => {
+            format!("the halt of {subject} is over source offsets {from}..{to}; name that range")
+        }
     })
     .into())
 }

@@ -218,8 +218,7 @@ impl Cluster {
         if let Some(at) = slot.not_before.take() {
             tokio::time::sleep_until(at).await;
         }
-        let dial =
-            Dial { cluster: self.name().to_owned(), address, client_id: self.0.spec.client_id.clone() };
+        let dial = Dial { cluster: self.name().to_owned(), address, client_id: self.0.spec.client_id.clone() };
         match Connection::dial(dial).await {
             Ok(connection) => {
                 slot.failures = 0;
@@ -260,7 +259,13 @@ impl Cluster {
     }
 
     /// An error code together with the broker's own words.
-    pub(crate) fn api_error_with(&self, api: &'static str, code: i16, subject: &str, words: Option<&str>) -> ClientError {
+    pub(crate) fn api_error_with(
+        &self,
+        api: &'static str,
+        code: i16,
+        subject: &str,
+        words: Option<&str>,
+    ) -> ClientError {
         ClientError::api(self.name(), api, code, subject, words)
     }
 

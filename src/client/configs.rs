@@ -71,13 +71,12 @@ impl Cluster {
             let words = result.error_message.as_deref();
             return Err(self.api_error_with("DescribeConfigs", result.error_code, name, words));
         }
-        let entry = |config: kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult| {
-            ConfigEntry {
+        let entry =
+            |config: kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult| ConfigEntry {
                 name: config.name.to_string(),
                 value: config.value.filter(|_| !config.is_sensitive).map(|v| v.to_string()),
                 own: config.config_source == SOURCE_TOPIC,
-            }
-        };
+            };
         Ok(result.configs.into_iter().map(entry).collect())
     }
 }

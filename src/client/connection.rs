@@ -96,7 +96,9 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self(receiver, shared) = &mut *self;
-        Pin::new(receiver).poll(cx).map(|outcome| outcome.unwrap_or_else(|_| Err(shared.disconnected("closed by kmirror"))))
+        Pin::new(receiver)
+            .poll(cx)
+            .map(|outcome| outcome.unwrap_or_else(|_| Err(shared.disconnected("closed by kmirror"))))
     }
 }
 
@@ -263,7 +265,12 @@ impl Connection {
     }
 
     /// One request, in the highest common version up to `cap`.
-    pub(crate) async fn call<R: Request>(&self, request: R, cap: i16, max_wait_ms: u64) -> Result<R::Response, ClientError> {
+    pub(crate) async fn call<R: Request>(
+        &self,
+        request: R,
+        cap: i16,
+        max_wait_ms: u64,
+    ) -> Result<R::Response, ClientError> {
         let api = ApiKey::try_from(R::KEY).map_err(|()| self.0.shared.protocol("request", "unknown api key"))?;
         let version = self.version(api, R::VERSIONS.min, R::VERSIONS.max.min(cap))?;
         let frame = encode(&self.0.shared.cluster, &request, version, max_wait_ms)?;
@@ -283,12 +290,8 @@ pub(crate) fn encode<R: Request>(
     version: i16,
     max_wait_ms: u64,
 ) -> Result<OutFrame, ClientError> {
-    let failed = |detail: String| ClientError::Encode {
-        cluster: cluster.to_owned(),
-        api: api_name(R::KEY),
-        version,
-        detail,
-    };
+    let failed =
+        |detail: String| ClientError::Encode { cluster: cluster.to_owned(), api: api_name(R::KEY), version, detail };
     let api = ApiKey::try_from(R::KEY).map_err(|()| failed("unknown api key".to_owned()))?;
     let mut body = Vec::new();
     request.encode(&mut body, version).map_err(|e| failed(e.to_string()))?;

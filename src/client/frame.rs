@@ -158,11 +158,7 @@ impl Cursor {
 
     /// A length that may be null; never more than what is left, as every element takes a byte at least.
     pub(crate) fn array_len(&mut self) -> Read<Option<usize>> {
-        let len = if self.flexible {
-            i64::from(self.unsigned_varint()?) - 1
-        } else {
-            i64::from(self.i32()?)
-        };
+        let len = if self.flexible { i64::from(self.unsigned_varint()?) - 1 } else { i64::from(self.i32()?) };
         self.checked_len(len)
     }
 
@@ -181,11 +177,7 @@ impl Cursor {
     }
 
     pub(crate) fn string(&mut self) -> Read<Option<String>> {
-        let len = if self.flexible {
-            i64::from(self.unsigned_varint()?) - 1
-        } else {
-            i64::from(self.i16()?)
-        };
+        let len = if self.flexible { i64::from(self.unsigned_varint()?) - 1 } else { i64::from(self.i16()?) };
         let Some(len) = self.checked_len(len)? else { return Ok(None) };
         match std::str::from_utf8(&self.bytes[..len]) {
             Ok(text) => {

@@ -59,14 +59,22 @@ impl Cluster {
     pub async fn log_bounds(&self, tps: &[TopicPartition]) -> Result<HashMap<TopicPartition, (i64, i64)>, ClientError> {
         let starts = self.log_starts(tps).await?;
         let ends = self.log_ends(tps, false).await?;
-        Ok(starts.into_iter().map(|(tp, start)| {
-            let end = ends.get(&tp).copied().unwrap_or(start);
-            (tp, (start, end))
-        }).collect())
+        Ok(starts
+            .into_iter()
+            .map(|(tp, start)| {
+                let end = ends.get(&tp).copied().unwrap_or(start);
+                (tp, (start, end))
+            })
+            .collect())
     }
 
     /// The first offset whose record is at or after a time (ms since the epoch); the end where there is none.
-    pub async fn offsets_at(&self, tps: &[TopicPartition], at_ms: i64, committed: bool) -> Result<Offsets, ClientError> {
+    pub async fn offsets_at(
+        &self,
+        tps: &[TopicPartition],
+        at_ms: i64,
+        committed: bool,
+    ) -> Result<Offsets, ClientError> {
         let found = self.list_offsets(tps, at_ms.max(0), committed).await?;
         let missing: Vec<TopicPartition> =
             found.iter().filter(|(_, f)| f.offset < 0).map(|(tp, _)| tp.clone()).collect();

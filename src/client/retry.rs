@@ -30,7 +30,12 @@ impl Tries {
 
     /// Waits before the next try, refreshing metadata of `topics` where the error asks for it; gives the error back
     /// when it is final or time is up.
-    pub(crate) async fn again(&mut self, cluster: &Cluster, error: ClientError, topics: &[&str]) -> Result<(), ClientError> {
+    pub(crate) async fn again(
+        &mut self,
+        cluster: &Cluster,
+        error: ClientError,
+        topics: &[&str],
+    ) -> Result<(), ClientError> {
         let verdict = error.verdict();
         if verdict == Verdict::Fatal || Instant::now() + self.pause > self.until {
             return Err(error);

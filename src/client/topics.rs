@@ -115,9 +115,9 @@ impl Cluster {
                 Err(error) => error,
                 Ok(metadata) => {
                     let missing = topics.iter().find(|name| {
-                        metadata.topic(name).is_none_or(|t| {
-                            t.partitions.is_empty() || t.partitions.iter().any(|p| p.leader.is_none())
-                        })
+                        metadata
+                            .topic(name)
+                            .is_none_or(|t| t.partitions.is_empty() || t.partitions.iter().any(|p| p.leader.is_none()))
                     });
                     match missing {
                         None => return Ok(()),

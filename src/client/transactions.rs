@@ -105,7 +105,8 @@ impl Cluster {
                 .map(|p| p.partition_error_code)
                 .filter(|code| *code != 0);
             // The one that is not "not attempted" says why.
-            let worst = codes.fold(0, |worst, code| if worst == 0 || worst == OPERATION_NOT_ATTEMPTED { code } else { worst });
+            let worst =
+                codes.fold(0, |worst, code| if worst == 0 || worst == OPERATION_NOT_ATTEMPTED { code } else { worst });
             (worst, ())
         })
         .await
@@ -192,8 +193,10 @@ impl Cluster {
 
     async fn describe_producers_once(&self, tp: &TopicPartition) -> Result<Vec<ProducerView>, ClientError> {
         let leader = self.leader_of(&tp.topic, tp.partition)?;
-        let topic = TopicRequest::default().with_name(TopicName(text(&tp.topic))).with_partition_indexes(vec![tp.partition]);
-        let response = self.call(Node::Id(leader), DescribeProducersRequest::default().with_topics(vec![topic])).await?;
+        let topic =
+            TopicRequest::default().with_name(TopicName(text(&tp.topic))).with_partition_indexes(vec![tp.partition]);
+        let response =
+            self.call(Node::Id(leader), DescribeProducersRequest::default().with_topics(vec![topic])).await?;
         let Some(partition) = response.topics.into_iter().flat_map(|t| t.partitions).next() else {
             return Err(self.api_error("DescribeProducers", -1, &tp.to_string()));
         };
@@ -212,7 +215,11 @@ impl Cluster {
 
     /// Writes ABORT markers of `producer` without a coordinator: the last resort where the transactional id was
     /// forgotten. Needs ALTER (or, before Kafka 3.7, CLUSTER_ACTION) on the cluster.
-    pub async fn write_txn_markers(&self, producer: Producer, partitions: &[TopicPartition]) -> Result<(), ClientError> {
+    pub async fn write_txn_markers(
+        &self,
+        producer: Producer,
+        partitions: &[TopicPartition],
+    ) -> Result<(), ClientError> {
         let mut missing: Vec<TopicPartition> = partitions.to_vec();
         let mut tries = Tries::new();
         while let Some(first) = missing.first().cloned() {
@@ -242,7 +249,12 @@ impl Cluster {
         Ok(())
     }
 
-    async fn write_markers_at(&self, leader: i32, producer: Producer, tps: &[TopicPartition]) -> Result<(), ClientError> {
+    async fn write_markers_at(
+        &self,
+        leader: i32,
+        producer: Producer,
+        tps: &[TopicPartition],
+    ) -> Result<(), ClientError> {
         let names: Vec<(String, i32)> = tps.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
         let topics = by_topic(&names)
             .into_iter()
@@ -255,7 +267,8 @@ impl Cluster {
             .with_producer_epoch(producer.producer_epoch)
             .with_transaction_result(false)
             .with_topics(topics);
-        let response = self.call(Node::Id(leader), WriteTxnMarkersRequest::default().with_markers(vec![marker])).await?;
+        let response =
+            self.call(Node::Id(leader), WriteTxnMarkersRequest::default().with_markers(vec![marker])).await?;
         let refused = response
             .markers
             .iter()

@@ -21,6 +21,7 @@ mod units;
 mod validate;
 mod yaml;
 
+pub use crate::mirror::Isolation;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use reference::reference_markdown;
 pub use routes::{Conflict, conflicts, target_topic};
@@ -30,10 +31,9 @@ pub use topics::{
     PatternError, Rename, RenameError, STATE_TOPIC_PREFIX, TOPIC_NAME_CHARS_MAX, TopicFilter, is_topic_name,
     never_mirrored,
 };
-pub use crate::mirror::Isolation;
 pub use types::{
-    ClusterConfig, Config, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
-    Policies, Policy, Start, Sync, TargetTopics,
+    ClusterConfig, Config, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig, Policies,
+    Policy, Start, Sync, TargetTopics,
 };
 pub use units::{bytes, parse_rfc3339_ms};
 

@@ -8,9 +8,7 @@ use std::collections::HashMap;
 use crate::batch::RawBatch;
 use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
 use crate::config::{MirrorConfig, Policy, Start};
-use crate::mirror::{
-    AppendSegment, Break, GapReason, Halt, HaltKind, Isolation, PartitionState, StateRecord, Writer,
-};
+use crate::mirror::{AppendSegment, Break, GapReason, Halt, HaltKind, Isolation, PartitionState, StateRecord, Writer};
 
 use super::EngineError;
 use super::markers::{Marker, await_marker, write_markers};
@@ -115,9 +113,7 @@ fn plan(shard: &ShardLog, state: &PartitionState, pair: &Pair, at: Bounds) -> Pl
     }
     let same_topic = state.declared.target_topic_id == pair.target.topic_id;
     match (&state.release, &state.origin) {
-        (Some(release), Some(origin))
-            if same_topic && release.end == at.end && shard.replaced_producer.is_none() =>
-        {
+        (Some(release), Some(origin)) if same_topic && release.end == at.end && shard.replaced_producer.is_none() => {
             Plan::Resume(origin.epoch, release.end)
         }
         _ => Plan::Mark,
@@ -377,9 +373,8 @@ pub(crate) async fn displaced(
     settled: i64,
 ) -> Result<(Pair, Attached), EngineError> {
     let between = read_between(ctx.target, &pair.target, at, to).await?;
-    let foreign = between.iter().find(|b| {
-        !(b.header.is_control() && shard.state.producer_ids.contains(&b.header.producer_id))
-    });
+    let foreign =
+        between.iter().find(|b| !(b.header.is_control() && shard.state.producer_ids.contains(&b.header.producer_id)));
     if let Some(batch) = foreign
         && ctx.config.on.foreign_records == Policy::Halt
     {
@@ -398,7 +393,12 @@ pub(crate) async fn displaced(
     Ok((pair, Attached::Flowing(footing)))
 }
 
-async fn read_between(cluster: &Cluster, tp: &TopicPartition, from: i64, to: i64) -> Result<Vec<RawBatch>, EngineError> {
+async fn read_between(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    from: i64,
+    to: i64,
+) -> Result<Vec<RawBatch>, EngineError> {
     let mut out = Vec::new();
     let mut at = from;
     while at < to {

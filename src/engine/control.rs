@@ -149,12 +149,9 @@ impl Control {
 
     /// Appends a record. It may land twice after a lost answer: control records mean the same twice.
     pub(crate) async fn write(&self, record: ControlRecord) -> Result<(), EngineError> {
-        let batch = batch::encode_values(
-            vec![encode_control(&record)],
-            now_ms(),
-            batch::Stamp::NONE,
-        )
-        .map_err(|e| EngineError::Unexpected { mirror: self.mirror.clone(), detail: format!("control record: {e}") })?;
+        let batch = batch::encode_values(vec![encode_control(&record)], now_ms(), batch::Stamp::NONE).map_err(|e| {
+            EngineError::Unexpected { mirror: self.mirror.clone(), detail: format!("control record: {e}") }
+        })?;
         let mut pause = Duration::from_millis(50);
         let mut tries = 0;
         loop {

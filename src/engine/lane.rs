@@ -65,17 +65,12 @@ async fn front(under_way: &mut VecDeque<InFlight>) -> Result<bytes::Bytes, Clien
     }
 }
 
-async fn send(
-    cluster: &Cluster,
-    key: LaneKey,
-    flight: Flight,
-) -> Result<InFlight, (Vec<(PartId, i64)>, ClientError)> {
+async fn send(cluster: &Cluster, key: LaneKey, flight: Flight) -> Result<InFlight, (Vec<(PartId, i64)>, ClientError)> {
     let connection = match cluster.connection(key.0, key.1).await {
         Ok(connection) => connection,
         Err(error) => return Err((flight.whose, error)),
     };
-    let keys =
-        flight.entries.iter().map(|e| (e.topic.clone(), e.topic_id, e.partition)).collect();
+    let keys = flight.entries.iter().map(|e| (e.topic.clone(), e.topic_id, e.partition)).collect();
     let version = match connection.produce_version() {
         Ok(version) => version,
         Err(error) => return Err((flight.whose, error)),

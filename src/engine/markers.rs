@@ -39,9 +39,7 @@ pub(crate) async fn write_markers(
     partitions: &[TopicPartition],
 ) -> Result<(), EngineError> {
     let names: Vec<(String, i32)> = partitions.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
-    cluster
-        .add_partitions_to_txn(&who.transactional_id, who.producer_id, who.producer_epoch, &names)
-        .await?;
+    cluster.add_partitions_to_txn(&who.transactional_id, who.producer_id, who.producer_epoch, &names).await?;
     cluster.end_txn(&who.transactional_id, who.producer_id, who.producer_epoch, false).await?;
     Ok(())
 }

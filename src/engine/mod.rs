@@ -94,8 +94,7 @@ async fn run_once(
 ) -> Result<(), EngineError> {
     let (source, target) = connect_mirror(config, mirror).await?;
     let expiration_ms = producer_expiration_ms(&target).await?;
-    let shared =
-        Shared { config: Arc::clone(mirror), source, target, budget: budget.clone(), expiration_ms };
+    let shared = Shared { config: Arc::clone(mirror), source, target, budget: budget.clone(), expiration_ms };
     Runner::new(shared, stop, board.clone()).await?.run().await
 }
 

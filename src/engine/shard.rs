@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::batch::{self, RawBatch};
-use crate::client::{AppendOutcome, Cluster, ClientError, TopicPartition, Verdict, append_batch};
+use crate::client::{AppendOutcome, ClientError, Cluster, TopicPartition, Verdict, append_batch};
 use crate::mirror::{ShardState, StateRecord, decode_state, encode_state, transactional_id};
 
 use super::EngineError;
@@ -84,10 +84,7 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
         bytes_since_snapshot: bytes,
         snapshot_bytes: 0,
     };
-    let id = StateRecord::Id {
-        producer_id: log.transactor.producer_id,
-        producer_epoch: log.transactor.producer_epoch,
-    };
+    let id = StateRecord::Id { producer_id: log.transactor.producer_id, producer_epoch: log.transactor.producer_epoch };
     log.append(vec![id]).await?;
     Ok(log)
 }

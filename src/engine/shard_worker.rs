@@ -74,10 +74,12 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             let outcome = displaced(ctx, log, pair, (at, to, settled), take_over).await;
             Event::Displaced { outcome }
         }
-        Job::Halt { topic, partition, halt } => match log.append(vec![StateRecord::Halt { topic, partition, halt }]).await {
-            Ok(()) => return None,
-            Err(error) => Event::ShardFailed(error),
-        },
+        Job::Halt { topic, partition, halt } => {
+            match log.append(vec![StateRecord::Halt { topic, partition, halt }]).await {
+                Ok(()) => return None,
+                Err(error) => Event::ShardFailed(error),
+            }
+        }
         Job::KeepAlive => match log.keep_alive(&shared.target).await {
             Ok(()) => return None,
             Err(error) => Event::ShardFailed(error),

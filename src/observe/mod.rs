@@ -85,7 +85,8 @@ async fn render(State(app): State<App>) -> impl IntoResponse {
 fn publish(app: &App) {
     let free = app.budget.free_bytes();
     metrics::gauge!("kmirror_memory_budget_bytes", "state" => "free").set(free as f64);
-    metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased").set(app.budget.total_bytes().saturating_sub(free) as f64);
+    metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased")
+        .set(app.budget.total_bytes().saturating_sub(free) as f64);
     for board in &app.boards {
         let mirror = board.mirror().to_owned();
         let (_, parts) = board.read();
@@ -93,11 +94,8 @@ fn publish(app: &App) {
         metrics::gauge!("kmirror_halted_partitions", "mirror" => mirror.clone()).set(halted as f64);
         for part in parts.iter() {
             let Some(lag) = part.lag_records() else { continue };
-            let labels = [
-                ("mirror", mirror.clone()),
-                ("topic", part.topic.clone()),
-                ("partition", part.partition.to_string()),
-            ];
+            let labels =
+                [("mirror", mirror.clone()), ("topic", part.topic.clone()), ("partition", part.partition.to_string())];
             metrics::gauge!("kmirror_lag_records", &labels).set(lag as f64);
         }
     }

@@ -139,7 +139,12 @@ async fn check_versions(report: &mut CheckReport, cluster: &Cluster, needed: &[(
         let has = match cluster.api_versions(*broker).await {
             Ok(has) => has,
             Err(error) => {
-                report.add(Severity::Problem, "reachability", format!("{} broker {broker}", cluster.name()), error.to_string());
+                report.add(
+                    Severity::Problem,
+                    "reachability",
+                    format!("{} broker {broker}", cluster.name()),
+                    error.to_string(),
+                );
                 continue;
             }
         };
@@ -244,9 +249,8 @@ async fn check_topic(
             "compression.type is not `producer`: the target unpacks and packs every batch again",
         );
     }
-    let compacted = |configs: &BTreeMap<String, String>| {
-        configs.get("cleanup.policy").is_some_and(|v| v.contains("compact"))
-    };
+    let compacted =
+        |configs: &BTreeMap<String, String>| configs.get("cleanup.policy").is_some_and(|v| v.contains("compact"));
     if compacted(&ours) && !compacted(&theirs) {
         report.add(
             Severity::Warning,

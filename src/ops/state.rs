@@ -55,9 +55,27 @@ impl MirrorState {
         self.shards.iter().find_map(|s| s.halts.get(&(topic.to_owned(), partition)))
     }
 
+    /// Partitions that the present owner of their shard may have marked without having settled them.
+    pub(crate) fn unsettled(&self) -> impl Iterator<Item = &PartitionState> {
+        self.shards.iter().flat_map(|shard| {
+            let owner = shard.id.map(|(_, epoch)| epoch);
+            let elsewhere = move |p: &&PartitionState| p.origin.map(|o| o.epoch) != owner;
+            shard.partitions.values().filter(elsewhere)
+        })
+    }
+
     /// Every partition on record.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionState> {
         self.shards.iter().flat_map(|s| s.partitions.values())
+    }
+}
+
+/// The target side of a mirrored partition.
+pub(crate) fn target_of(state: &PartitionState) -> TopicPartition {
+    TopicPartition {
+        topic: state.declared.target_topic.clone(),
+        topic_id: state.declared.target_topic_id,
+        partition: state.declared.partition,
     }
 }
 

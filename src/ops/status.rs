@@ -1,7 +1,7 @@
 //! `kmirror status`: per partition its state, both ends, lag in records and in time, gaps. Reads the clusters; needs no
 //! running process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -14,6 +14,8 @@ use crate::engine::topology::matching_topics;
 use crate::mirror::{FetchedRecords, Intake, Isolation, PartitionState};
 
 use super::MirrorState;
+use super::state::target_of;
+use super::translate::settled_end_below;
 
 /// `status --json`.
 #[derive(Debug, Clone, Serialize)]
@@ -94,7 +96,6 @@ const PEEK_ROUNDS: usize = 64;
 /// The status of one mirror.
 pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<MirrorStatus, EngineError> {
     let topics = matching_topics(config, source).await?;
-    let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let names: Vec<String> = topics.iter().map(|t| config.target_topic(&t.name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let there = target.refresh(Topics::Named(&names)).await?;
@@ -117,6 +118,9 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
         source.log_ends(&all, config.isolation == Isolation::ReadCommitted).await?
     };
     let target_ends = target.log_ends(&targets.values().cloned().collect::<Vec<_>>(), false).await?;
+    // After the ends: what lies below an end has its breaks in the state by then (they are written ahead).
+    let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
+    let target_ends = without_markers(config, &state, target, target_ends).await?;
     let mut partitions = Vec::with_capacity(sources.len());
     for (tp, target_topic) in sources {
         let target_end = targets.get(&(tp.topic.clone(), tp.partition)).and_then(|t| target_ends.get(t)).copied();
@@ -125,6 +129,37 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
     }
     let partitions = look_ahead(config, source, partitions).await?;
     Ok(summary(config, &state, partitions))
+}
+
+/// A start that has not settled a partition yet may have left its marker behind the data: that is no record.
+async fn without_markers(
+    config: &MirrorConfig,
+    state: &MirrorState,
+    target: &Cluster,
+    mut ends: HashMap<TopicPartition, i64>,
+) -> Result<HashMap<TopicPartition, i64>, EngineError> {
+    let mut tasks = JoinSet::new();
+    let mut doubtful = state
+        .unsettled()
+        .filter_map(|known| {
+            let tp = target_of(known);
+            ends.get(&tp).copied().filter(|end| known.end.is_none_or(|e| e < *end)).map(|end| (known.clone(), tp, end))
+        })
+        .collect::<Vec<_>>()
+        .into_iter();
+    loop {
+        while tasks.len() < AT_ONCE {
+            let Some((known, tp, end)) = doubtful.next() else { break };
+            let target = target.clone();
+            tasks.spawn(async move { settled_end_below(&target, &known, end).await.map(|end| (tp, end)) });
+        }
+        let Some(done) = tasks.join_next().await else { return Ok(ends) };
+        let (tp, end) = done.map_err(|e| EngineError::Unexpected {
+            mirror: config.name.clone(),
+            detail: format!("reading the target: {e}"),
+        })??;
+        ends.insert(tp, end);
+    }
 }
 
 fn row(
@@ -187,9 +222,7 @@ async fn look_ahead(
                 continue;
             }
             let (source, isolation) = (source.clone(), config.isolation);
-            tasks.spawn(async move {
-                peek(&source, isolation, &tp, &mut row).await.map(|()| (at, row))
-            });
+            tasks.spawn(async move { peek(&source, isolation, &tp, &mut row).await.map(|()| (at, row)) });
         }
         let Some(done) = tasks.join_next().await else { break };
         let (at, row) = done.map_err(|e| EngineError::Unexpected {

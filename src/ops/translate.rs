@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
-use crate::client::{Cluster, TopicPartition, Topics};
+use crate::client::{Cluster, Topics};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
 use crate::engine::settle::last_data_below;
 use crate::mirror::PartitionState;
 
 use super::MirrorState;
+use super::state::target_of;
 
 /// Which offset to translate. Topic and offset are those of the side that the offset belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,15 +69,10 @@ pub async fn translate(
         partition: question.partition,
     };
     let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
-    let found = state
-        .partitions()
-        .filter(|p| {
-            let topic = if question.reverse { &p.declared.target_topic } else { &p.declared.source_topic };
-            *topic == question.topic && p.declared.partition == question.partition
-        })
-        .last()
-        .ok_or_else(unknown)?;
-    let end = settled_end(target, found).await?;
+    let end = settled_end(target, find(&state, question).ok_or_else(unknown)?).await?;
+    // Anew, after the end: what lies below it has its breaks in the state by now (they are written ahead).
+    let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
+    let found = find(&state, question).ok_or_else(unknown)?;
     let (translated, topic) = if question.reverse {
         (found.map.to_source(question.offset, end), &found.declared.source_topic)
     } else {
@@ -96,17 +92,26 @@ pub async fn translate(
     })
 }
 
+/// The partition asked about; the newest, where a topic was made again under its name.
+fn find<'a>(state: &'a MirrorState, question: &TranslateQuestion) -> Option<&'a PartitionState> {
+    let asked = |p: &&PartitionState| {
+        let topic = if question.reverse { &p.declared.target_topic } else { &p.declared.source_topic };
+        *topic == question.topic && p.declared.partition == question.partition
+    };
+    state.partitions().filter(asked).last()
+}
+
 /// The end of what is mirrored, read off the target's log: nothing else knows it while a mirror runs.
 pub(crate) async fn settled_end(target: &Cluster, state: &PartitionState) -> Result<i64, EngineError> {
-    let declared = &state.declared;
-    target.refresh(Topics::Named(&[declared.target_topic.as_str()])).await?;
-    let tp = TopicPartition {
-        topic: declared.target_topic.clone(),
-        topic_id: declared.target_topic_id,
-        partition: declared.partition,
-    };
+    target.refresh(Topics::Named(&[state.declared.target_topic.as_str()])).await?;
+    let end = target.log_end(&target_of(state)).await?;
+    settled_end_below(target, state, end).await
+}
+
+/// The same, not looking beyond `end`.
+pub(crate) async fn settled_end_below(target: &Cluster, state: &PartitionState, end: i64) -> Result<i64, EngineError> {
+    let tp = target_of(state);
     let start = target.log_start(&tp).await?;
-    let end = target.log_end(&tp).await?;
     let known = state.end.unwrap_or(0);
     let floor = start.max(known.min(end));
     // What lies above the last end on record is ours; markers of a start that did not get further are not data.

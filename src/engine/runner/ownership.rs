@@ -55,9 +55,9 @@ impl Runner {
 
     pub(super) fn spawn_discovery(&mut self) {
         let shared = self.shared.clone();
-        self.spawn(async move {
-            Some(Event::Discovered(discover(&shared.config, &shared.source, &shared.target).await))
-        });
+        self.spawn(
+            async move { Some(Event::Discovered(discover(&shared.config, &shared.source, &shared.target).await)) },
+        );
     }
 
     pub(super) fn on_discovered(&mut self, outcome: Result<Topology, EngineError>) -> Result<(), EngineError> {
@@ -351,10 +351,7 @@ impl Runner {
         let before = std::mem::replace(&mut self.control, *outcome?);
         self.watch_control();
         if self.control.state.standing_promotion().is_some() {
-            return Err(EngineError::Promoted {
-                mirror: self.shared.config.name.clone(),
-                generation: self.generation,
-            });
+            return Err(EngineError::Promoted { mirror: self.shared.config.name.clone(), generation: self.generation });
         }
         for id in 0..self.parts.len() {
             let Some(part) = self.parts.get_mut(id) else { continue };

@@ -56,7 +56,8 @@ impl Runner {
             }
             shard.writing = true;
             let pending = std::mem::take(&mut shard.breaks);
-            let (tickets, entries) = pending.into_iter().map(|(ticket, index, breaks)| (ticket, (index, breaks))).unzip();
+            let (tickets, entries) =
+                pending.into_iter().map(|(ticket, index, breaks)| (ticket, (index, breaks))).unzip();
             self.give(number, Job::Segments { tickets, entries });
         }
     }

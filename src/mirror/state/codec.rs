@@ -357,8 +357,7 @@ fn get_segment(from: &mut Body<'_>) -> Result<(Segment, Vec<Gap>), StateError> {
         writer_epoch: from.signed()?,
         fixed: from.flag()?,
     };
-    let gaps =
-        from.list(3, |from| Ok(Gap { reason: from.reason()?, from: from.number()?, to: from.number()? }))?;
+    let gaps = from.list(3, |from| Ok(Gap { reason: from.reason()?, from: from.number()?, to: from.number()? }))?;
     Ok((segment, gaps))
 }
 
@@ -434,10 +433,7 @@ impl Body<'_> {
         Ok(Uuid::from_bytes(*id))
     }
 
-    fn option<T>(
-        &mut self,
-        get: impl FnOnce(&mut Self) -> Result<T, StateError>,
-    ) -> Result<Option<T>, StateError> {
+    fn option<T>(&mut self, get: impl FnOnce(&mut Self) -> Result<T, StateError>) -> Result<Option<T>, StateError> {
         if self.flag()? { get(self).map(Some) } else { Ok(None) }
     }
 

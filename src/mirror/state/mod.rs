@@ -392,7 +392,8 @@ impl ShardState {
     }
 
     fn declare(&mut self, index: u32, record: &StateRecord) -> Result<(), StateError> {
-        let StateRecord::Declare { source_topic, source_topic_id, partition, target_topic, target_topic_id, .. } = record
+        let StateRecord::Declare { source_topic, source_topic_id, partition, target_topic, target_topic_id, .. } =
+            record
         else {
             return Ok(());
         };
@@ -411,14 +412,8 @@ impl ShardState {
             };
         }
         self.by_source.insert((*source_topic_id, *partition), index);
-        let state = PartitionState {
-            declared,
-            map: OffsetMap::default(),
-            origin: None,
-            end: None,
-            release: None,
-            scanned: 0,
-        };
+        let state =
+            PartitionState { declared, map: OffsetMap::default(), origin: None, end: None, release: None, scanned: 0 };
         self.partitions.insert(index, state);
         Ok(())
     }

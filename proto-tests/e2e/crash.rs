@@ -1,0 +1,106 @@
+//! kill -9 at any moment: nothing lost, nothing twice, and the map says where every record went.
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use kmirror::client::{Cluster as Client, ClusterSpec};
+use kmirror::ops::MirrorState;
+
+use super::Mirror;
+use super::mirror::LIMIT;
+use crate::kafka::harness::{
+    Cluster, Dump, Produce, TopicSpec, compare, driver, real_kafka_wanted, source, target, wait_until,
+};
+
+/// Every offset of every record, both ways, through the map as it stands in the state topic.
+pub(crate) fn assert_map_is_exact(mirror: &str, to: &Cluster, from: &Dump, there: &Dump) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bootstrap = to.bootstrap().split(',').map(str::to_owned).collect();
+    let state = runtime.block_on(async {
+        let client = Client::connect(ClusterSpec::new("to", bootstrap, "proto-tests".to_owned())).await.unwrap();
+        MirrorState::read(mirror, &client).await.unwrap().expect("it has run")
+    });
+    let maps: BTreeMap<(String, i32), _> = state
+        .partitions()
+        .map(|p| ((p.declared.target_topic.clone(), p.declared.partition), (&p.map, p.release.expect("stopped cleanly").end)))
+        .collect();
+    for (partition, records) in &from.partitions {
+        let (map, end) = maps[partition];
+        for (a, b) in records.iter().zip(&there.partitions[partition]) {
+            let (to_target, to_source) = (map.to_target(a.offset, end), map.to_source(b.offset, end));
+            assert!(to_target.exact && to_source.exact, "{partition:?}: {a:?} {to_target:?}, {b:?} {to_source:?}");
+            assert_eq!((to_target.offset, to_source.offset), (b.offset, a.offset), "{partition:?}");
+        }
+    }
+}
+
+/// End offsets summed over all partitions.
+fn total(cluster: &Cluster, topic: &str) -> i64 {
+    driver().offsets(&cluster.bootstrap(), &[topic]).iter().map(|row| row.end).sum()
+}
+
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+const KILLS: i64 = 10;
+
+/// `each` records of each codec, written while the mirror runs and dies.
+fn killed_ten_times(name: &str, from: &Cluster, to: &Cluster, each: u64) {
+    let partitions = 6;
+    let records = each as i64 * CODECS.len() as i64;
+    driver().create_topic(&from.bootstrap(), &TopicSpec::new(name, partitions));
+    let mut mirror = Mirror::new(name, from, to, &[name], "");
+    let bootstrap = from.bootstrap();
+    let writers = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for (seed, codec) in CODECS.into_iter().enumerate() {
+                let produce = Produce { seed: seed as u64, codec, partitions, value_min: 20, ..Produce::new(name, each) };
+                driver().produce(&bootstrap, &produce);
+            }
+        });
+        mirror.start();
+        wait_until("the mirror topic", LIMIT, || match driver().list_topics(&to.bootstrap()).contains(&name.to_owned()) {
+            true => Ok(()),
+            false => Err("not there yet".to_owned()),
+        });
+        for kill in 1..=KILLS {
+            let far_enough = records * kill / (KILLS + 2);
+            wait_until(&format!("record {far_enough}"), LIMIT, || match total(to, name) {
+                there if there >= far_enough => Ok(()),
+                there => Err(format!("{there} there")),
+            });
+            mirror.kill();
+            mirror.start();
+        }
+        writer.join()
+    });
+    writers.unwrap();
+    mirror.await_caught_up(partitions as usize);
+    mirror.stop();
+    let (here, there) = (driver().dump(&from.bootstrap(), &[name]), driver().dump(&to.bootstrap(), &[name]));
+    compare(&here, &there).assert_exactly(records as usize);
+    assert_map_is_exact(name, to, &here, &there);
+    sampled_by_hand(&mirror, name, &here, &there);
+}
+
+/// A few of them as a user asks.
+fn sampled_by_hand(mirror: &Mirror, topic: &str, here: &Dump, there: &Dump) {
+    for (partition, records) in &here.partitions {
+        let at = records.len() / 2;
+        let (source, target) = (records[at].offset, there.partitions[partition][at].offset);
+        let question = |offset: i64, more: &[&str]| {
+            let (number, offset) = (partition.1.to_string(), offset.to_string());
+            let args = ["translate", "--topic", topic, "--partition", &number, "--offset", &offset];
+            mirror.json(&[&args[..], more].concat(), 0)
+        };
+        let answer = question(source, &[]);
+        assert_eq!((answer["offset"].as_i64(), answer["exact"].as_bool()), (Some(target), Some(true)));
+        let answer = question(target, &["--reverse"]);
+        assert_eq!((answer["offset"].as_i64(), answer["exact"].as_bool()), (Some(source), Some(true)));
+    }
+}
+
+#[test]
+fn a_million_records_survive_ten_kills() {
+    if real_kafka_wanted("a_million_records_survive_ten_kills") {
+        killed_ten_times("crash-million", source(), target(), 200_000);
+    }
+}
