@@ -162,12 +162,15 @@ impl Reader<'_> {
             .with_log_start_offset(log.start_offset)
             .with_aborted_transactions(self.committed_only.then(Vec::new));
         let offset = wanted.fetch_offset;
+        if offset < log.start_offset {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
         if wanted.last_fetched_epoch >= 0 {
             if let Some(diverging) = diverging(log, wanted)? {
                 return Ok(data.with_diverging_epoch(diverging));
             }
         }
-        if offset < log.start_offset || offset > log.end_offset {
+        if offset > log.end_offset {
             return Err(ResponseError::OffsetOutOfRange);
         }
         let bound = if self.committed_only { stable } else { log.high_watermark };

@@ -12,6 +12,7 @@ use super::epochs::Epochs;
 use super::marker;
 use super::producers::{Producers, SequenceCheck, SequenceRange};
 use super::stamp::{Stamp, stamp};
+use super::validate::Accepted;
 use crate::batch::{BatchHeader, RawBatch};
 
 /// A transaction that ended in an ABORT marker (Kafka's `AbortedTxn`, one entry of the transaction index).
@@ -66,18 +67,20 @@ impl Log {
     /// Appends a validated data batch under this leader epoch.
     pub(super) fn append(
         &mut self,
-        header: &BatchHeader,
-        bytes: &[u8],
+        accepted: &Accepted,
         leader_epoch: i32,
         log_append_time_ms: Option<i64>,
     ) -> Result<Appended, ResponseError> {
+        let header = &accepted.batch.header;
         if header.producer_id >= 0 {
             if let SequenceCheck::Duplicate(range) = self.producers.check(header)? {
                 return Ok(Appended::Duplicate(range));
             }
         }
         let base_offset = self.end_offset;
-        let batch = stamp(header, bytes, &Stamp { base_offset, leader_epoch, log_append_time_ms });
+        let max_timestamp = log_append_time_ms.unwrap_or(accepted.max_timestamp);
+        let log_append_time = log_append_time_ms.is_some();
+        let batch = stamp(&accepted.batch, &Stamp { base_offset, leader_epoch, log_append_time, max_timestamp });
         if header.producer_id >= 0 {
             if let Some(first_offset) = self.producers.record(&batch.header) {
                 self.open_txns.insert(first_offset, header.producer_id);
@@ -94,7 +97,7 @@ impl Log {
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<i64, ResponseError> {
-        self.producers.check_marker(marker.producer_id, marker.producer_epoch)?;
+        self.producers.check_marker(marker)?;
         let offset = self.end_offset;
         let batch = marker::encode(marker, offset, leader_epoch, now_ms);
         self.note_marker(&batch.header, marker.commit, marker.coordinator_epoch);

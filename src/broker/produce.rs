@@ -117,7 +117,8 @@ fn append(
     state.led(call.node, &target.0, target.1).map_err(bare)?;
     let records = records.unwrap_or_default();
     let limits = validate::Limits::of_topic(state, &target.0);
-    let header = validate::batch(&records, call.version, &limits)?;
+    let accepted = validate::batch(&records, call.version, &limits)?;
+    let header = accepted.batch.header;
     if let (true, Sender::Client(transactional_id)) = (header.is_transactional(), sender) {
         let id = transactional_id.ok_or(bare(ResponseError::TransactionalIdAuthorizationFailed))?;
         verify(call, state, id, &header, target).map_err(bare)?;
@@ -127,7 +128,7 @@ fn append(
     let partition = state.led_mut(call.node, &target.0, target.1).map_err(bare)?;
     let leader_epoch = partition.leader_epoch;
     let log = &mut partition.log;
-    let appended = log.append(&header, &records, leader_epoch, log_append_time_ms).map_err(bare)?;
+    let appended = log.append(&accepted, leader_epoch, log_append_time_ms).map_err(bare)?;
     if let Some(max_bytes) = max_bytes {
         log.retain_bytes(max_bytes);
     }

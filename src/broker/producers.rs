@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kafka_protocol::ResponseError;
 
+use super::marker::Marker;
 use crate::batch::BatchHeader;
 
 /// Kafka's `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`.
@@ -127,10 +128,13 @@ impl Producers {
         None
     }
 
-    /// Whether a marker of this epoch may be written: an older epoch is refused, as with data.
-    pub(super) fn check_marker(&self, producer_id: i64, epoch: i16) -> Result<(), ResponseError> {
-        match self.entries.get(&producer_id) {
-            Some(entry) if epoch < entry.epoch => Err(ResponseError::InvalidProducerEpoch),
+    /// Whether a marker may be written: an older epoch is refused, as with data, and so is an older coordinator.
+    pub(super) fn check_marker(&self, marker: &Marker) -> Result<(), ResponseError> {
+        match self.entries.get(&marker.producer_id) {
+            Some(entry) if marker.producer_epoch < entry.epoch => Err(ResponseError::InvalidProducerEpoch),
+            Some(entry) if marker.coordinator_epoch < entry.coordinator_epoch => {
+                Err(ResponseError::TransactionCoordinatorFenced)
+            }
             _ => Ok(()),
         }
     }
