@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 
-use crate::batch::{self, HEADER_LEN, Stamp};
+use bytes::Bytes;
+
+use crate::batch::{self, HEADER_LEN, RawBatch, Stamp};
 
 use super::{Break, Halt, HaltKind, Ready};
-use bytes::Bytes;
 
 /// Batches of one partition that may be under way at once, once the broker has proven to hold the producer's state:
 /// the broker recognises a repeated batch within the last five.
@@ -17,6 +18,8 @@ pub const WINDOW: usize = 5;
 
 const BACKOFF_MIN_MS: u64 = 50;
 const BACKOFF_MAX_MS: u64 = 5_000;
+/// A batch that is sound here and that the target calls corrupt was damaged on the way; so often it may be.
+const CORRUPT_RETRIES: u32 = 5;
 
 /// Kafka error codes that mean something of their own to compare-and-append.
 mod code {
@@ -27,8 +30,12 @@ mod code {
     pub(super) const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
     pub(super) const INVALID_TIMESTAMP: i16 = 32;
     pub(super) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    /// Below Kafka 2.5: a repeated batch that is not among the last five.
+    pub(super) const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
     pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
     pub(super) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
+    /// Below Kafka 2.5: no state of this producer.
+    pub(super) const UNKNOWN_PRODUCER_ID: i16 = 59;
     pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
     pub(super) const INVALID_RECORD: i16 = 87;
     pub(super) const PRODUCER_FENCED: i16 = 90;
@@ -99,10 +106,12 @@ pub enum Verdict {
     Go,
     /// Refresh the target's metadata; the batch goes again by itself after a pause.
     Refresh,
-    /// The outcome cannot be told by sending again: take this partition over, settle its end, go on.
+    /// The outcome cannot be told by sending again: record [`Appender::displacements`] if there are any, take this
+    /// partition over, settle its end, go on.
     TakeOver(String),
-    /// The batch landed above its offset: look at what lies in `[at, to)`, correct the map, start the partition anew
-    /// once nothing is in flight.
+    /// A batch landed above its offset: look at what lies in `[at, to)`, correct the map, start the partition anew.
+    /// Said once no outcome is open any more, so nothing is in flight. Where somebody else writes as well there can be
+    /// more than one: [`Appender::displacements`] has them all, this is the first.
     Displaced {
         /// Offset it was bound to.
         at: i64,
@@ -115,11 +124,23 @@ pub enum Verdict {
     Halt(Halt),
 }
 
+/// Batches that landed above the offset they were bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Displacement {
+    /// Where the first of them was bound to, with every earlier displacement taken into account.
+    pub at: i64,
+    /// Where it landed.
+    pub to: i64,
+    /// The end of those that landed in step with it.
+    pub end: i64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
     Queued,
     InFlight,
-    Done,
+    /// Appended at this offset; something before it is still open.
+    Done(i64),
 }
 
 #[derive(Debug)]
@@ -128,6 +149,15 @@ struct Entry {
     ready: Ready,
     ticket: u64,
     status: Status,
+    /// It was sent, and whether it was appended is not known: only the same bytes may follow.
+    unknown: bool,
+}
+
+impl Entry {
+    /// When its newest record was written, ms: what the age of the broker's producer state counts from.
+    fn written_ms(&self) -> u64 {
+        u64::try_from(self.ready.header.max_timestamp).unwrap_or(0)
+    }
 }
 
 /// The writing side of a mirrored partition.
@@ -148,11 +178,13 @@ pub struct Appender {
     breaks: Vec<Break>,
     ticket_made: u64,
     ticket_acked: u64,
-    proven: bool,
+    /// The broker has shown that it holds the producer's state, and keeps it until this time, ms.
+    proven_until_ms: Option<u64>,
     recovering: bool,
-    /// Target offsets by which batches land above what they are bound to, found since the last settling; nothing
-    /// more is sent until the map is corrected and the partition starts anew.
-    displaced_by: i64,
+    /// An answer named another offset than the batch was bound to. Open outcomes are still established; nothing new
+    /// is sent until the map is corrected and the partition starts anew.
+    out_of_step: bool,
+    displacements: Vec<Displacement>,
     failures: u32,
     not_before_ms: u64,
     /// Producer state of batches older than this is soon forgotten by the broker, ms.
@@ -194,9 +226,10 @@ impl Appender {
             breaks: Vec::new(),
             ticket_made: 0,
             ticket_acked: 0,
-            proven: false,
+            proven_until_ms: None,
             recovering: false,
-            displaced_by: 0,
+            out_of_step: false,
+            displacements: Vec::new(),
             failures: 0,
             not_before_ms: 0,
             state_lifetime_ms,
@@ -224,7 +257,31 @@ impl Appender {
         self.queue.is_empty()
     }
 
-    /// Whether an answer is outstanding.
+    /// Whether the outcome of everything sent is known and stands where it was bound to. Only then does a clean stop
+    /// release the partition: a request that is still on its way could land behind a release.
+    pub fn is_clean(&self) -> bool {
+        !self.out_of_step && self.queue.iter().all(|e| e.status == Status::Queued && !e.unknown)
+    }
+
+    /// Where batches landed above their offsets since this appender began, in order; each to be written down as it is.
+    pub fn displacements(&self) -> &[Displacement] {
+        &self.displacements
+    }
+
+    /// Why this partition must be taken over although no answer says so: it holds a batch that may have been appended,
+    /// and whose records are so old by now that the broker may have forgotten the producer. Sent again it could be
+    /// appended twice, so it is not sent any more. To be asked at least as often as the margin of the state's lifetime.
+    pub fn overdue(&self, now_ms: u64) -> Option<String> {
+        let stale = |e: &&Entry| e.unknown && e.status == Status::Queued && self.is_old(e, now_ms);
+        let entry = self.queue.iter().find(stale)?;
+        Some(format!(
+            "whether the batch bound for target offset {} was appended is not known, and its records (written at {} ms) \
+             are older than the broker keeps sequences",
+            entry.target, entry.ready.header.max_timestamp
+        ))
+    }
+
+    /// How many answers are outstanding.
     pub fn in_flight(&self) -> usize {
         self.queue.iter().filter(|e| e.status == Status::InFlight).count()
     }
@@ -243,7 +300,8 @@ impl Appender {
         }
         self.next += i64::from(ready.count());
         self.queued_bytes += ready.bytes();
-        self.queue.push_back(Entry { target, ready, ticket: self.ticket_made, status: Status::Queued });
+        let ticket = self.ticket_made;
+        self.queue.push_back(Entry { target, ready, ticket, status: Status::Queued, unknown: false });
     }
 
     fn note_break(&mut self, gaps: Vec<(super::GapReason, u64)>, leader_epoch: i32) {
@@ -288,31 +346,33 @@ impl Appender {
     }
 
     fn sendable(&self, now_ms: u64) -> Option<usize> {
-        if self.recovering || self.displaced_by != 0 || now_ms < self.not_before_ms {
+        if self.recovering || now_ms < self.not_before_ms {
             return None;
         }
         let at = self.queue.iter().position(|e| e.status == Status::Queued)?;
         let entry = self.queue.get(at)?;
-        if entry.ticket > self.ticket_acked {
+        let old = self.is_old(entry, now_ms);
+        let forbidden = if entry.unknown { old } else { self.out_of_step };
+        if forbidden || entry.ticket > self.ticket_acked {
             return None;
         }
-        let in_flight = self.in_flight();
-        let alone = !self.proven || self.is_old(entry, now_ms);
-        let window = if alone { 1 } else { WINDOW };
+        let proven = self.proven_until_ms.is_some_and(|until| now_ms <= until);
+        let window = if old || !proven { 1 } else { WINDOW };
         // A batch that must travel alone also lets none follow it: the ones behind it see it in flight.
         let blocked = self.queue.iter().any(|e| e.status == Status::InFlight && self.is_old(e, now_ms));
-        (in_flight < window && !blocked).then_some(at)
+        // Counted from the first batch that is not settled, answered or not: the broker must still recognise that one.
+        (at < window && !blocked).then_some(at)
     }
 
     fn is_old(&self, entry: &Entry, now_ms: u64) -> bool {
-        let written_ms = u64::try_from(entry.ready.header.max_timestamp).unwrap_or(0);
-        written_ms.saturating_add(self.state_lifetime_ms) < now_ms
+        entry.written_ms().saturating_add(self.state_lifetime_ms) < now_ms
     }
 
     /// The next batch to put on the wire; it counts as in flight from here on.
     pub fn take_outgoing(&mut self, now_ms: u64) -> Option<Outgoing> {
         let at = self.sendable(now_ms)?;
         let writer = self.writer;
+        self.not_before_ms = 0;
         let entry = self.queue.get_mut(at)?;
         entry.status = Status::InFlight;
         let stamp = Stamp {
@@ -338,39 +398,68 @@ impl Appender {
             Answer::Refused { code, message, retriable } => self.refused(at, code, &message, retriable, now_ms),
         };
         self.end_recovery();
-        verdict
+        self.conclude(verdict)
     }
 
     fn landed(&mut self, at: usize, target: i64, base_offset: i64) -> Verdict {
-        let by = base_offset - target;
-        if by == self.displaced_by {
-            self.appended(at);
-            return Verdict::Go;
-        }
-        if by < 0 || self.displaced_by != 0 {
+        if base_offset < target.max(self.settled) {
+            self.back_to_queue(at, 0);
             return Verdict::Halt(Halt::new(
-                HaltKind::Unexpected,
-                format!("a batch bound for target offset {target} landed on {base_offset}"),
+                HaltKind::TargetTruncated,
+                format!(
+                    "a batch bound for target offset {target} landed on {base_offset}, below the end of what had been \
+                     acknowledged ({}): the target lost records",
+                    self.settled
+                ),
             ));
         }
-        self.displaced_by = by;
-        self.appended(at);
-        Verdict::Displaced { at: target, to: base_offset }
-    }
-
-    fn appended(&mut self, at: usize) {
+        self.out_of_step |= base_offset != target;
         if let Some(entry) = self.queue.get_mut(at) {
-            entry.status = Status::Done;
+            entry.status = Status::Done(base_offset);
+            entry.unknown = false;
+            self.proven_until_ms = Some(entry.written_ms().saturating_add(self.state_lifetime_ms));
         }
-        while self.queue.front().is_some_and(|e| e.status == Status::Done) {
-            let Some(entry) = self.queue.pop_front() else { break };
-            self.settled = entry.target + self.displaced_by + i64::from(entry.ready.count());
-            self.queued_bytes -= entry.ready.bytes();
-            self.last_crc = Some(self.crc_on_target(&entry));
-        }
-        self.proven = true;
         self.failures = 0;
         self.not_before_ms = 0;
+        while let Some(base) =
+            self.queue.front().and_then(|e| if let Status::Done(base) = e.status { Some(base) } else { None })
+        {
+            let Some(entry) = self.queue.pop_front() else { break };
+            self.settle(&entry, base);
+        }
+        Verdict::Go
+    }
+
+    /// Counts the front batch as appended; notes it if that was further up than those before it.
+    fn settle(&mut self, entry: &Entry, base: i64) {
+        let end = base + i64::from(entry.ready.count());
+        match self.displacements.last_mut() {
+            _ if base > self.settled => {
+                self.displacements.push(Displacement { at: self.settled, to: base, end });
+            }
+            Some(last) => last.end = end,
+            None => {}
+        }
+        self.settled = end;
+        self.queued_bytes -= entry.ready.bytes();
+        self.last_crc = Some(self.crc_on_target(entry));
+    }
+
+    /// Once every outcome is known, says what was found out of step.
+    fn conclude(&mut self, verdict: Verdict) -> Verdict {
+        let open = self.queue.iter().any(|e| e.status == Status::InFlight || e.unknown);
+        if !self.out_of_step || open || !matches!(verdict, Verdict::Go | Verdict::Refresh) {
+            return verdict;
+        }
+        match self.displacements.first() {
+            Some(first) if self.queue.iter().all(|e| e.status == Status::Queued) => {
+                Verdict::Displaced { at: first.at, to: first.to }
+            }
+            _ => Verdict::Halt(Halt::new(
+                HaltKind::Unexpected,
+                format!("a batch was appended although the one in front of it, bound for {}, was not", self.settled),
+            )),
+        }
     }
 
     fn crc_on_target(&self, entry: &Entry) -> u32 {
@@ -395,17 +484,29 @@ impl Appender {
                 self.back_to_queue(at, now_ms);
                 Verdict::Go
             }
-            code::OUT_OF_ORDER_SEQUENCE_NUMBER => {
+            code::OUT_OF_ORDER_SEQUENCE_NUMBER | code::DUPLICATE_SEQUENCE_NUMBER | code::UNKNOWN_PRODUCER_ID => {
                 self.back_to_queue(at, now_ms);
                 Verdict::TakeOver(format!("the broker's sequence differs from ours: {message}"))
             }
-            _ if retriable => self.unsettled(at, message, now_ms),
+            // Clients call this retriable. It is only where our own copy is sound.
+            code::CORRUPT_MESSAGE if self.failures < CORRUPT_RETRIES && self.is_sound(at) => {
+                self.unsettled(at, message, now_ms)
+            }
+            code if retriable && code != code::CORRUPT_MESSAGE => self.unsettled(at, message, now_ms),
             _ => {
                 let halt = self.halt_for(at, code, message);
                 self.back_to_queue(at, now_ms);
                 Verdict::Halt(halt)
             }
         }
+    }
+
+    /// Whether the batch, as it is held here, fits the checksum that the source gave it.
+    fn is_sound(&self, at: usize) -> bool {
+        let Some(entry) = self.queue.get(at) else { return false };
+        let mut bytes = entry.ready.header.to_bytes().to_vec();
+        bytes.extend_from_slice(&entry.ready.payload);
+        batch::check_crc(&RawBatch { header: entry.ready.header, bytes: bytes.into() }).is_ok()
     }
 
     fn halt_for(&self, at: usize, code: i16, message: &str) -> Halt {
@@ -428,6 +529,9 @@ impl Appender {
     /// It may have been appended or not. Sending it again tells, as long as the broker still knows our sequence.
     fn unsettled(&mut self, at: usize, why: &str, now_ms: u64) -> Verdict {
         let old = self.queue.get(at).is_some_and(|e| self.is_old(e, now_ms));
+        if let Some(entry) = self.queue.get_mut(at) {
+            entry.unknown = true;
+        }
         self.back_to_queue(at, now_ms);
         if old {
             return Verdict::TakeOver(format!("{why}, and the records are older than the broker keeps sequences"));
@@ -445,7 +549,7 @@ impl Appender {
             self.not_before_ms = now_ms + pause;
         }
         self.recovering = true;
-        self.proven = false;
+        self.proven_until_ms = None;
     }
 
     /// Nothing goes out again before every answer of the failed flight is in: else a batch could overtake.
@@ -457,12 +561,7 @@ impl Appender {
 
     /// The partition's leader moved: one batch at a time until the new one proves that it knows the sequence.
     pub fn leader_changed(&mut self) {
-        self.proven = false;
-    }
-
-    /// Takes the front batch out for good: its source range was given up (policy or `resume --accept-loss`).
-    pub fn front_source_range(&self) -> Option<(i64, i64)> {
-        self.queue.front().map(|e| source_range(&e.ready))
+        self.proven_until_ms = None;
     }
 }
 

@@ -58,6 +58,38 @@ impl GapReason {
     pub fn from_code(code: u8) -> Option<Self> {
         ALL.into_iter().map(|(reason, _)| reason).find(|reason| reason.code() == code)
     }
+
+    /// Which reason a merged gap keeps, for the reasons that lose nothing.
+    fn weight(self) -> Option<u8> {
+        match self {
+            Self::Control => Some(0),
+            Self::Compaction => Some(1),
+            Self::Aborted => Some(2),
+            _ => None,
+        }
+    }
+}
+
+/// Gaps in a row from which on neighbours are merged although their reasons differ: bounds what waits for the next
+/// record while a source holds nothing but aborted transactions.
+const EXACT_MAX: usize = 64;
+
+/// Adds a gap behind the last one. Gaps of one reason become one. From [`EXACT_MAX`] gaps on, neighbours that lost
+/// nothing (markers, aborted data, compaction) become one as well, under the weightier of their reasons; a gap that
+/// is a loss always stays by itself.
+pub(super) fn push_gap(gaps: &mut Vec<(GapReason, u64)>, reason: GapReason, len: u64) {
+    if len == 0 {
+        return;
+    }
+    let coarse = gaps.len() >= EXACT_MAX;
+    match gaps.last_mut() {
+        Some((last, n)) if *last == reason => *n += len,
+        Some((last, n)) if coarse && last.weight().is_some() && reason.weight().is_some() => {
+            *n += len;
+            *last = if reason.weight() > last.weight() { reason } else { *last };
+        }
+        _ => gaps.push((reason, len)),
+    }
 }
 
 impl fmt::Display for GapReason {
@@ -75,4 +107,63 @@ pub struct Gap {
     pub from: i64,
     /// Source offset after the last.
     pub to: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn total(gaps: &[(GapReason, u64)]) -> u64 {
+        gaps.iter().map(|(_, len)| len).sum()
+    }
+
+    #[test]
+    fn codes_and_names_are_stable() {
+        for (reason, name) in ALL {
+            assert_eq!(GapReason::from_code(reason.code()), Some(reason));
+            assert_eq!(reason.to_string(), name);
+            assert_eq!(serde_json::to_value(reason).unwrap(), name);
+        }
+        assert_eq!((GapReason::from_code(0), GapReason::from_code(13)), (None, None));
+        assert_eq!((GapReason::Start.code(), GapReason::Control.code(), GapReason::Foreign.code()), (1, 2, 12));
+    }
+
+    #[test]
+    fn neighbours_of_one_reason_are_one_gap() {
+        let mut gaps = Vec::new();
+        for (reason, len) in [(GapReason::Control, 1), (GapReason::Control, 2), (GapReason::Aborted, 0)] {
+            push_gap(&mut gaps, reason, len);
+        }
+        push_gap(&mut gaps, GapReason::Aborted, 5);
+        assert_eq!(gaps, [(GapReason::Control, 3), (GapReason::Aborted, 5)]);
+    }
+
+    #[test]
+    fn a_long_aborted_stretch_stays_small_and_loses_no_offset() {
+        let mut gaps = Vec::new();
+        for _ in 0..100_000 {
+            push_gap(&mut gaps, GapReason::Aborted, 7);
+            push_gap(&mut gaps, GapReason::Control, 1);
+        }
+        assert_eq!(gaps.len(), EXACT_MAX);
+        assert_eq!(total(&gaps), 800_000);
+        assert_eq!(gaps.last().unwrap().0, GapReason::Aborted, "aborted data weighs more than its markers");
+    }
+
+    #[test]
+    fn a_loss_is_never_merged_into_anything_else() {
+        let mut gaps = Vec::new();
+        for _ in 0..EXACT_MAX {
+            push_gap(&mut gaps, GapReason::Aborted, 7);
+            push_gap(&mut gaps, GapReason::Control, 1);
+        }
+        push_gap(&mut gaps, GapReason::Corrupt, 3);
+        push_gap(&mut gaps, GapReason::Control, 1);
+        push_gap(&mut gaps, GapReason::Retention, 4);
+        push_gap(&mut gaps, GapReason::Accepted, 5);
+        let end =
+            [(GapReason::Corrupt, 3), (GapReason::Control, 1), (GapReason::Retention, 4), (GapReason::Accepted, 5)];
+        assert!(gaps.ends_with(&end), "{gaps:?}");
+        assert_eq!(total(&gaps), 8 * EXACT_MAX as u64 + 13);
+    }
 }

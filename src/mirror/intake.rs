@@ -8,8 +8,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::batch::{self, BatchError, BatchHeader, Batches, ControlType, HEADER_LEN, Passage, RawBatch};
+use crate::batch::{
+    self, BatchError, BatchHeader, Batches, Codec, ControlType, HEADER_LEN, LOG_OVERHEAD, Passage, RawBatch,
+};
 
+use super::gap::push_gap;
+use super::inner;
 use super::{GapReason, Halt, HaltKind};
 
 /// Which source records count (Kafka's `isolation.level`).
@@ -108,11 +112,13 @@ impl Intake {
         self.last_epoch
     }
 
-    /// Skips to `to`: the offsets between have no counterpart on the target, for this reason.
+    /// Skips to `to`: the offsets between have no counterpart on the target, for this reason. The leader epoch of the
+    /// record before `to` is not known then: an older one would look like truncation to the broker (KIP-595).
     pub fn skip(&mut self, to: i64, reason: GapReason) {
         if to > self.next {
             push_gap(&mut self.gaps, reason, to.abs_diff(self.next));
             self.next = to;
+            self.last_epoch = None;
         }
     }
 
@@ -127,6 +133,7 @@ impl Intake {
             let (_, to, reason) = self.given_up.swap_remove(at);
             self.skip(to, reason);
         }
+        self.given_up.retain(|(_, to, _)| *to > self.next);
     }
 
     /// Takes what a fetch brought. On a halt, the batches before the evidence are still returned, and the intake
@@ -134,61 +141,86 @@ impl Intake {
     pub fn take(&mut self, fetched: &FetchedRecords) -> (Vec<Ready>, Option<Halt>) {
         let mut aborts = Aborts::new(&fetched.aborted);
         let mut out = Vec::new();
-        for batch in Batches::new(fetched.records.clone()) {
-            let step = batch.and_then(|batch| self.batch(&batch, &mut aborts));
+        let asked = self.next;
+        let mut walked = 0;
+        let mut batches = Batches::new(fetched.records.clone());
+        for batch in batches.by_ref() {
+            let rest = fetched.records.get(walked..).unwrap_or_default();
+            let step = match batch {
+                Ok(batch) => {
+                    walked += batch.bytes.len();
+                    let step = self.batch(&batch, &mut aborts);
+                    step.map_err(|error| self.halt(batch.header.next_offset(), &error))
+                }
+                // The evidence lies below what was given up meanwhile: the next fetch begins behind it.
+                Err(_) if self.next > asked && range_end(rest) <= self.next => return (out, None),
+                Err(error) => Err(self.halt(range_end(rest), &error)),
+            };
             match step {
-                Ok(Some(ready)) => out.push(ready),
-                Ok(None) => {}
-                Err(error) => return (out, Some(self.corrupt(&error))),
+                Ok(ready) => out.extend(ready),
+                Err(halt) => return (out, Some(halt)),
             }
+        }
+        if walked == 0 && batches.truncated() {
+            // A broker sends the first batch whole, whatever the limits (KIP-74).
+            let (have, need) = (fetched.records.len(), batch_len(&fetched.records));
+            let error = BatchError::Truncated { have, need };
+            return (out, Some(self.halt(range_end(&fetched.records), &error)));
         }
         (out, None)
     }
 
-    fn corrupt(&self, error: &BatchError) -> Halt {
-        let range_end = match error {
-            BatchError::BadChecksum { offset, .. } | BatchError::Malformed { offset, .. } if *offset >= self.next => {
-                offset + 1
-            }
-            _ => self.next + 1,
+    /// A halt over all of the batch that ends before `end`; over the next offset where that cannot be the end.
+    fn halt(&self, end: i64, error: &BatchError) -> Halt {
+        let kind = match error {
+            BatchError::TooLarge { .. } => HaltKind::MessageTooLarge,
+            // Nothing is wrong with such data, so no policy about corrupt batches may drop it.
+            BatchError::UnsupportedMagic { .. } => HaltKind::InvalidRecord,
+            _ => HaltKind::CorruptBatch,
         };
-        Halt::over(HaltKind::CorruptBatch, self.next, range_end, error.to_string())
+        let plausible = (self.next + 1..=self.next.saturating_add(LEAP_MAX)).contains(&end);
+        Halt::over(kind, self.next, if plausible { end } else { self.next + 1 }, error.to_string())
     }
 
     fn batch(&mut self, batch: &RawBatch, aborts: &mut Aborts) -> Result<Option<Ready>, BatchError> {
         let header = &batch.header;
-        if header.next_offset() <= self.next {
-            return Ok(None);
+        if header.base_offset.saturating_sub(self.next) > LEAP_MAX {
+            let what = format!("it follows offset {}, too far away to be true", self.next);
+            return Err(BatchError::Malformed { offset: header.base_offset, what });
         }
         if header.base_offset > self.next {
             self.skip(header.base_offset, GapReason::Compaction);
         }
         self.skip_given_up();
-        if header.next_offset() <= self.next {
-            return Ok(None);
-        }
+        let passed = header.next_offset() <= self.next;
         aborts.reach(header.last_offset());
         if header.is_control() {
-            if batch::control_type(batch)? == ControlType::Abort {
-                aborts.end(header.producer_id);
+            match batch::control_type(batch) {
+                Ok(ControlType::Abort) => aborts.end(header.producer_id),
+                Ok(_) => {}
+                // Given up. Whatever it said, it ended the transaction.
+                Err(_) if passed => aborts.end(header.producer_id),
+                Err(error) => return Err(error),
             }
-            return Ok(self.pass_over(header, GapReason::Control));
         }
-        if self.isolation == Isolation::ReadCommitted && header.is_transactional() && aborts.hold(header.producer_id) {
+        if passed {
+            return Ok(None);
+        }
+        if self.isolation == Isolation::ReadCommitted && header.is_transactional() && aborts.hold(header) {
             return Ok(self.pass_over(header, GapReason::Aborted));
         }
-        let passage = batch::passage(header)?;
-        match passage {
+        match batch::passage(header)? {
             Passage::Empty => Ok(self.pass_over(header, GapReason::Compaction)),
             Passage::Control => Ok(self.pass_over(header, GapReason::Control)),
-            Passage::Raw if header.base_offset == self.next => Ok(Some(self.raw(batch))),
+            Passage::Raw if header.base_offset == self.next && is_in_step(batch) => Ok(Some(self.raw(batch))),
+            // Out of step inside: decoding it says what is wrong.
             Passage::Raw | Passage::Reencode(_) => self.reencode(batch),
         }
     }
 
     fn pass_over(&mut self, header: &BatchHeader, reason: GapReason) -> Option<Ready> {
         self.skip(header.next_offset(), reason);
-        self.last_epoch = Some(header.partition_leader_epoch);
+        self.advance(header);
         None
     }
 
@@ -217,16 +249,12 @@ impl Intake {
         let mut runs = Vec::with_capacity(made.runs.len());
         for (source, count) in made.runs {
             let mut gaps = std::mem::take(&mut self.gaps);
-            if source > at {
-                push_gap(&mut gaps, GapReason::Compaction, source.abs_diff(at));
-            }
+            push_gap(&mut gaps, GapReason::Compaction, source.abs_diff(at));
             runs.push(Run { gaps, source, count });
             at = source + i64::from(count);
         }
+        push_gap(&mut self.gaps, GapReason::Compaction, header.next_offset().abs_diff(at));
         self.advance(&header);
-        if header.next_offset() > at {
-            push_gap(&mut self.gaps, GapReason::Compaction, header.next_offset().abs_diff(at));
-        }
         Ok(Some(Ready {
             header: made.header,
             payload: made.payload,
@@ -239,14 +267,32 @@ impl Intake {
     fn advance(&mut self, header: &BatchHeader) {
         self.next = header.next_offset();
         self.last_epoch = Some(header.partition_leader_epoch);
+        self.skip_given_up();
     }
 }
 
-fn push_gap(gaps: &mut Vec<(GapReason, u64)>, reason: GapReason, len: u64) {
-    match gaps.last_mut() {
-        Some((last, n)) if *last == reason => *n += len,
-        _ => gaps.push((reason, len)),
-    }
+/// No two batches of a log lie further apart than this, offsets; base offsets stand outside of every checksum.
+const LEAP_MAX: i64 = 1 << 48;
+
+fn is_in_step(batch: &RawBatch) -> bool {
+    batch.header.codec() != Ok(Codec::None)
+        || inner::in_step(batch.bytes.get(HEADER_LEN..).unwrap_or_default(), batch.header.records_count.unsigned_abs())
+}
+
+/// The offset after a batch whose header does not make sense, by the fields that say so; 0 where nothing does.
+fn range_end(bytes: &[u8]) -> i64 {
+    let base_offset = bytes.first_chunk().map_or(-1, |b: &[u8; 8]| i64::from_be_bytes(*b));
+    let magic = bytes.get(16).copied();
+    // Message formats v0 and v1 stand at the offset of their (last) message.
+    let delta = bytes.get(23..27).and_then(|b| b.first_chunk()).map_or(0, |b: &[u8; 4]| i32::from_be_bytes(*b));
+    let delta = if magic == Some(2) { delta.max(0) } else { 0 };
+    base_offset.saturating_add(i64::from(delta)).saturating_add(1)
+}
+
+/// Bytes of a batch by its own account.
+fn batch_len(bytes: &[u8]) -> usize {
+    let len = bytes.get(8..12).and_then(|b| b.first_chunk()).map_or(0, |b: &[u8; 4]| i32::from_be_bytes(*b));
+    (LOG_OVERHEAD + usize::try_from(len).unwrap_or(0)).max(HEADER_LEN)
 }
 
 /// The aborted transactions that cover the batch at hand.
@@ -278,7 +324,7 @@ impl Aborts {
         self.open.remove(&producer_id);
     }
 
-    fn hold(&self, producer_id: i64) -> bool {
-        self.open.contains(&producer_id)
+    fn hold(&self, header: &BatchHeader) -> bool {
+        self.open.contains(&header.producer_id)
     }
 }

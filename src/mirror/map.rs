@@ -67,6 +67,14 @@ pub enum MapError {
         /// The offset.
         target: i64,
     },
+    /// Something that cannot be where the map stands.
+    #[error("target offset {target}: {what}")]
+    Contradiction {
+        /// The offset.
+        target: i64,
+        /// What contradicts what.
+        what: &'static str,
+    },
 }
 
 /// The map.
@@ -123,14 +131,29 @@ impl OffsetMap {
         }
         let fixed = self.segments.is_empty();
         let (leader_epoch, writer_epoch) = (step.leader_epoch, step.writer_epoch);
-        self.add(Segment { target, source, leader_epoch, writer_epoch, fixed }, &gaps);
-        Ok(())
+        self.add(Segment { target, source, leader_epoch, writer_epoch, fixed }, &gaps)
     }
 
-    pub(crate) fn add(&mut self, segment: Segment, gaps: &[Gap]) {
+    /// Adds a segment with the gaps in front of it, as a snapshot holds them. It may not lie before the last one, and
+    /// its gaps must lead up to it.
+    pub(super) fn add(&mut self, segment: Segment, gaps: &[Gap]) -> Result<(), MapError> {
+        let contradiction = |what| MapError::Contradiction { target: segment.target, what };
+        let gaps_end = u32::try_from(self.gaps.len() + gaps.len()).map_err(|_| MapError::Overflow)?;
+        let from = gaps.first().map_or(segment.source, |gap| gap.from);
+        if let Some(last) = self.segments.last() {
+            let (run, room) = (from - last.source, segment.target - last.target);
+            if run < 0 || room < run {
+                return Err(contradiction("a segment begins before the one in front of it ends"));
+            }
+        }
+        let led_up_to = gaps.iter().try_fold(from, |at, gap| (gap.from == at && gap.to > at).then_some(gap.to));
+        if led_up_to != Some(segment.source) || from < 0 || segment.target < 0 {
+            return Err(contradiction("the gaps in front of a segment do not lead up to it"));
+        }
         self.gaps.extend_from_slice(gaps);
         self.segments.push(segment);
-        self.gaps_end.push(u32::try_from(self.gaps.len()).unwrap_or(u32::MAX));
+        self.gaps_end.push(gaps_end);
+        Ok(())
     }
 
     fn truncate(&mut self, keep: usize) {
@@ -146,36 +169,62 @@ impl OffsetMap {
         self.truncate(keep.map_or(1, |at| at + 1));
     }
 
-    /// A take-over: the data ends at `settled`, our marker stands at `marker`; data goes on behind it.
-    pub fn take_over(&mut self, settled: i64, marker: i64, writer_epoch: i16) {
-        if self.segments.is_empty() {
-            return;
+    /// A take-over: the data ends at `settled`, our marker stands at `marker`; data goes on behind it. What was
+    /// written ahead at or beyond `settled` is void. An empty map stays empty: without a first break acknowledged,
+    /// nothing of ours was ever sent.
+    ///
+    /// Errors, and changes nothing, where this contradicts the map: a marker within the data, an end before the start
+    /// of the map, or an end where the map has no data of ours.
+    pub fn take_over(&mut self, settled: i64, marker: i64, writer_epoch: i16) -> Result<(), MapError> {
+        let contradiction = |what| MapError::Contradiction { target: settled, what };
+        if settled < 0 || marker < settled || marker == i64::MAX {
+            return Err(contradiction("the marker of a take-over lies before the end of the data"));
+        }
+        let Some(first) = self.segments.first() else { return Ok(()) };
+        if settled < first.target {
+            return Err(MapError::BeforeStart { target: settled });
+        }
+        let effective = self.effective(settled);
+        if let Some(at) = effective.checked_sub(1)
+            && let Some(segment) = self.segments.get(at)
+        {
+            let data_end = segment.target + self.run(at, settled);
+            let begins_here = self.segments.get(effective).is_some_and(|next| next.target == settled);
+            if data_end != settled && !begins_here {
+                return Err(contradiction("the data is said to end where the map has markers only"));
+            }
         }
         let (source, leader_epoch) = (self.position(settled), self.leader_epoch_at(settled));
-        let keep = self.segments.iter().rposition(|s| s.target < settled);
-        self.truncate(keep.map_or(1, |at| at + 1));
-        self.add(Segment { target: marker + 1, source, leader_epoch, writer_epoch, fixed: true }, &[]);
+        self.truncate(effective);
+        self.add(Segment { target: marker + 1, source, leader_epoch, writer_epoch, fixed: true }, &[])
     }
 
     /// Batches bound for `at` landed `by` above, and so did all after them up to `end` (as it stands on the target).
+    /// What was written ahead beyond it is void. Errors, and changes nothing, where nothing can have landed so.
     pub fn displace(&mut self, at: i64, by: i64, end: i64) -> Result<(), MapError> {
+        if by <= 0 || end.checked_sub(by).is_none_or(|bound_end| bound_end <= at) {
+            return Err(MapError::Contradiction {
+                target: at,
+                what: "nothing landed above the offset it was bound to",
+            });
+        }
+        if self.segments.first().is_none_or(|first| at < first.target) {
+            return Err(MapError::BeforeStart { target: at });
+        }
         let first = self.segments.partition_point(|s| s.target < at);
         let keep = self.segments.partition_point(|s| s.target < end - by).max(first);
-        let starts_here = self.segments.get(first).is_some_and(|s| s.target == at && first < keep);
         self.truncate(keep);
+        let starts_here = self.segments.get(first).is_some_and(|s| s.target == at);
         for segment in self.segments.iter_mut().skip(first) {
             segment.target += by;
             segment.fixed = true;
         }
-        if starts_here {
-            return Ok(());
+        let before = first.checked_sub(1).and_then(|i| Some((*self.segments.get(i)?, *self.gaps_end.get(i)?)));
+        if let Some((before, gaps_end)) = before.filter(|_| !starts_here) {
+            let source = before.source + (at - before.target);
+            self.segments.insert(first, Segment { target: at + by, source, fixed: true, ..before });
+            self.gaps_end.insert(first, gaps_end);
         }
-        let before = first.checked_sub(1).and_then(|i| self.segments.get(i)).copied();
-        let Some(before) = before else { return Err(MapError::BeforeStart { target: at }) };
-        let source = before.source + (at - before.target);
-        let gaps_end = self.gaps_end.get(first - 1).copied().unwrap_or(0);
-        self.segments.insert(first, Segment { target: at + by, source, fixed: true, ..before });
-        self.gaps_end.insert(first, gaps_end);
         Ok(())
     }
 
@@ -233,6 +282,9 @@ impl OffsetMap {
     pub fn to_target(&self, source: i64, end: i64) -> Translation {
         let exact = |offset| Translation { offset, exact: true, reason: None, beyond_end: false };
         let beyond = Translation { offset: end, exact: false, reason: None, beyond_end: true };
+        if self.is_empty() {
+            return beyond;
+        }
         let position = self.position(end);
         if source >= position {
             return if source == position { exact(end) } else { beyond };
@@ -256,9 +308,9 @@ impl OffsetMap {
     /// Target offset to source offset, given the settled end of the target.
     pub fn to_source(&self, target: i64, end: i64) -> Translation {
         let exact = |offset| Translation { offset, exact: true, reason: None, beyond_end: false };
-        if target >= end {
-            let position = self.position(end);
-            return Translation { beyond_end: target > end, exact: target == end, ..exact(position) };
+        if target >= end || self.is_empty() {
+            let at_end = target == end && !self.is_empty();
+            return Translation { beyond_end: !at_end, exact: at_end, ..exact(self.position(end)) };
         }
         let effective = self.effective(end);
         let at = self.segments[..effective].partition_point(|s| s.target <= target);

@@ -4,19 +4,21 @@
 mod append;
 mod gap;
 mod halt;
+mod inner;
 mod intake;
 mod map;
 pub mod state;
 
-pub use append::{Answer, Appender, Outgoing, Segment as AppendSegment, Verdict, WINDOW, Writer};
+pub use append::{Answer, Appender, Displacement, Outgoing, Segment as AppendSegment, Verdict, WINDOW, Writer};
 pub use gap::{Gap, GapReason};
 pub use halt::{Halt, HaltKind};
 pub use intake::{FetchedRecords, Intake, Isolation, Path, Ready, Run};
 pub use map::{Break, MapError, OffsetMap, Segment, Translation};
 pub use state::codec::{decode_state, encode_state};
 pub use state::{
-    ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, ReleaseEntry, Scope,
-    ShardState, StateError, StateRecord, decode_control, encode_control, shard_of, state_topic, transactional_id,
+    ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, RECORD_BYTES, ReleaseEntry,
+    Scope, ShardState, StateError, StateRecord, decode_control, encode_control, segments_records, shard_of,
+    state_topic, transactional_id,
 };
 
 /// Kafka's error code for a right on a topic that is missing.

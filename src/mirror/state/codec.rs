@@ -21,13 +21,14 @@
 //! | 10 | halt | topic, partition `u`, optional halt as JSON text |
 //! | 11 | snapshot begin | id `u`, optional owner (producer id `i`, epoch `i`), producer ids `u` and as many `i`, baseline |
 //! | 12 | snapshot partition | index `u`, optional origin (epoch `i`, start `u`, settled end `u`), optional end `u`, optional release (end `u`, last CRC `u`), scanned `u` |
-//! | 13 | snapshot map | index `u`, segments `u`, each: target `u`, source `u`, leader epoch `i`, writer epoch `i`, fixed, gaps `u`, each: reason `u`, from `u`, to `u` |
+//! | 13 | snapshot map | index `u`, target `u` and source `u` where the first of its steps begins, steps `u`, each as a break |
 //! | 14 | snapshot end | id `u` |
 //!
-//! A *break* is what an exactly-once stream writes several times a second for every partition, so it is small: a byte
-//! of flags (1 target gap follows, 2 leader epoch follows, 4 writer epoch follows, the rest: number of gaps), the run
-//! `u`, per gap one `u` of (length << 4 | reason), then what the flags announce: target gap `u`, epochs `i`. Epochs that
-//! are not given are those of the break before in the same entry. A marker between two runs takes three bytes.
+//! A *break* is what an exactly-once stream writes several times a second for every partition, so it is small: flags
+//! `u` (1 target gap follows, 2 leader epoch follows, 4 writer epoch follows, 8 fixed, the rest: number of gaps), the
+//! run `u`, per gap one `u` of (length << 4 | reason), then what the flags announce: target gap `u`, epochs `i`. Epochs
+//! that are not given are those of the break before in the same list. A marker between two runs takes three bytes, four
+//! where the run in front of it has 128 records or more. The flag *fixed* stands in snapshots only.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -47,8 +48,20 @@ const CRC_LEN: usize = 4;
 const BREAK_TARGET_GAP: u64 = 1;
 const BREAK_LEADER_EPOCH: u64 = 2;
 const BREAK_WRITER_EPOCH: u64 = 4;
-const BREAK_GAPS_SHIFT: u32 = 3;
+const BREAK_FIXED: u64 = 8;
+const BREAK_GAPS_SHIFT: u32 = 4;
 const GAP_SHIFT: u32 = 4;
+
+/// Longest envelope and head of a record of breaks or of a snapshot's map, bytes: index, two offsets, a count.
+pub(super) const HEAD_BYTES_MAX: usize = HEAD_LEN + CRC_LEN + 5 + 3 * VARINT_MAX;
+/// Longest head of an entry in a record of breaks, bytes: index and count.
+pub(super) const ENTRY_BYTES_MAX: usize = 5 + VARINT_MAX;
+const VARINT_MAX: usize = 10;
+
+/// The most bytes that a break with this many gaps can take: flags, run, target gap, two epochs, and the gaps.
+pub(super) fn step_bytes_max(gaps: usize) -> usize {
+    3 * VARINT_MAX + 5 + 3 + VARINT_MAX * gaps
+}
 
 /// Wraps a body.
 pub(super) fn seal(kind: u8, body: &[u8]) -> Bytes {
@@ -179,7 +192,7 @@ fn put_snapshot(out: &mut BytesMut, record: &StateRecord) -> u8 {
         }
         StateRecord::SnapshotMap { index, segments } => {
             put_unsigned(out, u64::from(*index));
-            put_list(out, segments, |out, (segment, gaps)| put_segment(out, segment, gaps));
+            put_segments(out, segments);
             13
         }
         StateRecord::SnapshotEnd { id } => {
@@ -201,28 +214,44 @@ fn put_release(out: &mut BytesMut, entry: &ReleaseEntry) {
     put_unsigned(out, u64::from(entry.last_crc));
 }
 
-fn put_segment(out: &mut BytesMut, segment: &Segment, gaps: &[Gap]) {
-    put_offsets(out, &[segment.target, segment.source]);
-    put_signed(out, i64::from(segment.leader_epoch));
-    put_signed(out, i64::from(segment.writer_epoch));
-    out.put_u8(u8::from(segment.fixed));
-    put_list(out, gaps, |out, gap| {
-        put_unsigned(out, u64::from(gap.reason.code()));
-        put_offsets(out, &[gap.from, gap.to]);
+/// Segments as steps from one to the next, beginning where the gaps in front of the first one do.
+fn put_segments(out: &mut BytesMut, segments: &[(Segment, Vec<Gap>)]) {
+    let gaps_from = |segment: &Segment, gaps: &[Gap]| gaps.first().map_or(segment.source, |gap| gap.from);
+    let (mut target, mut source) = segments.first().map_or((0, 0), |(s, gaps)| (s.target, gaps_from(s, gaps)));
+    put_offsets(out, &[target, source]);
+    let mut steps = Steps::default();
+    put_list(out, segments, |out, (segment, gaps)| {
+        // A map's segments never go back, on neither side (`OffsetMap::add`).
+        let run = gaps_from(segment, gaps) - source;
+        let step = Break {
+            run: run.unsigned_abs(),
+            gaps: gaps.iter().map(|gap| (gap.reason, gap.from.abs_diff(gap.to))).collect(),
+            target_gap: (segment.target - target - run).unsigned_abs(),
+            leader_epoch: segment.leader_epoch,
+            writer_epoch: segment.writer_epoch,
+        };
+        steps.put(out, &step, segment.fixed);
+        (target, source) = (segment.target, segment.source);
     });
 }
 
-fn put_breaks(out: &mut BytesMut, breaks: &[Break]) {
-    let mut epochs = None;
-    put_list(out, breaks, |out, step| {
+/// A list of breaks: what each inherits from the one before.
+#[derive(Default)]
+struct Steps {
+    epochs: Option<(i32, i16)>,
+}
+
+impl Steps {
+    fn put(&mut self, out: &mut BytesMut, step: &Break, fixed: bool) {
         let (leader, writer) = (step.leader_epoch, step.writer_epoch);
-        let new_leader = epochs.is_none_or(|(before, _)| before != leader);
-        let new_writer = epochs.is_none_or(|(_, before)| before != writer);
-        epochs = Some((leader, writer));
+        let new_leader = self.epochs.is_none_or(|(before, _)| before != leader);
+        let new_writer = self.epochs.is_none_or(|(_, before)| before != writer);
+        self.epochs = Some((leader, writer));
         let mut flags = (step.gaps.len() as u64) << BREAK_GAPS_SHIFT;
         flags |= if step.target_gap > 0 { BREAK_TARGET_GAP } else { 0 };
         flags |= if new_leader { BREAK_LEADER_EPOCH } else { 0 };
         flags |= if new_writer { BREAK_WRITER_EPOCH } else { 0 };
+        flags |= if fixed { BREAK_FIXED } else { 0 };
         put_unsigned(out, flags);
         put_unsigned(out, step.run);
         for (reason, len) in &step.gaps {
@@ -237,7 +266,28 @@ fn put_breaks(out: &mut BytesMut, breaks: &[Break]) {
         if new_writer {
             put_signed(out, i64::from(writer));
         }
-    });
+    }
+
+    fn get(&mut self, from: &mut Body<'_>) -> Result<(Break, bool), StateError> {
+        let flags: u64 = from.number()?;
+        let run = from.number()?;
+        let gaps = from.items(flags >> BREAK_GAPS_SHIFT, 1, |from| {
+            let packed: u64 = from.number()?;
+            let code = u8::try_from(packed & ((1 << GAP_SHIFT) - 1)).unwrap_or(0);
+            Ok((reason(code)?, packed >> GAP_SHIFT))
+        })?;
+        let target_gap = if flags & BREAK_TARGET_GAP != 0 { from.number()? } else { 0 };
+        let inherited = self.epochs.ok_or_else(|| corrupt("a first break without epochs"));
+        let leader_epoch = if flags & BREAK_LEADER_EPOCH != 0 { from.signed()? } else { inherited.clone()?.0 };
+        let writer_epoch = if flags & BREAK_WRITER_EPOCH != 0 { from.signed()? } else { inherited?.1 };
+        self.epochs = Some((leader_epoch, writer_epoch));
+        Ok((Break { run, gaps, target_gap, leader_epoch, writer_epoch }, flags & BREAK_FIXED != 0))
+    }
+}
+
+fn put_breaks(out: &mut BytesMut, breaks: &[Break]) {
+    let mut steps = Steps::default();
+    put_list(out, breaks, |out, step| steps.put(out, step, false));
 }
 
 fn put_list<T>(out: &mut BytesMut, list: &[T], mut put: impl FnMut(&mut BytesMut, &T)) {
@@ -343,43 +393,41 @@ fn get_snapshot(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError
                 scanned: from.number()?,
             }
         }
-        13 => StateRecord::SnapshotMap { index: from.number()?, segments: from.list(6, get_segment)? },
+        13 => StateRecord::SnapshotMap { index: from.number()?, segments: get_segments(from)? },
         14 => StateRecord::SnapshotEnd { id: from.number()? },
         kind => return Err(StateError::Type { kind }),
     })
 }
 
-fn get_segment(from: &mut Body<'_>) -> Result<(Segment, Vec<Gap>), StateError> {
-    let segment = Segment {
-        target: from.number()?,
-        source: from.number()?,
-        leader_epoch: from.signed()?,
-        writer_epoch: from.signed()?,
-        fixed: from.flag()?,
-    };
-    let gaps = from.list(3, |from| Ok(Gap { reason: from.reason()?, from: from.number()?, to: from.number()? }))?;
-    Ok((segment, gaps))
+fn get_segments(from: &mut Body<'_>) -> Result<Vec<(Segment, Vec<Gap>)>, StateError> {
+    let (mut target, mut source): (i64, i64) = (from.number()?, from.number()?);
+    let mut steps = Steps::default();
+    let add = |a: i64, b: u64| a.checked_add_unsigned(b).ok_or_else(|| corrupt("a segment beyond the largest offset"));
+    from.list(STEP_MIN_LEN, |from| {
+        let (step, fixed) = steps.get(from)?;
+        source = add(source, step.run)?;
+        target = add(add(target, step.run)?, step.target_gap)?;
+        let mut gaps = Vec::with_capacity(step.gaps.len());
+        for (reason, len) in step.gaps {
+            let to = add(source, len)?;
+            gaps.push(Gap { reason, from: source, to });
+            source = to;
+        }
+        let (leader_epoch, writer_epoch) = (step.leader_epoch, step.writer_epoch);
+        Ok((Segment { target, source, leader_epoch, writer_epoch, fixed }, gaps))
+    })
 }
 
 fn get_breaks(from: &mut Body<'_>) -> Result<Vec<Break>, StateError> {
-    let mut epochs: Option<(i32, i16)> = None;
-    from.list(2, |from| {
-        let flags: u64 = from.number()?;
-        let run = from.number()?;
-        let count = flags >> BREAK_GAPS_SHIFT;
-        let gaps = from.items(count, 1, |from| {
-            let packed: u64 = from.number()?;
-            let code = u8::try_from(packed & ((1 << GAP_SHIFT) - 1)).unwrap_or(0);
-            Ok((reason(code)?, packed >> GAP_SHIFT))
-        })?;
-        let target_gap = if flags & BREAK_TARGET_GAP != 0 { from.number()? } else { 0 };
-        let inherited = || epochs.ok_or_else(|| corrupt("a first break without epochs"));
-        let leader_epoch = if flags & BREAK_LEADER_EPOCH != 0 { from.signed()? } else { inherited()?.0 };
-        let writer_epoch = if flags & BREAK_WRITER_EPOCH != 0 { from.signed()? } else { inherited()?.1 };
-        epochs = Some((leader_epoch, writer_epoch));
-        Ok(Break { run, gaps, target_gap, leader_epoch, writer_epoch })
+    let mut steps = Steps::default();
+    from.list(STEP_MIN_LEN, |from| match steps.get(from)? {
+        (step, false) => Ok(step),
+        (_, true) => Err(corrupt("a fixed break outside of a snapshot")),
     })
 }
+
+/// Flags and run.
+const STEP_MIN_LEN: usize = 2;
 
 fn reason(code: u8) -> Result<GapReason, StateError> {
     GapReason::from_code(code).ok_or_else(|| corrupt(format!("unknown gap reason {code}")))

@@ -324,7 +324,7 @@ impl ShardState {
                 for (index, breaks) in entries {
                     let state = self.partition(*index)?;
                     for step in breaks {
-                        state.map.push(step).map_err(|source| StateError::Map { index: *index, source })?;
+                        state.map.push(step).map_err(in_map(*index))?;
                     }
                 }
             }
@@ -358,12 +358,16 @@ impl ShardState {
     fn apply_to_partition(&mut self, record: &StateRecord) -> Result<(), StateError> {
         match record {
             StateRecord::Origin { index, epoch, settled_end, marker } => {
-                self.partition(*index)?.take_over(*epoch, *settled_end, *marker);
+                let state = self.partition(*index)?;
+                state.map.take_over(*settled_end, *marker, *epoch).map_err(in_map(*index))?;
+                state.origin = Some(Origin { epoch: *epoch, start: marker + 1, settled_end: *settled_end });
+                state.end = Some(marker + 1);
+                state.release = None;
             }
-            StateRecord::Resume { index, epoch, end } => self.partition(*index)?.resume(*epoch, *end),
+            StateRecord::Resume { index, epoch, end } => self.partition(*index)?.resume(*index, *epoch, *end)?,
             StateRecord::Displaced { index, at, by, end, .. } => {
                 let state = self.partition(*index)?;
-                state.map.displace(*at, *by, *end).map_err(|source| StateError::Map { index: *index, source })?;
+                state.map.displace(*at, *by, *end).map_err(in_map(*index))?;
                 if let Some(origin) = &mut state.origin {
                     origin.start += by;
                 }
@@ -379,7 +383,7 @@ impl ShardState {
             StateRecord::SnapshotMap { index, segments } => {
                 let state = self.partition(*index)?;
                 for (segment, gaps) in segments {
-                    state.map.add(*segment, gaps);
+                    state.map.add(*segment, gaps).map_err(in_map(*index))?;
                 }
             }
             _ => {}
@@ -439,22 +443,50 @@ impl ShardState {
     }
 }
 
-/// Segments in one snapshot record; bounds its size.
-const SNAPSHOT_SEGMENTS: usize = 2_000;
+/// A record of breaks or of a snapshot's map is at most this long, bytes; far below `max.message.bytes` of any broker.
+/// Only a single break with thousands of gaps could pass it, and the intake makes none.
+pub const RECORD_BYTES: usize = 64 * 1024;
+
+/// The records that write these breaks ahead, each at most [`RECORD_BYTES`] long however many there are. Applied in
+/// order they add up to the same maps as one record would.
+pub fn segments_records(entries: Vec<(u32, Vec<Break>)>) -> Vec<StateRecord> {
+    let mut out = Vec::new();
+    let mut record: Vec<(u32, Vec<Break>)> = Vec::new();
+    let mut room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
+    for (index, breaks) in entries {
+        for step in breaks {
+            // As if each began an entry of its own: simple, and at most that.
+            let need = codec::ENTRY_BYTES_MAX + codec::step_bytes_max(step.gaps.len());
+            if room < need && !record.is_empty() {
+                out.push(StateRecord::Segments { entries: std::mem::take(&mut record) });
+                room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
+            }
+            room = room.saturating_sub(need);
+            match record.last_mut() {
+                Some((last, list)) if *last == index => list.push(step),
+                _ => record.push((index, vec![step])),
+            }
+        }
+    }
+    if !record.is_empty() {
+        out.push(StateRecord::Segments { entries: record });
+    }
+    out
+}
 
 impl PartitionState {
-    fn take_over(&mut self, epoch: i16, settled_end: i64, marker: i64) {
-        self.map.take_over(settled_end, marker, epoch);
-        self.origin = Some(Origin { epoch, start: marker + 1, settled_end });
-        self.end = Some(marker + 1);
-        self.release = None;
-    }
-
-    fn resume(&mut self, epoch: i16, end: i64) {
+    fn resume(&mut self, index: u32, epoch: i16, end: i64) -> Result<(), StateError> {
+        let origin = self.origin.get_or_insert(Origin { epoch, start: end, settled_end: end });
+        if origin.epoch != epoch || end < origin.start {
+            return Err(contradiction(format!(
+                "partition index {index} resumes at {end} in epoch {epoch}, but epoch {} began at {}",
+                origin.epoch, origin.start
+            )));
+        }
         self.map.void_ahead(end);
-        self.origin.get_or_insert(Origin { epoch, start: end, settled_end: end });
         self.end = Some(end);
         self.release = None;
+        Ok(())
     }
 
     fn snapshot(&self, index: u32) -> Vec<StateRecord> {
@@ -476,17 +508,27 @@ impl PartitionState {
                 scanned: self.scanned,
             },
         ];
-        let all: Vec<(Segment, Vec<Gap>)> = self
-            .map
-            .segments()
-            .iter()
-            .enumerate()
-            .map(|(at, segment)| (*segment, self.map.gaps_before(at).to_vec()))
-            .collect();
-        let chunks = all.chunks(SNAPSHOT_SEGMENTS);
-        out.extend(chunks.map(|segments| StateRecord::SnapshotMap { index, segments: segments.to_vec() }));
+        let mut segments: Vec<(Segment, Vec<Gap>)> = Vec::new();
+        let mut room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
+        for (at, segment) in self.map.segments().iter().enumerate() {
+            let gaps = self.map.gaps_before(at).to_vec();
+            let need = codec::step_bytes_max(gaps.len());
+            if room < need && !segments.is_empty() {
+                out.push(StateRecord::SnapshotMap { index, segments: std::mem::take(&mut segments) });
+                room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
+            }
+            room = room.saturating_sub(need);
+            segments.push((*segment, gaps));
+        }
+        if !segments.is_empty() {
+            out.push(StateRecord::SnapshotMap { index, segments });
+        }
         out
     }
+}
+
+fn in_map(index: u32) -> impl Fn(MapError) -> StateError {
+    move |source| StateError::Map { index, source }
 }
 
 fn contradiction(detail: String) -> StateError {
