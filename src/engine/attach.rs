@@ -202,6 +202,10 @@ async fn attach_marked(
                 await_marker(&shard.mirror, ctx.target, &pair.target, from, &shard.transactor, |_| Ok(())).await?;
             match settle(ctx, shard, pair, *index, *at, &marker).await? {
                 Ok(end) => {
+                    if let Some(halt) = contradiction(shard, pair, *index, end, marker.offset) {
+                        out.push((pair.clone(), Attached::Halted(halt)));
+                        continue;
+                    }
                     records.push(StateRecord::Origin {
                         index: *index,
                         epoch: shard.transactor.producer_epoch,
@@ -223,6 +227,14 @@ async fn attach_marked(
 
 /// Partitions under one transaction; bounds the request and how long it stays open.
 const MARKED_AT_ONCE: usize = 500;
+
+/// An origin that the map refuses stops its partition, before it is written; in the log it would stop the shard.
+fn contradiction(shard: &ShardLog, pair: &Pair, index: u32, end: i64, marker: i64) -> Option<Halt> {
+    let mut map = shard.state.partitions.get(&index)?.map.clone();
+    let refused = map.take_over(end, marker, shard.transactor.producer_epoch).err()?;
+    let what = format!("target {}: data ends at {end}, our marker stands at {marker}: {refused}", pair.target);
+    Some(Halt::new(HaltKind::MapMismatch, what))
+}
 
 /// The settled end, checked against the source; or why it cannot be had.
 async fn settle(

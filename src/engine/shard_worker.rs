@@ -5,7 +5,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::mirror::{Break, Halt, ReleaseEntry, StateRecord};
+use crate::mirror::{Break, Halt, ReleaseEntry, StateRecord, segments_records};
 
 use super::EngineError;
 use super::attach::{self, AttachContext, Attached, Pair};
@@ -62,7 +62,7 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
     let ctx = AttachContext { config: &shared.config, source: &shared.source, target: &shared.target };
     Some(match job {
         Job::Segments { tickets, entries } => {
-            let mut outcome = log.append(vec![StateRecord::Segments { entries }]).await;
+            let mut outcome = log.append(segments_records(entries)).await;
             if outcome.is_ok() {
                 outcome = log.compact().await;
             }

@@ -233,7 +233,11 @@ impl Runner {
             self.next_discovery_ms = now_ms + DISCOVERY_EVERY.as_millis() as u64;
             self.spawn_discovery();
         }
+        let mut overdue = Vec::new();
         for (id, part) in self.parts.iter_mut().enumerate() {
+            if let Some(why) = part.flow().and_then(|f| f.appender.overdue(now_ms)) {
+                overdue.push((id, why));
+            }
             let due = part.fetch_not_before_ms != 0 && part.fetch_not_before_ms <= now_ms;
             if due {
                 part.fetch_not_before_ms = 0;
@@ -242,6 +246,10 @@ impl Runner {
             if due || wake {
                 self.touched.insert(id);
             }
+        }
+        for (id, why) in overdue {
+            self.leave(id, super::part::Leave::TakeOver(why));
+            self.touched.insert(id);
         }
         self.keep_shards_alive(now_ms);
         self.publish(now_ms);
