@@ -3,7 +3,10 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::client::ClientError;
 use crate::config::ConfigErrors;
+use crate::engine::EngineError;
+use crate::ops::TranslateError;
 
 /// How a command ended. The numbers are part of the command line's contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,12 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<ConfigErrors>() {
         return Some(Exit::Usage);
     }
-    None
+    let engine = match cause.downcast_ref::<TranslateError>() {
+        Some(TranslateError::Engine(error)) => Some(error),
+        _ => cause.downcast_ref::<EngineError>(),
+    };
+    let client = engine.and_then(EngineError::client).or_else(|| cause.downcast_ref::<ClientError>())?;
+    client.is_unreachable_or_unauthorised().then_some(Exit::Unreachable)
 }
 
 /// Whether the reader of the results went away (`kmirror status | head`): nothing is wrong then, and nothing is said.

@@ -92,10 +92,14 @@ pub enum EngineError {
 impl EngineError {
     /// Whether starting the mirror again after a pause can help.
     pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::NoMarker { .. }) || self.client().is_some_and(ClientError::is_retriable)
+    }
+
+    /// The failed request behind it, where that is all there is to it.
+    pub fn client(&self) -> Option<&ClientError> {
         match self {
-            Self::Client(error) | Self::Read(ReadError::Client(error)) => error.is_retriable(),
-            Self::NoMarker { .. } => true,
-            _ => false,
+            Self::Client(error) | Self::Read(ReadError::Client(error)) => Some(error),
+            _ => None,
         }
     }
 }

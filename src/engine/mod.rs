@@ -31,6 +31,8 @@ pub use board::{Board, PartView};
 pub use budget::Budget;
 pub use error::EngineError;
 
+pub(crate) use shard::now_ms;
+
 use runner::{Runner, Shared};
 
 /// `producer.id.expiration.ms` where the target does not tell: Kafka's default, a day.

@@ -11,4 +11,4 @@ pub use check::{CheckReport, Finding, Severity, check};
 pub use command::{Command, send_command};
 pub use state::MirrorState;
 pub use status::{GapView, MirrorStatus, PartitionStatus, StatusReport, status};
-pub use translate::{TranslateAnswer, TranslateQuestion, translate};
+pub use translate::{TranslateAnswer, TranslateError, TranslateQuestion, translate};
