@@ -22,7 +22,9 @@ pub(crate) fn assert_map_is_exact(mirror: &str, to: &Cluster, from: &Dump, there
     });
     let maps: BTreeMap<(String, i32), _> = state
         .partitions()
-        .map(|p| ((p.declared.target_topic.clone(), p.declared.partition), (&p.map, p.release.expect("stopped cleanly").end)))
+        .map(|p| {
+            ((p.declared.target_topic.clone(), p.declared.partition), (&p.map, p.release.expect("stopped cleanly").end))
+        })
         .collect();
     for (partition, records) in &from.partitions {
         let (map, end) = maps[partition];
@@ -52,14 +54,17 @@ fn killed_ten_times(name: &str, from: &Cluster, to: &Cluster, each: u64) {
     let writers = thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for (seed, codec) in CODECS.into_iter().enumerate() {
-                let produce = Produce { seed: seed as u64, codec, partitions, value_min: 20, ..Produce::new(name, each) };
+                let produce =
+                    Produce { seed: seed as u64, codec, partitions, value_min: 20, ..Produce::new(name, each) };
                 driver().produce(&bootstrap, &produce);
             }
         });
         mirror.start();
-        wait_until("the mirror topic", LIMIT, || match driver().list_topics(&to.bootstrap()).contains(&name.to_owned()) {
-            true => Ok(()),
-            false => Err("not there yet".to_owned()),
+        wait_until("the mirror topic", LIMIT, || {
+            match driver().list_topics(&to.bootstrap()).contains(&name.to_owned()) {
+                true => Ok(()),
+                false => Err("not there yet".to_owned()),
+            }
         });
         for kill in 1..=KILLS {
             let far_enough = records * kill / (KILLS + 2);

@@ -248,10 +248,10 @@ impl Cluster {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Ok(view) = self.log(topic, partition) {
-                if view.high_watermark >= high_watermark {
-                    return view;
-                }
+            if let Ok(view) = self.log(topic, partition)
+                && view.high_watermark >= high_watermark
+            {
+                return view;
             }
             changed.await;
         }

@@ -62,7 +62,7 @@ pub(super) fn plan(
     Ok(Plan { partitions: count, replicas, configs })
 }
 
-pub(super) fn handle(call: &Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(super) fn handle(call: &Call, request: &CreateTopicsRequest) -> CreateTopicsResponse {
     let mut state = call.shared.lock();
     let twice = |name: &str| request.topics.iter().filter(|topic| &*topic.name.0 == name).count() > 1;
     let topics = request.topics.iter().map(|topic| {

@@ -30,7 +30,7 @@ pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<Response
         RequestKind::Metadata(r) => ResponseKind::Metadata(metadata::handle(call, r)),
         RequestKind::FindCoordinator(r) => ResponseKind::FindCoordinator(find_coordinator::handle(call, r)),
         RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::handle()),
-        RequestKind::CreateTopics(r) => ResponseKind::CreateTopics(create_topics::handle(call, r)),
+        RequestKind::CreateTopics(r) => ResponseKind::CreateTopics(create_topics::handle(call, &r)),
         RequestKind::DeleteTopics(r) => ResponseKind::DeleteTopics(delete_topics::handle(call, r)),
         RequestKind::DeleteRecords(r) => ResponseKind::DeleteRecords(delete_records::handle(call, r)),
         RequestKind::InitProducerId(r) => ResponseKind::InitProducerId(init_producer_id::handle(call, &r)),

@@ -84,7 +84,7 @@ fn read_all(call: &Call, request: &FetchRequest, plan: &Plan) -> Pass {
     for cached in &plan.partitions {
         let reader =
             Reader { call, state: &state, committed_only: request.isolation_level == 1, left, first: pass.bytes == 0 };
-        let data = reader.partition(&cached.key, &cached.wanted).unwrap_or_else(|error| refused(error));
+        let data = reader.partition(&cached.key, &cached.wanted).unwrap_or_else(refused);
         let data = data.with_partition_index(cached.key.index);
         let bytes = data.records.as_ref().map_or(0, bytes::Bytes::len);
         left = left.saturating_sub(bytes);
@@ -165,10 +165,10 @@ impl Reader<'_> {
         if offset < log.start_offset {
             return Err(ResponseError::OffsetOutOfRange);
         }
-        if wanted.last_fetched_epoch >= 0 {
-            if let Some(diverging) = diverging(log, wanted)? {
-                return Ok(data.with_diverging_epoch(diverging));
-            }
+        if wanted.last_fetched_epoch >= 0
+            && let Some(diverging) = diverging(log, wanted)?
+        {
+            return Ok(data.with_diverging_epoch(diverging));
         }
         if offset > log.end_offset {
             return Err(ResponseError::OffsetOutOfRange);

@@ -72,19 +72,19 @@ impl Log {
         log_append_time_ms: Option<i64>,
     ) -> Result<Appended, ResponseError> {
         let header = &accepted.batch.header;
-        if header.producer_id >= 0 {
-            if let SequenceCheck::Duplicate(range) = self.producers.check(header)? {
-                return Ok(Appended::Duplicate(range));
-            }
+        if header.producer_id >= 0
+            && let SequenceCheck::Duplicate(range) = self.producers.check(header)?
+        {
+            return Ok(Appended::Duplicate(range));
         }
         let base_offset = self.end_offset;
         let max_timestamp = log_append_time_ms.unwrap_or(accepted.max_timestamp);
         let log_append_time = log_append_time_ms.is_some();
         let batch = stamp(&accepted.batch, &Stamp { base_offset, leader_epoch, log_append_time, max_timestamp });
-        if header.producer_id >= 0 {
-            if let Some(first_offset) = self.producers.record(&batch.header) {
-                self.open_txns.insert(first_offset, header.producer_id);
-            }
+        if header.producer_id >= 0
+            && let Some(first_offset) = self.producers.record(&batch.header)
+        {
+            self.open_txns.insert(first_offset, header.producer_id);
         }
         self.push(batch);
         Ok(Appended::New { base_offset })
@@ -255,10 +255,10 @@ impl Log {
         if header.is_control() {
             let (commit, coordinator_epoch) = marker::decode(&batch).unwrap_or((false, -1));
             self.note_marker(&header, commit, coordinator_epoch);
-        } else if header.producer_id >= 0 {
-            if let Some(first_offset) = self.producers.record(&header) {
-                self.open_txns.insert(first_offset, header.producer_id);
-            }
+        } else if header.producer_id >= 0
+            && let Some(first_offset) = self.producers.record(&header)
+        {
+            self.open_txns.insert(first_offset, header.producer_id);
         }
         self.push(batch);
         Ok(())

@@ -73,7 +73,7 @@ async fn converse(shared: &Arc<Shared>, node: i32, id: u64, mut stream: TcpStrea
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     while let Some(frame) = read_frame(&mut stream, &mut buffer, shared.options.max_frame_bytes).await? {
         let request = decode(frame)?;
-        let throttles = matches!(request.body, Body::Known(RequestKind::Produce(_) | RequestKind::Fetch(_)));
+        let throttles = matches!(&request.body, Body::Known(body) if matches!(**body, RequestKind::Produce(_) | RequestKind::Fetch(_)));
         if let Some(answer) = answer(shared, node, id, request).await? {
             stream.write_all(&answer).await.map_err(|_| "write failed")?;
         }
@@ -110,7 +110,7 @@ async fn read_frame(
 }
 
 enum Body {
-    Known(RequestKind),
+    Known(Box<RequestKind>),
     /// ApiVersions in a version from the future: answered in version 0 with UNSUPPORTED_VERSION (KIP-511).
     FutureApiVersions,
 }
@@ -141,13 +141,13 @@ fn decode(mut frame: Bytes) -> Result<Request, &'static str> {
     let header = RequestHeader::decode(&mut frame, api_key.request_header_version(version)).map_err(|_| "header")?;
     let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
     let body = RequestKind::decode(api_key, &mut frame, version).map_err(|_| "request body")?;
-    Ok(Request { api_key, version, correlation_id, client_id, body: Body::Known(body) })
+    Ok(Request { api_key, version, correlation_id, client_id, body: Body::Known(Box::new(body)) })
 }
 
 async fn answer(shared: &Arc<Shared>, node: i32, id: u64, request: Request) -> Result<Option<Bytes>, &'static str> {
     let Request { api_key, version, correlation_id, client_id, body } = request;
     let body = match body {
-        Body::Known(body) => body,
+        Body::Known(body) => *body,
         Body::FutureApiVersions => {
             let response = ResponseKind::ApiVersions(api_versions::unsupported());
             return encode(api_key, version, correlation_id, &response).map(Some);

@@ -31,14 +31,17 @@ pub(super) struct Position {
 pub(super) fn scan(batch: &RawBatch) -> Result<Vec<Position>, String> {
     let header = &batch.header;
     let codec = header.codec().map_err(|error| error.to_string())?;
-    let mut section =
-        decompress(codec, &batch.payload(), SECTION_BYTES_MAX).map_err(|error| error.to_string())?;
+    let mut section = decompress(codec, &batch.payload(), SECTION_BYTES_MAX).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
     for _ in 0..header.records_count {
         let position = next(header, &mut section);
         found.push(position.ok_or("Incorrect declared batch size, premature EOF reached")?);
     }
-    if section.is_empty() { Ok(found) } else { Err("Incorrect declared batch size, records still remaining".to_owned()) }
+    if section.is_empty() {
+        Ok(found)
+    } else {
+        Err("Incorrect declared batch size, records still remaining".to_owned())
+    }
 }
 
 fn next(header: &BatchHeader, section: &mut Bytes) -> Option<Position> {
@@ -63,8 +66,8 @@ pub(super) fn positions(batch: &RawBatch) -> Vec<(i64, i64)> {
 pub(super) fn renumbered(batch: &RawBatch) -> Result<Vec<Record>, BatchError> {
     let header = &batch.header;
     let what = |what: String| BatchError::Malformed { offset: header.base_offset, what };
-    let mut section = decompress(header.codec()?, &batch.payload(), SECTION_BYTES_MAX)
-        .map_err(|error| what(error.to_string()))?;
+    let mut section =
+        decompress(header.codec()?, &batch.payload(), SECTION_BYTES_MAX).map_err(|error| what(error.to_string()))?;
     let mut found = Vec::new();
     for offset in (header.base_offset..).take(usize::try_from(header.records_count).unwrap_or(0)) {
         let whole = section.clone();

@@ -244,7 +244,11 @@ impl State {
             .filter(|(_, txn)| txn.markers_due.is_some_and(|due| due <= now))
             .map(|(id, _)| id.clone())
             .collect();
-        due.iter().fold(false, |wrote, id| self.write_markers(id) || wrote)
+        let mut wrote = false;
+        for id in &due {
+            wrote |= self.write_markers(id);
+        }
+        wrote
     }
 
     fn write_markers(&mut self, id: &str) -> bool {

@@ -104,13 +104,18 @@ impl Stage {
     async fn set(args: DemoArgs, json: bool) -> anyhow::Result<Self> {
         let began = Instant::now();
         let start = async |name: &str| {
-            let options = ClusterOptions { cluster_id: format!("demo-{name}"), auto_create_topics: false, ..Default::default() };
+            let options =
+                ClusterOptions { cluster_id: format!("demo-{name}"), auto_create_topics: false, ..Default::default() };
             Broker::start(options).await.with_context(|| format!("starting the {name} broker"))
         };
         let (source, target) = (start("source").await?, start("target").await?);
         source.create_topic(TOPIC, args.partitions, 1, &[])?;
         let stage = Self { source, target, args, json, began };
-        stage.say(&format!("brokers   source {} and target {}, in memory", stage.address(&stage.source), stage.address(&stage.target)))?;
+        stage.say(&format!(
+            "brokers   source {} and target {}, in memory",
+            stage.address(&stage.source),
+            stage.address(&stage.target)
+        ))?;
         Ok(stage)
     }
 
@@ -236,7 +241,9 @@ impl Stage {
             let now = status(mirror, &source, &target).await?;
             match now.partitions.iter().find(|p| p.lag_records > 0 || p.state != "mirroring") {
                 None if !now.partitions.is_empty() => return Ok(()),
-                Some(behind) if began.elapsed() > PATIENCE => bail!("partition {} is {}", behind.partition, behind.state),
+                Some(behind) if began.elapsed() > PATIENCE => {
+                    bail!("partition {} is {}", behind.partition, behind.state)
+                }
                 _ => tokio::time::sleep(LOOK_EVERY).await,
             }
         }

@@ -45,7 +45,7 @@ pub async fn run(args: StatusArgs, ctx: &Context) -> anyhow::Result<Exit> {
             mirrors.push(status(mirror, source, target).await?);
         }
         let halted = mirrors.iter().any(|m| m.partitions.iter().any(|p| p.state == "halted"));
-        show(StatusReport { schema_version: 1, mirrors }, ctx, args.watch)?;
+        show(&StatusReport { schema_version: 1, mirrors }, ctx, args.watch)?;
         if !args.watch {
             return Ok(if halted { Exit::Halted } else { Exit::Done });
         }
@@ -56,9 +56,9 @@ pub async fn run(args: StatusArgs, ctx: &Context) -> anyhow::Result<Exit> {
 /// Back to the top left, and nothing below.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-fn show(report: StatusReport, ctx: &Context, watch: bool) -> anyhow::Result<()> {
+fn show(report: &StatusReport, ctx: &Context, watch: bool) -> anyhow::Result<()> {
     if ctx.json {
-        return output::json(&report);
+        return output::json(report);
     }
     let mut text = String::new();
     if watch && std::io::IsTerminal::is_terminal(&std::io::stdout()) {

@@ -52,10 +52,12 @@ struct Inner {
     spec: ClusterSpec,
     cluster_id: Mutex<String>,
     metadata: RwLock<Arc<Metadata>>,
-    slots: Mutex<HashMap<(i32, u16), Arc<tokio::sync::Mutex<Slot>>>>,
+    slots: Mutex<HashMap<(i32, u16), SharedSlot>>,
     coordinators: Mutex<HashMap<String, i32>>,
     turn: AtomicU16,
 }
+
+type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
 
 /// A place for one connection: one dials while others wait for it.
 #[derive(Debug, Default)]

@@ -151,7 +151,7 @@ impl Shared {
         })
     }
 
-    fn protocol(&self, api: &'static str, detail: impl ToString) -> ClientError {
+    fn protocol(&self, api: &'static str, detail: &dyn ToString) -> ClientError {
         ClientError::Protocol {
             cluster: self.cluster.clone(),
             address: self.address.clone(),
@@ -271,7 +271,7 @@ impl Connection {
         cap: i16,
         max_wait_ms: u64,
     ) -> Result<R::Response, ClientError> {
-        let api = ApiKey::try_from(R::KEY).map_err(|()| self.0.shared.protocol("request", "unknown api key"))?;
+        let api = ApiKey::try_from(R::KEY).map_err(|()| self.0.shared.protocol("request", &"unknown api key"))?;
         let version = self.version(api, R::VERSIONS.min, R::VERSIONS.max.min(cap))?;
         let frame = encode(&self.0.shared.cluster, &request, version, max_wait_ms)?;
         let body = self.submit(frame, None).await?;
@@ -279,7 +279,7 @@ impl Connection {
     }
 
     fn decode<M: Decodable>(&self, api: &'static str, version: i16, mut body: Bytes) -> Result<M, ClientError> {
-        M::decode(&mut body, version).map_err(|e| self.0.shared.protocol(api, e))
+        M::decode(&mut body, version).map_err(|e| self.0.shared.protocol(api, &e))
     }
 }
 
@@ -359,7 +359,7 @@ async fn ask_versions(inner: &Inner, version: i16) -> Result<ApiVersionsResponse
     let answered_in_v0 = body.get(..2) == Some(&UNSUPPORTED_VERSION.to_be_bytes());
     let version = if answered_in_v0 { 0 } else { version };
     let mut body = body;
-    ApiVersionsResponse::decode(&mut body, version).map_err(|e| inner.shared.protocol("ApiVersions", e))
+    ApiVersionsResponse::decode(&mut body, version).map_err(|e| inner.shared.protocol("ApiVersions", &e))
 }
 
 async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Chunks>, shared: Arc<Shared>) {
@@ -380,7 +380,7 @@ async fn read_frames(reader: OwnedReadHalf, shared: Arc<Shared>) {
                 Err(FrameError::Io(error)) => return Err::<(), _>(shared.disconnected(&error.to_string())),
                 Err(FrameError::Length(length)) => {
                     let detail = format!("a response of {length} bytes, more than {FRAME_LIMIT_BYTES} or less than 4");
-                    return Err(shared.protocol("response", detail));
+                    return Err(shared.protocol("response", &detail));
                 }
             }
         }
@@ -431,7 +431,7 @@ async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Vec<u8>, Fra
 
 fn deliver(shared: &Shared, frame: Vec<u8>) -> Result<(), ClientError> {
     let Some(mut waiter) = shared.queue().waiting.pop_front() else {
-        return Err(shared.protocol("response", "a response that nothing asked for"));
+        return Err(shared.protocol("response", &"a response that nothing asked for"));
     };
     let frame = match waiter.hold.take() {
         Some(hold) => Bytes::from_owner(Held { bytes: frame, _hold: hold }),
@@ -440,9 +440,9 @@ fn deliver(shared: &Shared, frame: Vec<u8>) -> Result<(), ClientError> {
     let outcome = match split_response(frame, waiter.flexible) {
         Ok((id, body)) if id == waiter.correlation_id => Ok(body),
         Ok((id, _)) => {
-            Err(shared.protocol(waiter.api, format!("correlation id {id}, expected {}", waiter.correlation_id)))
+            Err(shared.protocol(waiter.api, &format!("correlation id {id}, expected {}", waiter.correlation_id)))
         }
-        Err(error) => Err(shared.protocol(waiter.api, error)),
+        Err(error) => Err(shared.protocol(waiter.api, &error)),
     };
     let failed = outcome.as_ref().err().cloned();
     // Whoever asked may have gone.

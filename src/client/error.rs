@@ -149,6 +149,7 @@ pub fn classify(code: i16) -> Verdict {
 /// Name of an error code, as Kafka's documentation writes it.
 pub fn code_name(code: i16) -> Cow<'static, str> {
     match ResponseError::try_from_code(code) {
+        Some(ResponseError::Unknown(_)) => Cow::Borrowed("UNKNOWN_CODE"),
         Some(error) => Cow::Owned(screaming(&format!("{error:?}"))),
         None if code == 0 => Cow::Borrowed("NONE"),
         None => Cow::Borrowed("UNKNOWN_CODE"),

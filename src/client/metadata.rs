@@ -81,7 +81,7 @@ impl Metadata {
             if topic.error_code == UNKNOWN_TOPIC_OR_PARTITION {
                 continue;
             }
-            let fresh = topic_meta(name.clone(), topic);
+            let fresh = topic_meta(name.clone(), &topic);
             let fresh = match self.topics.get(&name) {
                 Some(known) if known.id == fresh.id => newer_leaders(known, fresh),
                 _ => fresh,
@@ -99,7 +99,7 @@ fn host(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-fn topic_meta(name: String, topic: MetadataResponseTopic) -> TopicMeta {
+fn topic_meta(name: String, topic: &MetadataResponseTopic) -> TopicMeta {
     let mut partitions: Vec<&MetadataResponsePartition> = topic.partitions.iter().collect();
     partitions.sort_by_key(|p| p.partition_index);
     // Numbered from 0 without holes: what comes behind a hole is not usable yet.

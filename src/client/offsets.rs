@@ -33,15 +33,15 @@ fn name(topic: &str) -> TopicName {
 impl Cluster {
     /// Start of a log.
     pub async fn log_start(&self, tp: &TopicPartition) -> Result<i64, ClientError> {
-        self.one(tp, self.log_starts(std::slice::from_ref(tp)).await?)
+        self.one(tp, &self.log_starts(std::slice::from_ref(tp)).await?)
     }
 
     /// End of what is replicated of a log (the high watermark).
     pub async fn log_end(&self, tp: &TopicPartition) -> Result<i64, ClientError> {
-        self.one(tp, self.log_ends(std::slice::from_ref(tp), false).await?)
+        self.one(tp, &self.log_ends(std::slice::from_ref(tp), false).await?)
     }
 
-    fn one(&self, tp: &TopicPartition, found: Offsets) -> Result<i64, ClientError> {
+    fn one(&self, tp: &TopicPartition, found: &Offsets) -> Result<i64, ClientError> {
         found.get(tp).copied().ok_or_else(|| self.api_error("ListOffsets", -1, &tp.to_string()))
     }
 

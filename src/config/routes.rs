@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use regex_syntax::hir::{Class, Hir, HirKind};
+
 use super::topics::is_topic_name;
 use super::types::{Config, MirrorConfig};
 
@@ -114,8 +116,10 @@ const EXAMPLES_MAX: usize = 64;
 pub(super) fn examples(mirror: &MirrorConfig) -> Vec<String> {
     let mut names = Vec::new();
     for pattern in mirror.topics.include() {
-        for filler in ["a", "0", ""] {
-            names.extend(alternatives(pattern).take(EXAMPLES_MAX).map(|branch| example(branch, filler)));
+        // The pattern has been compiled before; one that does not parse here has no examples.
+        let Ok(hir) = regex_syntax::parse(pattern) else { continue };
+        for (filler, repeats) in [('a', 1), ('0', 1), ('a', 0)] {
+            names.extend(words(&hir, filler, repeats));
         }
     }
     names.retain(|name| is_topic_name(name) && mirror.topics.matches(name));
@@ -125,18 +129,37 @@ pub(super) fn examples(mirror: &MirrorConfig) -> Vec<String> {
     names
 }
 
-/// The branches of `a|b` and `(a|b)`, without regard to nesting: whoever is wrong is sorted out by the filter.
-fn alternatives(pattern: &str) -> impl Iterator<Item = &str> {
-    let inner = pattern.strip_prefix('(').and_then(|p| p.strip_suffix(')')).unwrap_or(pattern);
-    let inner = inner.strip_prefix("?:").unwrap_or(inner);
-    std::iter::once(pattern).chain(inner.split('|'))
+/// Some words of a pattern: `filler` stands where a class allows it, and what may be repeated is, `repeats` times.
+fn words(hir: &Hir, filler: char, repeats: u32) -> Vec<String> {
+    let mut found = match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => vec![String::new()],
+        HirKind::Literal(literal) => vec![String::from_utf8_lossy(&literal.0).into_owned()],
+        HirKind::Class(class) => letter(class, filler).map(String::from).into_iter().collect(),
+        HirKind::Repetition(part) => {
+            let times = part.max.map_or(repeats, |max| max.min(repeats)).max(part.min).min(NAME_MAX);
+            words(&part.sub, filler, repeats).iter().map(|word| word.repeat(times as usize)).collect()
+        }
+        HirKind::Capture(group) => words(&group.sub, filler, repeats),
+        HirKind::Alternation(branches) => branches.iter().flat_map(|branch| words(branch, filler, repeats)).collect(),
+        HirKind::Concat(parts) => parts.iter().fold(vec![String::new()], |heads, part| {
+            let tails = words(part, filler, repeats);
+            let joined = heads.iter().flat_map(|head| tails.iter().map(move |tail| format!("{head}{tail}")));
+            joined.take(EXAMPLES_MAX).collect()
+        }),
+    };
+    found.retain(|word| word.len() <= NAME_MAX as usize);
+    found.truncate(EXAMPLES_MAX);
+    found
 }
 
-/// The pattern with its repeated parts replaced by the filler and its escapes undone.
-fn example(pattern: &str, filler: &str) -> String {
-    let mut name = pattern.to_owned();
-    for repeated in [".*", ".+", "[^.]*", "[^.]+", "[a-z]*", "[a-z]+", "[a-z0-9]+", r"\d+", "[0-9]+", r"\w+", r"\w*"] {
-        name = name.replace(repeated, filler);
-    }
-    name.trim_start_matches('^').trim_end_matches('$').replace('\\', "")
+/// Longest topic name (Kafka's `Topic.MAX_NAME_LENGTH`).
+const NAME_MAX: u32 = 249;
+
+/// The filler where the class has it, else the first of its characters that a topic name may have.
+fn letter(class: &Class, filler: char) -> Option<char> {
+    let has = |c: char| match class {
+        Class::Unicode(class) => class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&c)),
+        Class::Bytes(class) => class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&(c as u8))),
+    };
+    std::iter::once(filler).chain(' '..='~').find(|c| has(*c) && is_topic_name(&format!("x{c}")))
 }

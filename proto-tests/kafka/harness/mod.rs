@@ -12,7 +12,7 @@ mod smoke;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, ClusterSpec, Version, source, target};
-pub(crate) use driver::{Driver, Produce, TopicSpec, Transact, driver};
+pub(crate) use driver::{Produce, TopicSpec, Transact, driver};
 pub(crate) use dump::{Dump, Report, compare};
 pub(crate) use wait::wait_until;
 

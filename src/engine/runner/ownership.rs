@@ -91,7 +91,7 @@ impl Runner {
         let key = (pair.source.topic.clone(), pair.source.partition);
         match self.by_source.get(&key).copied() {
             None => self.add_part(key, pair),
-            Some(id) => self.check_identity(id, pair),
+            Some(id) => self.check_identity(id, &pair),
         }
     }
 
@@ -108,9 +108,9 @@ impl Runner {
     }
 
     /// A topic id that changed under the same name: deleted and made again.
-    fn check_identity(&mut self, id: PartId, pair: Pair) {
+    fn check_identity(&mut self, id: PartId, pair: &Pair) {
         let Some(part) = self.parts.get(id) else { return };
-        if part.pair == pair || matches!(part.stage, Stage::Halted { .. } | Stage::Starting) {
+        if part.pair == *pair || matches!(part.stage, Stage::Halted { .. } | Stage::Starting) {
             return;
         }
         let halt = if part.pair.source.topic_id != pair.source.topic_id {

@@ -105,11 +105,11 @@ impl ControlState {
     /// Adds the next record.
     pub fn apply(&mut self, record: &ControlRecord) {
         match record {
-            ControlRecord::Generation(new) => {
-                if self.generation.as_ref().is_none_or(|old| new.generation == old.generation + 1) {
-                    self.generation = Some(new.clone());
-                    self.promotion = None;
-                }
+            ControlRecord::Generation(new)
+                if self.generation.as_ref().is_none_or(|old| new.generation == old.generation + 1) =>
+            {
+                self.generation = Some(new.clone());
+                self.promotion = None;
             }
             ControlRecord::Pause { scope, .. } => self.set_paused(scope, true),
             ControlRecord::Resume { scope, accept_loss, .. } => {
