@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::batch::RawBatch;
+use crate::batch::{BatchHeader, RawBatch};
 use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
 use crate::config::{MirrorConfig, Policy, Start};
 use crate::mirror::{AppendSegment, Break, GapReason, Halt, HaltKind, Isolation, PartitionState, StateRecord, Writer};
@@ -37,6 +37,29 @@ pub(crate) struct Footing {
     pub(crate) segment: AppendSegment,
 }
 
+/// A partition to attach, and what speaks for going on where it would halt otherwise.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) pair: Pair,
+    /// The halt that a `resume` ended.
+    pub(crate) freed: Option<HaltKind>,
+    /// The source topic was made again under its name, and that was accepted: what stands on the target is of the one
+    /// before.
+    pub(crate) successor: bool,
+    /// Where the source log was found truncated.
+    pub(crate) divergence: Option<Divergence>,
+}
+
+/// A truncated source log, as its leader tells (KIP-595): the largest leader epoch not above ours that it knows, and the
+/// end of that epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Divergence {
+    pub(crate) epoch: i32,
+    pub(crate) end: i64,
+    /// Source ranges that may be left behind, by `resume --accept-loss`.
+    pub(crate) accepted: Vec<(i64, i64)>,
+}
+
 /// What became of a partition.
 #[derive(Debug, Clone)]
 pub(crate) enum Attached {
@@ -52,43 +75,59 @@ pub(crate) struct AttachContext<'a> {
     pub(crate) target: &'a Cluster,
 }
 
+impl AttachContext<'_> {
+    fn foreign_allowed(&self, wanted: &Wanted) -> bool {
+        self.config.on.foreign_records == Policy::Continue || wanted.freed == Some(HaltKind::ForeignRecords)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     start: i64,
     end: i64,
 }
 
-/// Attaches the pairs; every one comes back, flowing or halted.
+/// Attaches the partitions, and every one comes back, flowing or halted. `retake` is for those that this shard has been
+/// writing to already: they get a new epoch and are settled whatever is on record; the other partitions of the shard keep
+/// their epochs.
 pub(crate) async fn attach(
     ctx: AttachContext<'_>,
     shard: &mut ShardLog,
-    pairs: Vec<Pair>,
+    wanted: Vec<Wanted>,
+    retake: bool,
 ) -> Result<Vec<(Pair, Attached)>, EngineError> {
-    let targets: Vec<TopicPartition> = pairs.iter().map(|p| p.target.clone()).collect();
+    let targets: Vec<TopicPartition> = wanted.iter().map(|w| w.pair.target.clone()).collect();
     let bounds = ctx.target.log_bounds(&targets).await?;
-    let mut done = Vec::with_capacity(pairs.len());
+    let mut done = Vec::with_capacity(wanted.len());
+    let mut out = Vec::new();
     let mut fresh = Vec::new();
     let mut marked = Vec::new();
     let mut records = Vec::new();
-    for pair in pairs {
-        let at = Bounds { start: bounds[&pair.target].0, end: bounds[&pair.target].1 };
-        let known = shard.state.find(pair.source.topic_id, pair.source.partition);
-        match known.map(|(index, state)| (index, plan(shard, state, &pair, at))) {
-            None => fresh.push((pair, None, at)),
-            Some((index, Plan::Fresh)) => fresh.push((pair, Some(index), at)),
-            Some((index, Plan::Resume(writer_epoch, end))) => {
+    for wanted in wanted {
+        let (start, end) = bounds[&wanted.pair.target];
+        let at = Bounds { start, end };
+        let known = shard.state.find(wanted.pair.source.topic_id, wanted.pair.source.partition);
+        match known.map(|(index, state)| (index, plan(shard, state, &wanted, at))) {
+            None => fresh.push((wanted, None, at)),
+            Some((_, Plan::Anew)) => fresh.push((wanted, None, at)),
+            Some((index, Plan::Fresh)) => fresh.push((wanted, Some(index), at)),
+            Some((_, Plan::Halt(halt))) => out.push((wanted.pair, Attached::Halted(halt))),
+            Some((index, Plan::Resume(writer_epoch, end))) if !retake => {
                 records.push(StateRecord::Resume { index, epoch: writer_epoch, end });
-                done.push((pair, index));
+                done.push((wanted.pair, index));
             }
-            Some((index, Plan::Mark)) => marked.push((pair, index, at)),
+            Some((index, Plan::Resume(..) | Plan::Mark)) => marked.push((wanted, index, at)),
         }
     }
-    let mut out = attach_fresh(ctx, shard, fresh, &mut records, &mut done).await?;
+    out.extend(attach_fresh(ctx, shard, fresh, &mut records, &mut done).await?);
     if !shard.state.baseline {
         records.push(StateRecord::Baseline);
     }
     if !records.is_empty() {
         shard.append(records).await?;
+    }
+    if retake && !marked.is_empty() {
+        shard.bump().await?;
     }
     out.extend(attach_marked(ctx, shard, marked, &mut done).await?);
     for (pair, index) in done {
@@ -101,23 +140,40 @@ pub(crate) async fn attach(
 enum Plan {
     /// Declared, and nothing more: a crash came between. Nothing was written yet.
     Fresh,
+    /// Declared for a target topic that is no more: to be declared anew.
+    Anew,
+    /// Not to be attached.
+    Halt(Halt),
     /// Clean: goes on in this epoch at this end.
     Resume(i16, i64),
     /// Anything else: mark and settle.
     Mark,
 }
 
-fn plan(shard: &ShardLog, state: &PartitionState, pair: &Pair, at: Bounds) -> Plan {
+fn plan(shard: &ShardLog, state: &PartitionState, wanted: &Wanted, at: Bounds) -> Plan {
+    let target = &wanted.pair.target;
+    if state.declared.target_topic_id != target.topic_id {
+        if wanted.freed == Some(HaltKind::TargetRecreated) {
+            return Plan::Anew;
+        }
+        let was = state.declared.target_topic_id;
+        return Plan::Halt(target_recreated(&target.topic, was, target.topic_id));
+    }
     if state.map.is_empty() {
         return Plan::Fresh;
     }
-    let same_topic = state.declared.target_topic_id == pair.target.topic_id;
     match (&state.release, &state.origin) {
-        (Some(release), Some(origin)) if same_topic && release.end == at.end && shard.replaced_producer.is_none() => {
+        (Some(release), Some(origin)) if release.end == at.end && shard.replaced_producer.is_none() => {
             Plan::Resume(origin.epoch, release.end)
         }
         _ => Plan::Mark,
     }
+}
+
+/// The halt over a target topic that bears another id than the one mirrored to.
+pub(crate) fn target_recreated(topic: &str, was: uuid::Uuid, is: uuid::Uuid) -> Halt {
+    let detail = format!("target topic {topic} was deleted and made again: id {was} is now {is}");
+    Halt::new(HaltKind::TargetRecreated, detail)
 }
 
 /// New partitions: declared, with their absolute start written before anything else, so that `start: latest` means
@@ -125,36 +181,40 @@ fn plan(shard: &ShardLog, state: &PartitionState, pair: &Pair, at: Bounds) -> Pl
 async fn attach_fresh(
     ctx: AttachContext<'_>,
     shard: &ShardLog,
-    fresh: Vec<(Pair, Option<u32>, Bounds)>,
+    fresh: Vec<(Wanted, Option<u32>, Bounds)>,
     records: &mut Vec<StateRecord>,
     done: &mut Vec<(Pair, u32)>,
 ) -> Result<Vec<(Pair, Attached)>, EngineError> {
     let mut out = Vec::new();
-    let start = if shard.state.baseline { Start::Earliest } else { ctx.config.start };
-    let sources: Vec<TopicPartition> = fresh.iter().map(|(p, ..)| p.source.clone()).collect();
-    let starts = start_offsets(ctx, start, &sources).await?;
+    // What appears later starts at the beginning, and so does what is made anew.
+    let (anew, first): (Vec<_>, Vec<_>) =
+        fresh.iter().map(|(w, ..)| w).partition(|w| shard.state.baseline || w.freed.is_some() || w.successor);
+    let sources = |part: Vec<&Wanted>| part.iter().map(|w| w.pair.source.clone()).collect::<Vec<_>>();
+    let mut starts = start_offsets(ctx, ctx.config.start, &sources(first)).await?;
+    starts.extend(start_offsets(ctx, Start::Earliest, &sources(anew)).await?);
     let mut next_index = shard.state.next_index();
-    for (pair, declared, at) in fresh {
-        if at.end != at.start && ctx.config.on.foreign_records == Policy::Halt {
+    for (wanted, declared, at) in fresh {
+        if at.end != at.start && !wanted.successor && !ctx.foreign_allowed(&wanted) {
             let what = format!(
                 "target {} holds data at offsets [{}, {}) that this mirror did not write; mirror to an empty topic, or set \
                  `on: {{ foreign_records: continue }}` to append behind it",
-                pair.target, at.start, at.end
+                wanted.pair.target, at.start, at.end
             );
-            out.push((pair, Attached::Halted(Halt::new(HaltKind::ForeignRecords, what))));
+            out.push((wanted.pair, Attached::Halted(Halt::new(HaltKind::ForeignRecords, what))));
             continue;
         }
-        let begin = starts[&pair.source];
+        let begin = starts[&wanted.pair.source];
         let index = declared.unwrap_or(next_index);
         next_index = next_index.max(index + 1);
-        records.extend(first_records(&pair, index, shard.transactor.producer_epoch, at.end, begin));
-        done.push((pair, index));
+        let reason = if wanted.successor { GapReason::Recreated } else { GapReason::Start };
+        records.extend(first_records(&wanted.pair, index, shard.transactor.producer_epoch, at.end, (begin, reason)));
+        done.push((wanted.pair, index));
     }
     Ok(out)
 }
 
-fn first_records(pair: &Pair, index: u32, epoch: i16, end: i64, begin: i64) -> [StateRecord; 3] {
-    let gaps = if begin > 0 { vec![(GapReason::Start, begin.unsigned_abs())] } else { Vec::new() };
+fn first_records(pair: &Pair, index: u32, epoch: i16, end: i64, (begin, reason): (i64, GapReason)) -> [StateRecord; 3] {
+    let gaps = if begin > 0 { vec![(reason, begin.unsigned_abs())] } else { Vec::new() };
     let first = Break { run: 0, gaps, target_gap: end.unsigned_abs(), leader_epoch: -1, writer_epoch: epoch };
     [
         StateRecord::Declare {
@@ -187,20 +247,20 @@ async fn start_offsets(
 async fn attach_marked(
     ctx: AttachContext<'_>,
     shard: &mut ShardLog,
-    marked: Vec<(Pair, u32, Bounds)>,
+    marked: Vec<(Wanted, u32, Bounds)>,
     done: &mut Vec<(Pair, u32)>,
 ) -> Result<Vec<(Pair, Attached)>, EngineError> {
     let mut out = Vec::new();
     let mut records = Vec::new();
     let mut settled = Vec::new();
     for part in marked.chunks(MARKED_AT_ONCE) {
-        let targets: Vec<TopicPartition> = part.iter().map(|(pair, ..)| pair.target.clone()).collect();
+        let targets: Vec<TopicPartition> = part.iter().map(|(w, ..)| w.pair.target.clone()).collect();
         write_markers(ctx.target, &shard.transactor, &targets).await?;
-        for (pair, index, at) in part {
-            let from = at.end;
+        for (wanted, index, at) in part {
+            let (pair, from) = (&wanted.pair, at.end);
             let marker =
                 await_marker(&shard.mirror, ctx.target, &pair.target, from, &shard.transactor, |_| Ok(())).await?;
-            match settle(ctx, shard, pair, *index, *at, &marker).await? {
+            match settle(ctx, shard, wanted, *index, *at, &marker).await? {
                 Ok(end) => {
                     if let Some(halt) = contradiction(shard, pair, *index, end, marker.offset) {
                         out.push((pair.clone(), Attached::Halted(halt)));
@@ -212,7 +272,7 @@ async fn attach_marked(
                         settled_end: end,
                         marker: marker.offset,
                     });
-                    settled.push((pair.clone(), *index));
+                    settled.push((wanted.clone(), *index));
                 }
                 Err(halt) => out.push((pair.clone(), Attached::Halted(halt))),
             }
@@ -221,8 +281,47 @@ async fn attach_marked(
     if !records.is_empty() {
         shard.append(records).await?;
     }
-    done.extend(settled);
+    for (wanted, index) in settled {
+        match diverge(ctx, shard, &wanted, index).await? {
+            None => done.push((wanted.pair, index)),
+            Some(halt) => out.push((wanted.pair, Attached::Halted(halt))),
+        }
+    }
     Ok(out)
+}
+
+/// Goes back on the source to where its log was truncated, if that may be.
+async fn diverge(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    wanted: &Wanted,
+    index: u32,
+) -> Result<Option<Halt>, EngineError> {
+    let (Some(divergence), Some(state)) = (&wanted.divergence, shard.state.partitions.get(&index)) else {
+        return Ok(None);
+    };
+    let end = state.end.unwrap_or(0);
+    let position = state.map.position(end);
+    let first = state.map.segments().first().map_or(0, |s| s.source);
+    let to = state.map.end_of_epoch(divergence.epoch, end).min(divergence.end).max(first);
+    if to >= position {
+        return Ok(None);
+    }
+    let accepted = divergence.accepted.iter().any(|(from, until)| *from <= to && position <= *until);
+    if ctx.config.on.truncation == Policy::Halt && !accepted {
+        let detail = format!(
+            "the source log was truncated to {to} (unclean leader election?), but the records up to {position} were \
+             mirrored; their copies stand on target {} below offset {end}",
+            wanted.pair.target
+        );
+        return Ok(Some(Halt::over(HaltKind::Truncation, to, position, detail)));
+    }
+    tracing::warn!(
+        topic = %wanted.pair.source.topic, partition = wanted.pair.source.partition, from = to, to = position,
+        "the source log was truncated; going on there, the target keeps what the source lost"
+    );
+    shard.append(vec![StateRecord::Diverged { index, source: to, end }]).await?;
+    Ok(None)
 }
 
 /// Partitions under one transaction; bounds the request and how long it stays open.
@@ -240,20 +339,25 @@ fn contradiction(shard: &ShardLog, pair: &Pair, index: u32, end: i64, marker: i6
 async fn settle(
     ctx: AttachContext<'_>,
     shard: &ShardLog,
-    pair: &Pair,
+    wanted: &Wanted,
     index: u32,
     at: Bounds,
     marker: &Marker,
 ) -> Result<Result<i64, Halt>, EngineError> {
-    let last = match &marker.last_data {
+    let pair = &wanted.pair;
+    let ours = |header: &BatchHeader| shard.state.producer_ids.contains(&header.producer_id);
+    let mut last = match &marker.last_data {
         Some(batch) => Some(batch.clone()),
-        None => last_data_below(ctx.target, &pair.target, at.end, at.start).await?,
+        None => last_data_below(ctx.target, &pair.target, at.end, at.start, |_| true).await?,
     };
+    if last.as_ref().is_some_and(|batch| !ours(&batch.header)) && ctx.foreign_allowed(wanted) {
+        last = last_data_below(ctx.target, &pair.target, marker.offset, at.start, ours).await?;
+    }
     let Some(state) = shard.state.partitions.get(&index) else {
         return Ok(Err(Halt::new(HaltKind::Unexpected, format!("index {index} is not declared"))));
     };
     let Some(last) = last else { return Ok(empty_log_end(state, pair, at)) };
-    if !shard.state.producer_ids.contains(&last.header.producer_id) {
+    if !ours(&last.header) {
         return Ok(Err(Halt::new(
             HaltKind::ForeignRecords,
             format!(
@@ -300,7 +404,8 @@ async fn check_last(
             format!("the offset map names no source record for target {} offset {}", pair.target, end - 1),
         )));
     }
-    Ok(match compare_last(ctx.source, &pair.source, named.offset, last, end - 1).await? {
+    let leader_epoch = state.map.leader_epoch_at(end);
+    Ok(match compare_last(ctx.source, &pair.source, named.offset, leader_epoch, last, end - 1).await? {
         LastRecord::Same => None,
         LastRecord::NotThere => {
             tracing::info!(topic = %pair.source.topic, partition = pair.source.partition, offset = named.offset,
@@ -340,38 +445,18 @@ fn footing(shard: &ShardLog, index: u32) -> Result<Footing, EngineError> {
     })
 }
 
-/// Takes single partitions over within a shard that is owned: a new epoch, a marker, settle. The other partitions
-/// of the shard keep their epochs. A pair that was never declared (it halted before) is attached as a new one.
-pub(crate) async fn retake(
+/// Makes sure that nobody writes to these target partitions under this shard's producer id any more, without writing
+/// there: the shard was theirs, another one follows.
+pub(crate) async fn fence(
     ctx: AttachContext<'_>,
     shard: &mut ShardLog,
-    pairs: Vec<Pair>,
-) -> Result<Vec<(Pair, Attached)>, EngineError> {
-    let targets: Vec<TopicPartition> = pairs.iter().map(|p| p.target.clone()).collect();
-    let bounds = ctx.target.log_bounds(&targets).await?;
-    let mut fresh = Vec::new();
-    let mut marked = Vec::new();
-    for pair in pairs {
-        match shard.state.find(pair.source.topic_id, pair.source.partition) {
-            Some((index, _)) => {
-                let at = Bounds { start: bounds[&pair.target].0, end: bounds[&pair.target].1 };
-                marked.push((pair, index, at));
-            }
-            None => fresh.push(pair),
-        }
-    }
-    let mut out = if fresh.is_empty() { Vec::new() } else { attach(ctx, shard, fresh).await? };
-    if marked.is_empty() {
-        return Ok(out);
-    }
+    target: &TopicPartition,
+) -> Result<(), EngineError> {
+    let (_, end) = ctx.target.log_bounds(std::slice::from_ref(target)).await?[target];
     shard.bump().await?;
-    let mut done = Vec::new();
-    out.extend(attach_marked(ctx, shard, marked, &mut done).await?);
-    for (pair, index) in done {
-        let footing = footing(shard, index)?;
-        out.push((pair, Attached::Flowing(footing)));
-    }
-    Ok(out)
+    write_markers(ctx.target, &shard.transactor, std::slice::from_ref(target)).await?;
+    await_marker(&shard.mirror, ctx.target, target, end, &shard.transactor, |_| Ok(())).await?;
+    Ok(())
 }
 
 /// Batches bound for target offset `at` landed on `to`; all up to `settled` (as it stands on the target) are

@@ -1,6 +1,9 @@
 //! Everything that can happen to a mirror. The runner's loop takes these one by one; nothing else changes its state.
 
+use uuid::Uuid;
+
 use crate::client::{ClientError, Fetched};
+use crate::mirror::{Halt, ShardState};
 
 use super::attach::{Attached, Pair};
 use super::control::Control;
@@ -15,6 +18,25 @@ pub(crate) type PartId = usize;
 /// one), number.
 pub(crate) type Ticket = (PartId, u64, u64);
 
+/// What the runner needs to know of a shard's state.
+#[derive(Debug, Default)]
+pub(crate) struct Holdings {
+    /// Source topic, partition and topic id of every partition on record.
+    pub(crate) declared: Vec<(String, i32, Uuid)>,
+    /// Halts on record, each with the number of resumes that it followed.
+    pub(crate) halts: Vec<((String, i32), (Halt, u64))>,
+}
+
+impl Holdings {
+    pub(crate) fn of(state: &ShardState) -> Self {
+        let declared = state.partitions.values().map(|p| &p.declared);
+        Self {
+            declared: declared.map(|d| (d.source_topic.clone(), d.partition, d.source_topic_id)).collect(),
+            halts: state.halts.iter().map(|(key, halt)| (key.clone(), halt.clone())).collect(),
+        }
+    }
+}
+
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -24,8 +46,10 @@ pub(crate) enum Event {
     Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, outcome: Result<Answers, ClientError> },
     /// Breaks are acknowledged in the state topic (or the shard cannot be written any more).
     StateWritten { shard: u32, tickets: Vec<Ticket>, outcome: Result<(), EngineError> },
-    /// A shard was taken over; it knows so many partitions.
-    ShardTaken { shard: u32, outcome: Result<usize, EngineError> },
+    /// A shard was taken over.
+    ShardTaken { shard: u32, outcome: Result<Holdings, EngineError> },
+    /// Nobody writes to this partition's target under the shard it had before any more.
+    Fenced { part: PartId, outcome: Result<(), EngineError> },
     /// A shard cannot be written any more.
     ShardFailed(EngineError),
     /// Partitions of a shard were attached, or taken over again.

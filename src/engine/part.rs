@@ -2,9 +2,9 @@
 
 use crate::client::FetchWant;
 use crate::config::MirrorConfig;
-use crate::mirror::{Appender, GapReason, Halt, Intake};
+use crate::mirror::{Appender, GapReason, Halt, HaltKind, Intake};
 
-use super::attach::{Footing, Pair};
+use super::attach::{Divergence, Footing, Pair, Wanted};
 use super::lane::LaneKey;
 
 /// Bytes that may wait for the target per partition before it is left out of fetches.
@@ -46,6 +46,8 @@ pub(crate) enum Leave {
     TakeOver(String),
     /// Batches landed above their offsets; whether the outcome of another one is unknown on top.
     Displaced { at: i64, to: i64, take_over: bool },
+    /// The source topic was made again; `Part::next_pair` follows.
+    Recreated,
 }
 
 /// A partition of the mirror.
@@ -68,6 +70,16 @@ pub(crate) struct Part {
     pub(crate) source_start: i64,
     /// Source ranges given up, with the reason; they hold for every later flow of this partition too.
     pub(crate) given_up: Vec<(i64, i64, GapReason)>,
+    /// The halt that a `resume` ended, until the partition flows again.
+    pub(crate) freed: Option<HaltKind>,
+    /// Where the source log was found truncated, until the partition is attached anew.
+    pub(crate) divergence: Option<Divergence>,
+    /// A topic was made again under its name: what this partition is now.
+    pub(crate) next_pair: Option<Pair>,
+    /// It follows a source topic of the same name, by policy or command.
+    pub(crate) successor: bool,
+    /// Shards that must not write to the target partition any more before this one may.
+    pub(crate) fences_open: usize,
     attachments: u64,
 }
 
@@ -87,7 +99,27 @@ impl Part {
             source_end: -1,
             source_start: -1,
             given_up: Vec::new(),
+            freed: None,
+            divergence: None,
+            next_pair: None,
+            successor: false,
+            fences_open: 0,
             attachments: 0,
+        }
+    }
+
+    /// Its name in the state and in commands: source topic and partition.
+    pub(crate) fn key(&self) -> (String, i32) {
+        (self.pair.source.topic.clone(), self.pair.source.partition)
+    }
+
+    /// What its shard needs to attach it; the divergence is told once.
+    pub(crate) fn wanted(&mut self) -> Wanted {
+        Wanted {
+            pair: self.pair.clone(),
+            freed: self.freed,
+            successor: self.successor,
+            divergence: self.divergence.take(),
         }
     }
 

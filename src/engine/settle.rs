@@ -3,23 +3,24 @@
 //! Walks back over control batches (our own markers, one a start) and over what compaction left. Nothing can be
 //! appended by an older owner any more when this runs.
 
-use crate::batch::{self, RawBatch, Record};
+use crate::batch::{self, BatchHeader, RawBatch, Record};
 use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
 
-/// The last data batch of which every record lies below `below`, or `None` where there is none down to `log_start`.
+/// The last data batch that counts and begins below `below`, or `None` where there is none down to `log_start`.
 pub(crate) async fn last_data_below(
     cluster: &Cluster,
     tp: &TopicPartition,
     below: i64,
     log_start: i64,
+    counts: impl Fn(&BatchHeader) -> bool,
 ) -> Result<Option<RawBatch>, ReadError> {
     let mut below = below;
     let mut reach = 1;
     while below > log_start {
         let from = (below - reach).max(log_start);
-        match scan(cluster, tp, from, below).await? {
+        match scan(cluster, tp, from, below, &counts).await? {
             Scanned::Data(batch) => return Ok(Some(batch)),
-            Scanned::OnlyControl { lowest } => below = lowest.min(from),
+            Scanned::Other { lowest } => below = lowest.min(from),
             Scanned::Nothing => below = from,
         }
         reach = reach.saturating_mul(4).min(1 << 40);
@@ -29,11 +30,17 @@ pub(crate) async fn last_data_below(
 
 enum Scanned {
     Data(RawBatch),
-    OnlyControl { lowest: i64 },
+    Other { lowest: i64 },
     Nothing,
 }
 
-async fn scan(cluster: &Cluster, tp: &TopicPartition, from: i64, below: i64) -> Result<Scanned, ReadError> {
+async fn scan(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    from: i64,
+    below: i64,
+    counts: &impl Fn(&BatchHeader) -> bool,
+) -> Result<Scanned, ReadError> {
     let mut at = from;
     let mut found = Scanned::Nothing;
     while at < below {
@@ -42,10 +49,10 @@ async fn scan(cluster: &Cluster, tp: &TopicPartition, from: i64, below: i64) -> 
         let Some(last) = slice.batches.last() else { break };
         let next = last.header.next_offset();
         for batch in slice.batches.into_iter().filter(|b| b.header.base_offset < below) {
-            let is_data = !batch.header.is_control() && batch.header.records_count > 0;
+            let is_data = !batch.header.is_control() && batch.header.records_count > 0 && counts(&batch.header);
             found = match found {
                 _ if is_data => Scanned::Data(batch),
-                Scanned::Nothing => Scanned::OnlyControl { lowest: batch.header.base_offset },
+                Scanned::Nothing => Scanned::Other { lowest: batch.header.base_offset },
                 other => other,
             };
         }
@@ -62,7 +69,8 @@ async fn scan(cluster: &Cluster, tp: &TopicPartition, from: i64, below: i64) -> 
 pub(crate) enum LastRecord {
     /// Key, value, headers and timestamp are equal.
     Same,
-    /// The source does not hold that record any more (retention, compaction): nothing to compare with.
+    /// The source does not hold that record any more (retention, compaction), or its log was truncated and has another
+    /// one there, of another leader epoch, which the next fetch finds out: nothing to compare with.
     NotThere,
     /// They differ, and how.
     Differs(String),
@@ -71,11 +79,13 @@ pub(crate) enum LastRecord {
 /// Caps what a compressed batch may unfold to here.
 const COMPARE_LIMIT_BYTES: usize = 256 << 20;
 
-/// Compares the record at `target_offset` of `target` with the one at `source_offset` on the source.
+/// Compares the record at `target_offset` of `target` with the one at `source_offset` on the source, which was written in
+/// this leader epoch (−1 where unknown).
 pub(crate) async fn compare_last(
     source: &Cluster,
     source_tp: &TopicPartition,
     source_offset: i64,
+    leader_epoch: i32,
     target: &RawBatch,
     target_offset: i64,
 ) -> Result<LastRecord, ReadError> {
@@ -89,6 +99,7 @@ pub(crate) async fn compare_last(
         .batches
         .iter()
         .find(|b| b.header.base_offset <= source_offset && source_offset <= b.header.last_offset())
+        .filter(|b| leader_epoch < 0 || b.header.partition_leader_epoch == leader_epoch)
         .and_then(|b| record_at(b, source_offset));
     let Some(theirs) = theirs else { return Ok(LastRecord::NotThere) };
     let Some(ours) = record_at(target, target_offset) else {

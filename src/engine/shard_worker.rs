@@ -5,11 +5,12 @@
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::client::TopicPartition;
 use crate::mirror::{Break, Halt, ReleaseEntry, StateRecord, segments_records};
 
 use super::EngineError;
-use super::attach::{self, AttachContext, Attached, Pair};
-use super::events::{Event, Ticket};
+use super::attach::{self, AttachContext, Attached, Pair, Wanted};
+use super::events::{Event, Holdings, PartId, Ticket};
 use super::runner::Shared;
 use super::shard::{ShardLog, ShardSpec, take_shard};
 
@@ -18,14 +19,14 @@ use super::shard::{ShardLog, ShardSpec, take_shard};
 pub(crate) enum Job {
     /// Breaks of several partitions, written ahead.
     Segments { tickets: Vec<Ticket>, entries: Vec<(u32, Vec<Break>)> },
-    /// Partitions to begin with.
-    Attach { pairs: Vec<Pair> },
-    /// Partitions to take over, one epoch further.
-    Retake { pairs: Vec<Pair> },
+    /// Partitions to begin with; with `retake` partitions to take over, one epoch further.
+    Attach { wanted: Vec<Wanted>, retake: bool },
+    /// Another shard follows on this target partition.
+    Fence { part: PartId, target: TopicPartition },
     /// Batches landed above their offsets; everything below `settled` is answered.
     Displaced { pair: Pair, at: i64, to: i64, settled: i64, take_over: bool },
     /// A partition halted, or was set free.
-    Halt { topic: String, partition: i32, halt: Option<Halt> },
+    Halt { topic: String, partition: i32, halt: Option<Halt>, resumes: u64 },
     /// The transactional id is about to be forgotten.
     KeepAlive,
     /// A clean stop.
@@ -48,7 +49,7 @@ pub(crate) async fn shard_worker(
             return;
         }
     };
-    let _ = events.send(Event::ShardTaken { shard, outcome: Ok(log.state.partitions.len()) });
+    let _ = events.send(Event::ShardTaken { shard, outcome: Ok(Holdings::of(&log.state)) });
     while let Some(job) = jobs.recv().await {
         let Some(event) = work(&shared, &mut log, job).await else { continue };
         if events.send(event).is_err() {
@@ -68,14 +69,16 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             }
             Event::StateWritten { shard, tickets, outcome }
         }
-        Job::Attach { pairs } => Event::Attached { shard, outcome: attach::attach(ctx, log, pairs).await },
-        Job::Retake { pairs } => Event::Attached { shard, outcome: attach::retake(ctx, log, pairs).await },
+        Job::Attach { wanted, retake } => {
+            Event::Attached { shard, outcome: attach::attach(ctx, log, wanted, retake).await }
+        }
+        Job::Fence { part, target } => Event::Fenced { part, outcome: attach::fence(ctx, log, &target).await },
         Job::Displaced { pair, at, to, settled, take_over } => {
             let outcome = displaced(ctx, log, pair, (at, to, settled), take_over).await;
             Event::Displaced { outcome }
         }
-        Job::Halt { topic, partition, halt } => {
-            match log.append(vec![StateRecord::Halt { topic, partition, halt }]).await {
+        Job::Halt { topic, partition, halt, resumes } => {
+            match log.append(vec![StateRecord::Halt { topic, partition, halt, resumes }]).await {
                 Ok(()) => return None,
                 Err(error) => Event::ShardFailed(error),
             }
@@ -101,7 +104,8 @@ async fn displaced(
 ) -> Result<Vec<(Pair, Attached)>, EngineError> {
     let (pair, attached) = attach::displaced(ctx, log, pair, at, to, settled).await?;
     if take_over && matches!(attached, Attached::Flowing(_)) {
-        return attach::retake(ctx, log, vec![pair]).await;
+        let wanted = Wanted { pair, freed: None, successor: false, divergence: None };
+        return attach::attach(ctx, log, vec![wanted], true).await;
     }
     Ok(vec![(pair, attached)])
 }

@@ -72,7 +72,11 @@ impl Halt {
         self.range.is_some()
             && matches!(
                 self.kind,
-                HaltKind::RetentionLoss | HaltKind::CorruptBatch | HaltKind::MessageTooLarge | HaltKind::InvalidRecord
+                HaltKind::RetentionLoss
+                    | HaltKind::Truncation
+                    | HaltKind::CorruptBatch
+                    | HaltKind::MessageTooLarge
+                    | HaltKind::InvalidRecord
             )
     }
 
@@ -80,10 +84,26 @@ impl Halt {
     pub fn way_out(&self, mirror: &str, topic: &str, partition: i32) -> String {
         let resume = format!("kmirror resume --mirror {mirror} --partition {topic}:{partition}");
         match (self.kind, self.range) {
+            (HaltKind::Truncation, Some((from, to))) => format!(
+                "to go on at source offset {from}, and keep on the target what the source lost: {resume} --accept-loss \
+                 {from}..{to}"
+            ),
             (_, Some((from, to))) if self.can_accept_loss() => {
                 format!("to go on without source offsets [{from}, {to}): {resume} --accept-loss {from}..{to}")
             }
             (HaltKind::Unauthorised, _) => format!("grant the right named above, then: {resume}"),
+            (HaltKind::ForeignRecords, _) => {
+                format!("end what else writes there; to go on behind those records, which stay: {resume}")
+            }
+            (HaltKind::SourceRecreated, _) => {
+                format!("to mirror the new topic from its start, behind the records of the old one: {resume}")
+            }
+            (HaltKind::TargetRecreated, _) => {
+                format!("to mirror the partition anew, from the start of the source log: {resume}")
+            }
+            (HaltKind::TargetTruncated, _) => {
+                format!("to find the new end of the target log and copy again what it lost: {resume}")
+            }
             (HaltKind::MessageTooLarge, None) => format!("raise max.message.bytes on the target topic, then: {resume}"),
             _ => format!("settle the cause named above, then: {resume}"),
         }

@@ -228,6 +228,32 @@ impl OffsetMap {
         Ok(())
     }
 
+    /// The source was truncated: the records it had at or beyond source offset `to` are no more, other ones follow
+    /// there. Their copies stay on the target, without a counterpart; what the source holds from `to` on goes on at
+    /// target offset `end`, which is the settled end. Errors, and changes nothing, where nothing of ours is beyond `to`.
+    pub fn diverge(&mut self, to: i64, end: i64, writer_epoch: i16) -> Result<(), MapError> {
+        let first = self.segments.first().map_or(i64::MAX, |first| first.source);
+        if to < first || to >= self.position(end) {
+            let what = "a truncation of the source that concerns nothing that is mapped";
+            return Err(MapError::Contradiction { target: end, what });
+        }
+        let keep = self.segments.partition_point(|s| s.source < to).max(1);
+        let mut gaps: Vec<Gap> = self.gaps_before(keep).iter().copied().filter(|gap| gap.from < to).collect();
+        if let Some(last) = gaps.last_mut() {
+            last.to = last.to.min(to);
+        }
+        self.truncate(keep);
+        let leader_epoch = self.segments.last().map_or(-1, |last| last.leader_epoch);
+        self.add(Segment { target: end, source: to, leader_epoch, writer_epoch, fixed: true }, &gaps)
+    }
+
+    /// The source offset at which the records of later leader epochs than this one begin, as far as they are mirrored;
+    /// the position where there are none. This is the log end that a follower would have for that epoch (KIP-101).
+    pub fn end_of_epoch(&self, leader_epoch: i32, end: i64) -> i64 {
+        let mut mapped = self.segments[..self.effective(end)].iter();
+        mapped.find(|s| s.leader_epoch > leader_epoch).map_or_else(|| self.position(end), |s| s.source)
+    }
+
     /// Forgets the segments that lie wholly below the target's log start.
     pub fn drop_below(&mut self, log_start: i64) {
         let keep_from = self.segments.partition_point(|s| s.target <= log_start).saturating_sub(1);
@@ -266,6 +292,12 @@ impl OffsetMap {
 
     /// The source offset after the record at target offset `end − 1`: where mirroring goes on.
     pub fn position(&self, end: i64) -> i64 {
+        // A segment that begins right here may go on elsewhere than the records before it end (a truncation).
+        let up_to = self.segments.partition_point(|s| s.target <= end);
+        let mut here = self.segments[..up_to].iter().rev().take_while(|s| s.target == end);
+        if let Some(begins) = here.find(|s| s.fixed) {
+            return begins.source;
+        }
         match self.effective(end).checked_sub(1) {
             Some(at) => self.segments.get(at).map_or(0, |s| s.source) + self.run(at, end),
             None => self.segments.first().map_or(0, |s| s.source),

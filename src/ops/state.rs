@@ -50,9 +50,12 @@ impl MirrorState {
         self.shards.get(shard_of(source.topic_id, source.partition, shards) as usize)
     }
 
-    /// Why a source partition stands still, if it does.
+    /// Why a source partition stands still, if it does. A halt that a resume has followed does not stand any more, also
+    /// while nobody is there to heed it.
     pub fn halt(&self, topic: &str, partition: i32) -> Option<&Halt> {
-        self.shards.iter().find_map(|s| s.halts.get(&(topic.to_owned(), partition)))
+        let resumes = self.control.resumes(topic, partition);
+        let mut halts = self.shards.iter().filter_map(|s| s.halts.get(&(topic.to_owned(), partition)));
+        halts.find(|(_, before)| *before == resumes).map(|(halt, _)| halt)
     }
 
     /// Partitions that the present owner of their shard may have marked without having settled them.

@@ -115,7 +115,7 @@ pub(crate) async fn settled_end_below(target: &Cluster, state: &PartitionState, 
     let known = state.end.unwrap_or(0);
     let floor = start.max(known.min(end));
     // What lies above the last end on record is ours; markers of a start that did not get further are not data.
-    Ok(match last_data_below(target, &tp, end, floor).await? {
+    Ok(match last_data_below(target, &tp, end, floor, |_| true).await? {
         Some(batch) => batch.header.next_offset().max(known.min(end)),
         None => known.min(end),
     })

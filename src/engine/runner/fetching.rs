@@ -8,9 +8,10 @@ use crate::client::{ClientError, FetchChange, FetchLimits, Fetched, Verdict, cla
 use crate::config::Policy;
 use crate::mirror::{FetchedRecords, GapReason, Halt, HaltKind, Isolation};
 
+use super::super::attach::Divergence;
 use super::super::events::{Event, PartId};
 use super::super::fetcher::{FetchPlan, fetcher};
-use super::super::part::Stage;
+use super::super::part::{Leave, Stage};
 use super::{Fetcher, Runner};
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -45,6 +46,7 @@ impl Runner {
             busy: false,
             changed: BTreeSet::new(),
             wants: HashMap::new(),
+            forgets: Vec::new(),
             not_before_ms: 0,
             failures: 0,
         };
@@ -60,7 +62,7 @@ impl Runner {
             if fetcher.busy || now_ms < fetcher.not_before_ms {
                 continue;
             }
-            let mut changes = Vec::new();
+            let mut changes = std::mem::take(&mut fetcher.forgets);
             let mut held_back = false;
             for id in std::mem::take(&mut fetcher.changed) {
                 let Some(part) = self.parts.get_mut(id) else { continue };
@@ -215,18 +217,17 @@ impl Runner {
                 Policy::Halt => self.halt(id, lost),
             }
         } else if next > end {
-            let detail = format!("the source log ends at {end}, but offsets up to {next} were read from it");
-            self.halt(id, Halt::over(HaltKind::Truncation, end, next, detail));
+            self.on_divergence(id, i32::MAX, end);
         }
     }
 
+    /// The source log was truncated. What of it was mirrored is told by the map, once everything under way is settled.
     fn on_divergence(&mut self, id: PartId, epoch: i32, end: i64) {
-        let Some(flow) = self.parts.get_mut(id).and_then(|p| p.flow()) else { return };
-        let next = flow.intake.next();
-        let detail = format!(
-            "the source log was truncated: its leader epoch {epoch} ends at {end}, but offsets up to {next} were read"
-        );
-        self.halt(id, Halt::over(HaltKind::Truncation, end.max(0), next, detail));
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let (topic, partition) = part.key();
+        let accepted = self.control.state.accepted_ranges(&topic, partition).to_vec();
+        part.divergence = Some(Divergence { epoch, end, accepted });
+        self.leave(id, Leave::TakeOver(format!("the source log was truncated to {end} or before")));
     }
 
     /// Goes on without a source range, noted as a gap.

@@ -2,6 +2,8 @@
 //! data (`fetching`, `producing`) and of ownership (`ownership`) are its parts; sockets live in the tasks it starts.
 
 mod fetching;
+mod halting;
+mod identity;
 mod ownership;
 mod producing;
 mod stopping;
@@ -13,9 +15,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::client::{Cluster, FetchWant};
+use uuid::Uuid;
+
+use crate::client::{Cluster, FetchChange, FetchWant};
 use crate::config::MirrorConfig;
-use crate::mirror::Break;
+use crate::mirror::{Break, Halt};
 
 use super::EngineError;
 use super::budget::Budget;
@@ -50,7 +54,8 @@ struct Fetcher {
     changed: BTreeSet<PartId>,
     /// What the session holds.
     wants: HashMap<PartId, FetchWant>,
-    /// Parts that want data but have no room: the next fetch must not wait long.
+    /// Topics that were made again: out of the session under the id that they had.
+    forgets: Vec<FetchChange>,
     not_before_ms: u64,
     failures: u32,
 }
@@ -88,6 +93,13 @@ pub(crate) struct Runner {
     by_source: HashMap<(String, i32), PartId>,
     shards: Vec<Shard>,
     shard_count: u32,
+    /// Shards taken over so far. Nothing is attached before all are: only then it is known what was mirrored under which
+    /// topic id.
+    shards_taken: u32,
+    /// Source topic ids that were mirrored under a name, with their shards.
+    identities: HashMap<(String, i32), Vec<(Uuid, u32)>>,
+    /// Halts on record: shard, halt, number of resumes it followed.
+    halts: HashMap<(String, i32), Vec<(u32, Halt, u64)>>,
     fetchers: HashMap<i32, Fetcher>,
     lanes: HashMap<LaneKey, Lane>,
     sender: mpsc::UnboundedSender<Event>,
@@ -132,6 +144,9 @@ impl Runner {
             by_source: HashMap::new(),
             shards: Vec::new(),
             shard_count: generation.shards,
+            shards_taken: 0,
+            identities: HashMap::new(),
+            halts: HashMap::new(),
             fetchers: HashMap::new(),
             lanes: HashMap::new(),
             sender,
@@ -197,6 +212,7 @@ impl Runner {
                 self.on_attached(outcome)?;
             }
             Event::Displaced { outcome } => self.on_attached(outcome)?,
+            Event::Fenced { part, outcome } => self.on_fenced(part, outcome)?,
             Event::ShardFailed(error) => return Err(error),
             Event::Discovered(outcome) => self.on_discovered(outcome)?,
             Event::Refreshed => {

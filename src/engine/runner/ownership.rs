@@ -1,17 +1,16 @@
-//! Shards and partitions: taking over, attaching, leaders that move, halts and their way out, the control partition.
+//! Shards and partitions: taking over, attaching, leaders that move, the control partition.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use crate::client::Topics;
-use crate::mirror::{Halt, HaltKind, shard_of};
 
 use super::super::EngineError;
 use super::super::attach::{Attached, Pair};
 use super::super::control::Control;
-use super::super::events::{Event, PartId};
-use super::super::part::{Leave, Part, Stage};
+use super::super::events::{Event, Holdings, PartId};
+use super::super::part::{Leave, Stage};
 use super::super::shard::ShardSpec;
 use super::super::shard_worker::{Job, shard_worker};
 use super::super::topology::{Topology, discover};
@@ -42,11 +41,20 @@ impl Runner {
     pub(super) fn on_shard_taken(
         &mut self,
         shard: u32,
-        outcome: Result<usize, EngineError>,
+        outcome: Result<Holdings, EngineError>,
     ) -> Result<(), EngineError> {
-        let partitions = outcome?;
-        tracing::debug!(mirror = %self.shared.config.name, shard, partitions, "shard taken");
+        let holdings = outcome?;
+        tracing::debug!(
+            mirror = %self.shared.config.name, shard, partitions = holdings.declared.len(), "shard taken"
+        );
         let now_ms = self.now_ms();
+        self.shards_taken += 1;
+        for (topic, partition, id) in holdings.declared {
+            self.identities.entry((topic, partition)).or_default().push((id, shard));
+        }
+        for (key, (halt, resumes)) in holdings.halts {
+            self.halts.entry(key).or_default().push((shard, halt, resumes));
+        }
         if let Some(shard) = self.shards.get_mut(shard as usize) {
             shard.last_keep_alive_ms = now_ms;
         }
@@ -85,48 +93,6 @@ impl Runner {
         }
         self.follow_leaders();
         Ok(())
-    }
-
-    fn on_pair(&mut self, pair: Pair) {
-        let key = (pair.source.topic.clone(), pair.source.partition);
-        match self.by_source.get(&key).copied() {
-            None => self.add_part(key, pair),
-            Some(id) => self.check_identity(id, &pair),
-        }
-    }
-
-    fn add_part(&mut self, key: (String, i32), pair: Pair) {
-        let shard = shard_of(pair.source.topic_id, pair.source.partition, self.shard_count);
-        let id = self.parts.len();
-        let mut part = Part::new(pair, shard);
-        part.paused = self.control.state.is_paused(&key.0, key.1);
-        self.parts.push(part);
-        self.by_source.insert(key, id);
-        if let Some(shard) = self.shards.get_mut(shard as usize) {
-            shard.waiting.push(id);
-        }
-    }
-
-    /// A topic id that changed under the same name: deleted and made again.
-    fn check_identity(&mut self, id: PartId, pair: &Pair) {
-        let Some(part) = self.parts.get(id) else { return };
-        if part.pair == *pair || matches!(part.stage, Stage::Halted { .. } | Stage::Starting) {
-            return;
-        }
-        let halt = if part.pair.source.topic_id != pair.source.topic_id {
-            let detail = format!(
-                "source topic {} was deleted and made again: id {} is now {}",
-                pair.source.topic, part.pair.source.topic_id, pair.source.topic_id
-            );
-            Halt::new(HaltKind::SourceRecreated, detail)
-        } else {
-            let detail = format!(
-                "target topic {} was deleted and made again: id {} is now {}",
-                pair.target.topic, part.pair.target.topic_id, pair.target.topic_id
-            );
-            Halt::new(HaltKind::TargetRecreated, detail)
-        };
-        self.halt(id, halt);
     }
 
     pub(super) fn refresh(&mut self) {
@@ -198,27 +164,32 @@ impl Runner {
 
     /// Attaches what waits in owned shards, and takes over what must be settled.
     pub(super) fn attach_waiting(&mut self) {
-        if self.stopping {
+        // The first attachment applies `start:` to all there is: it waits for the first discovery.
+        if self.stopping || !self.discovered || self.shards_taken < self.shard_count {
             return;
         }
         for number in 0..self.shards.len() {
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            // The first attachment applies `start:` to all there is: it waits for the first discovery.
-            if shard.attaching || !self.discovered {
+            if shard.attaching {
                 continue;
             }
-            let fresh = std::mem::take(&mut shard.waiting);
+            let waiting = std::mem::take(&mut shard.waiting);
+            let fresh: Vec<PartId> = waiting.into_iter().filter(|id| self.admit(*id)).collect();
+            let Some(shard) = self.shards.get_mut(number) else { continue };
             let first = !std::mem::replace(&mut shard.baselined, true);
             let retake = if fresh.is_empty() && !first { std::mem::take(&mut shard.retake) } else { Vec::new() };
             if fresh.is_empty() && retake.is_empty() && !first {
                 continue;
             }
             shard.attaching = true;
-            let pairs = |ids: &[PartId]| -> Vec<Pair> {
-                ids.iter().filter_map(|id| self.parts.get(*id)).map(|p| p.pair.clone()).collect()
+            let job = Job::Attach {
+                retake: !retake.is_empty(),
+                wanted: fresh
+                    .into_iter()
+                    .chain(retake)
+                    .filter_map(|id| Some(self.parts.get_mut(id)?.wanted()))
+                    .collect(),
             };
-            let (fresh, retake) = (pairs(&fresh), pairs(&retake));
-            let job = if retake.is_empty() { Job::Attach { pairs: fresh } } else { Job::Retake { pairs: retake } };
             self.give(number, job);
         }
     }
@@ -241,6 +212,7 @@ impl Runner {
                     );
                     part.start(&config, &footing, expiration_ms);
                     self.touched.insert(id);
+                    self.on_flowing(id);
                 }
                 Attached::Halted(halt) => self.halt(id, halt),
             }
@@ -264,6 +236,7 @@ impl Runner {
                     let (pair, number) = (part.pair.clone(), part.shard as usize);
                     self.give(number, Job::Displaced { pair, at, to, settled, take_over });
                 }
+                Leave::Recreated => self.adopt(id),
             },
             // A halted flow gives its memory back; what it held is fetched again when it goes on.
             Stage::Halted { halt, flow: Some(flow) } if flow.appender.in_flight() == 0 => {
@@ -280,56 +253,6 @@ impl Runner {
             // A worker that has ended has reported why; the mirror ends with it.
             let _ = shard.jobs.send(job);
         }
-    }
-
-    /// Stops one partition, loudly; the others go on.
-    pub(super) fn halt(&mut self, id: PartId, halt: Halt) {
-        let Some(part) = self.parts.get_mut(id) else { return };
-        let (topic, partition) = (part.pair.source.topic.clone(), part.pair.source.partition);
-        if let Some((from, to)) = halt.range.filter(|_| halt.can_accept_loss())
-            && let Some((_, reason)) = self.control.state.accepted(&topic, partition, from, to)
-        {
-            self.accept(id, &halt, reason);
-            self.retake(id);
-            return;
-        }
-        let way_out = halt.way_out(&self.shared.config.name, &topic, partition);
-        tracing::error!(
-            mirror = %self.shared.config.name, topic, partition, reason = %halt.kind,
-            detail = %halt.detail, way_out, "partition halted"
-        );
-        metrics::counter!("kmirror_errors_total", "class" => halt.kind.to_string()).increment(1);
-        let flow = match std::mem::replace(&mut part.stage, Stage::Starting) {
-            Stage::Flowing(flow) | Stage::Leaving { flow, .. } => Some(flow),
-            Stage::Halted { flow, .. } => flow,
-            Stage::Starting => None,
-        };
-        part.stage = Stage::Halted { halt: halt.clone(), flow };
-        self.touched.insert(id);
-        self.record_halt(id, Some(halt));
-    }
-
-    /// A halt is kept in the state topic, so that `status` knows it without this process.
-    fn record_halt(&mut self, id: PartId, halt: Option<Halt>) {
-        let Some(part) = self.parts.get(id) else { return };
-        let tp = part.pair.source.clone();
-        self.give(part.shard as usize, Job::Halt { topic: tp.topic, partition: tp.partition, halt });
-    }
-
-    /// Lets a partition be settled and attached anew.
-    pub(super) fn retake(&mut self, id: PartId) {
-        let Some(part) = self.parts.get_mut(id) else { return };
-        match std::mem::replace(&mut part.stage, Stage::Starting) {
-            Stage::Flowing(flow) | Stage::Leaving { flow, .. } | Stage::Halted { flow: Some(flow), .. } => {
-                part.stage = Stage::Leaving { flow, why: Leave::TakeOver("going on after a halt".to_owned()) };
-            }
-            Stage::Halted { flow: None, .. } | Stage::Starting => {
-                if let Some(shard) = self.shards.get_mut(part.shard as usize) {
-                    shard.retake.push(id);
-                }
-            }
-        }
-        self.touched.insert(id);
     }
 
     /// Follows the control partition for as long as the mirror runs.
@@ -368,21 +291,6 @@ impl Runner {
             }
         }
         Ok(())
-    }
-
-    fn resume(&mut self, id: PartId) {
-        let Some(part) = self.parts.get(id) else { return };
-        let Stage::Halted { halt, .. } = &part.stage else { return };
-        let halt = halt.clone();
-        let (topic, partition) = (part.pair.source.topic.clone(), part.pair.source.partition);
-        if let Some((from, to)) = halt.range.filter(|_| halt.can_accept_loss()) {
-            match self.control.state.accepted(&topic, partition, from, to) {
-                Some((_, reason)) => self.accept(id, &halt, reason),
-                None => tracing::info!(topic, partition, "resumed without accepting a loss: the cause is tried again"),
-            }
-        }
-        self.record_halt(id, None);
-        self.retake(id);
     }
 
     pub(super) fn keep_shards_alive(&mut self, now_ms: u64) {

@@ -34,9 +34,9 @@ impl Runner {
     pub(super) async fn release(self) -> Result<(), EngineError> {
         let mut ends: BTreeMap<u32, Vec<ReleaseEntry>> = BTreeMap::new();
         for part in &self.parts {
-            // One that still waits for an answer has no known end: the next start settles it.
+            // One with an outcome that is not known has no known end: the next start settles it.
             if let Stage::Flowing(flow) = &part.stage
-                && flow.appender.in_flight() == 0
+                && flow.appender.is_clean()
             {
                 ends.entry(part.shard).or_default().push(ReleaseEntry {
                     index: flow.index,

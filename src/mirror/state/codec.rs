@@ -18,11 +18,12 @@
 //! | 7 | displaced | index `u`, at `u`, by `u`, end `u`, reason `u` |
 //! | 8 | release | entries `u`, each: index `u`, end `u`, last CRC `u` |
 //! | 9 | scanned | entries `u`, each: index `u`, source offset `u` |
-//! | 10 | halt | topic, partition `u`, optional halt as JSON text |
+//! | 10 | halt | topic, partition `u`, optional halt as JSON text, resumes `u` |
 //! | 11 | snapshot begin | id `u`, optional owner (producer id `i`, epoch `i`), producer ids `u` and as many `i`, baseline |
 //! | 12 | snapshot partition | index `u`, optional origin (epoch `i`, start `u`, settled end `u`), optional end `u`, optional release (end `u`, last CRC `u`), scanned `u` |
 //! | 13 | snapshot map | index `u`, target `u` and source `u` where the first of its steps begins, steps `u`, each as a break |
 //! | 14 | snapshot end | id `u` |
+//! | 15 | diverged | index `u`, source offset `u`, end `u` |
 //!
 //! A *break* is what an exactly-once stream writes several times a second for every partition, so it is small: flags
 //! `u` (1 target gap follows, 2 leader epoch follows, 4 writer epoch follows, 8 fixed, the rest: number of gaps), the
@@ -159,12 +160,18 @@ fn put_body(out: &mut BytesMut, record: &StateRecord) -> u8 {
             });
             9
         }
-        StateRecord::Halt { topic, partition, halt } => {
+        StateRecord::Halt { topic, partition, halt, resumes } => {
             put_text(out, topic);
             put_unsigned(out, u64::from(partition.unsigned_abs()));
             // A halt is names, numbers and texts: writing it as JSON cannot fail.
             put_option(out, halt.as_ref(), |out, h| put_text(out, &serde_json::to_string(h).unwrap_or_default()));
+            put_unsigned(out, *resumes);
             10
+        }
+        StateRecord::Diverged { index, source, end } => {
+            put_unsigned(out, u64::from(*index));
+            put_offsets(out, &[*source, *end]);
+            15
         }
         snapshot => put_snapshot(out, snapshot),
     }
@@ -368,7 +375,9 @@ fn get_body(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError> {
                 let text = from.text()?;
                 serde_json::from_str::<Halt>(&text).map_err(|error| corrupt(format!("a halt: {error}")))
             })?,
+            resumes: from.number()?,
         },
+        15 => StateRecord::Diverged { index: from.number()?, source: from.number()?, end: from.number()? },
         _ => return get_snapshot(kind, from),
     })
 }

@@ -172,10 +172,14 @@ impl ControlState {
         self.resumes_all + self.resumes.get(&(topic.to_owned(), partition)).copied().unwrap_or(0)
     }
 
+    /// Every source range of the partition that may be left out.
+    pub fn accepted_ranges(&self, topic: &str, partition: i32) -> &[(i64, i64)] {
+        self.accepted.get(&(topic.to_owned(), partition)).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether source offsets `[from, to)` may be left out: the accepted range that covers them all.
     pub fn accepted(&self, topic: &str, partition: i32, from: i64, to: i64) -> Option<((i64, i64), GapReason)> {
-        let ranges = self.accepted.get(&(topic.to_owned(), partition))?;
-        let range = ranges.iter().find(|(start, end)| *start <= from && to <= *end)?;
+        let range = self.accepted_ranges(topic, partition).iter().find(|(start, end)| *start <= from && to <= *end)?;
         Some((*range, GapReason::Accepted))
     }
 

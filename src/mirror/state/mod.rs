@@ -153,6 +153,15 @@ pub enum StateRecord {
         /// What lies between.
         reason: GapReason,
     },
+    /// The source was truncated, and the mirror goes on there.
+    Diverged {
+        /// The partition.
+        index: u32,
+        /// Source offset from which on the source holds other records now.
+        source: i64,
+        /// End of the target log, where they go on.
+        end: i64,
+    },
     /// A clean stop.
     Release {
         /// Every partition that was released.
@@ -171,6 +180,8 @@ pub enum StateRecord {
         partition: i32,
         /// Why.
         halt: Option<Halt>,
+        /// How often the partition had been told to go on by then ([`ControlState::resumes`]).
+        resumes: u64,
     },
     /// The state anew: what follows up to the end replaces everything before.
     SnapshotBegin {
@@ -264,8 +275,8 @@ pub struct ShardState {
     pub baseline: bool,
     /// Partitions by index.
     pub partitions: BTreeMap<u32, PartitionState>,
-    /// Standing halts, by source topic and partition.
-    pub halts: BTreeMap<(String, i32), Halt>,
+    /// Halts by source topic and partition, each with the number of resumes that it followed.
+    pub halts: BTreeMap<(String, i32), (Halt, u64)>,
     by_source: HashMap<(Uuid, i32), u32>,
     shadow: Option<(u64, Box<ShardState>)>,
 }
@@ -340,10 +351,10 @@ impl ShardState {
                     self.partition(*index)?.scanned = *offset;
                 }
             }
-            StateRecord::Halt { topic, partition, halt } => {
+            StateRecord::Halt { topic, partition, halt, resumes } => {
                 let key = (topic.clone(), *partition);
                 match halt {
-                    Some(halt) => self.halts.insert(key, halt.clone()),
+                    Some(halt) => self.halts.insert(key, (halt.clone(), *resumes)),
                     None => self.halts.remove(&key),
                 };
             }
@@ -372,6 +383,12 @@ impl ShardState {
                     origin.start += by;
                 }
                 state.end = Some(*end);
+            }
+            StateRecord::Diverged { index, source, end } => {
+                let state = self.partition(*index)?;
+                let epoch = state.origin.map_or(0, |origin| origin.epoch);
+                state.map.diverge(*source, *end, epoch).map_err(in_map(*index))?;
+                state.scanned = state.scanned.min(*source);
             }
             StateRecord::SnapshotPartition { index, origin, end, release, scanned } => {
                 let state = self.partition(*index)?;
@@ -433,10 +450,11 @@ impl ShardState {
         for (index, state) in &self.partitions {
             out.extend(state.snapshot(*index));
         }
-        out.extend(self.halts.iter().map(|((topic, partition), halt)| StateRecord::Halt {
+        out.extend(self.halts.iter().map(|((topic, partition), (halt, resumes))| StateRecord::Halt {
             topic: topic.clone(),
             partition: *partition,
             halt: Some(halt.clone()),
+            resumes: *resumes,
         }));
         out.push(StateRecord::SnapshotEnd { id });
         out

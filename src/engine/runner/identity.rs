@@ -1,0 +1,139 @@
+//! Which topics these are: a topic that was deleted and made again bears its old name and another id (KIP-516), and is
+//! another topic.
+
+use crate::client::FetchChange;
+use crate::config::Policy;
+use crate::mirror::{Halt, HaltKind, shard_of};
+
+use super::super::EngineError;
+use super::super::attach::{Pair, target_recreated};
+use super::super::events::PartId;
+use super::super::part::{Leave, Part, Stage};
+use super::super::shard_worker::Job;
+use super::Runner;
+
+impl Runner {
+    pub(super) fn on_pair(&mut self, pair: Pair) {
+        let key = (pair.source.topic.clone(), pair.source.partition);
+        match self.by_source.get(&key).copied() {
+            None => self.add_part(key, pair),
+            Some(id) => self.check_identity(id, pair),
+        }
+    }
+
+    fn add_part(&mut self, key: (String, i32), pair: Pair) {
+        let shard = shard_of(pair.source.topic_id, pair.source.partition, self.shard_count);
+        let id = self.parts.len();
+        let mut part = Part::new(pair, shard);
+        part.paused = self.control.state.is_paused(&key.0, key.1);
+        self.parts.push(part);
+        self.by_source.insert(key, id);
+        self.wait_for_attachment(id);
+    }
+
+    pub(super) fn wait_for_attachment(&mut self, id: PartId) {
+        let Some(part) = self.parts.get(id) else { return };
+        if let Some(shard) = self.shards.get_mut(part.shard as usize) {
+            shard.waiting.push(id);
+        }
+    }
+
+    /// Whether a partition that waits may be attached now. It may not where a halt stands, and where its topic was made
+    /// again while nobody looked; then it goes another way.
+    pub(super) fn admit(&mut self, id: PartId) -> bool {
+        let standing = self.standing_halt(id);
+        let Some(part) = self.parts.get_mut(id) else { return false };
+        let (topic, partition) = part.key();
+        if let Some(halt) = standing {
+            part.stage = Stage::Halted { halt: halt.clone(), flow: None };
+            self.tell_halt(&halt, &topic, partition);
+            return false;
+        }
+        let source_id = part.pair.source.topic_id;
+        let known = self.identities.get(&(topic.clone(), partition)).map_or(&[][..], Vec::as_slice);
+        let Some((before, _)) = known.last().filter(|_| known.iter().all(|(known, _)| *known != source_id)) else {
+            return true;
+        };
+        if part.successor {
+            return true;
+        }
+        if self.may_succeed(id) {
+            self.fence_predecessors(id);
+        } else {
+            let detail = format!("source topic {topic} was deleted and made again: id {before} is now {source_id}");
+            self.halt(id, Halt::new(HaltKind::SourceRecreated, detail));
+        }
+        false
+    }
+
+    fn may_succeed(&self, id: PartId) -> bool {
+        let freed = self.parts.get(id).and_then(|part| part.freed);
+        self.shared.config.on.source_recreated == Policy::Continue || freed == Some(HaltKind::SourceRecreated)
+    }
+
+    /// A topic id that changed under the same name: deleted and made again.
+    fn check_identity(&mut self, id: PartId, pair: Pair) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        if part.pair == pair || matches!(part.stage, Stage::Starting | Stage::Leaving { .. }) {
+            return;
+        }
+        let (topic, was, is) = (&pair.source.topic, part.pair.source.topic_id, pair.source.topic_id);
+        let halted = matches!(part.stage, Stage::Halted { .. });
+        let halt = if was == is {
+            target_recreated(&pair.target.topic, part.pair.target.topic_id, pair.target.topic_id)
+        } else {
+            let detail = format!("source topic {topic} was deleted and made again: id {was} is now {is}");
+            Halt::new(HaltKind::SourceRecreated, detail)
+        };
+        part.next_pair = Some(pair);
+        if halted {
+            return;
+        }
+        if halt.kind == HaltKind::SourceRecreated && self.may_succeed(id) {
+            self.leave(id, Leave::Recreated);
+            self.touched.insert(id);
+        } else {
+            self.halt(id, halt);
+        }
+    }
+
+    /// The partition becomes the one of the topic that was made anew.
+    pub(super) fn adopt(&mut self, id: PartId) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let Some(next) = part.next_pair.take() else { return };
+        for fetcher in self.fetchers.values_mut() {
+            if fetcher.wants.remove(&id).is_some() {
+                fetcher.forgets.push(FetchChange::forget(&part.pair.source));
+            }
+        }
+        part.shard = shard_of(next.source.topic_id, next.source.partition, self.shard_count);
+        part.pair = next;
+        part.given_up.clear();
+        (part.source_end, part.source_start) = (-1, -1);
+        part.stage = Stage::Starting;
+        self.fence_predecessors(id);
+    }
+
+    /// Nobody may write what the topic of before held any more, not even a process that was thought dead.
+    fn fence_predecessors(&mut self, id: PartId) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let known = self.identities.get(&part.key()).map_or(&[][..], Vec::as_slice);
+        let shards: std::collections::BTreeSet<u32> = known.iter().map(|(_, shard)| *shard).collect();
+        part.fences_open = shards.len();
+        let target = part.pair.target.clone();
+        for shard in shards {
+            self.give(shard as usize, Job::Fence { part: id, target: target.clone() });
+        }
+    }
+
+    pub(super) fn on_fenced(&mut self, id: PartId, outcome: Result<(), EngineError>) -> Result<(), EngineError> {
+        outcome?;
+        let Some(part) = self.parts.get_mut(id) else { return Ok(()) };
+        part.fences_open = part.fences_open.saturating_sub(1);
+        if part.fences_open == 0 {
+            part.successor = true;
+            self.wait_for_attachment(id);
+        }
+        Ok(())
+    }
+}
