@@ -3,33 +3,37 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use kmirror::client::{Cluster as Client, ClusterSpec};
+use kmirror::mirror::{OffsetMap, PartitionState};
 use kmirror::ops::MirrorState;
 
 use super::Mirror;
+use super::log::connected;
 use super::mirror::LIMIT;
 use crate::kafka::harness::{
     Cluster, Dump, Produce, TopicSpec, compare, driver, real_kafka_wanted, source, target, wait_until,
 };
 
+/// A partition's map and the settled end that it counts up to.
+pub(crate) type Maps = BTreeMap<(String, i32), (OffsetMap, i64)>;
+
+/// The offset maps of a mirror that was stopped cleanly, by target partition.
+pub(crate) fn maps(mirror: &str, to: &Cluster) -> Maps {
+    let (runtime, client) = connected(to);
+    let state = runtime.block_on(MirrorState::read(mirror, &client)).unwrap().expect("it has run");
+    let end = |p: &PartitionState| p.release.expect("stopped cleanly").end;
+    state
+        .partitions()
+        .map(|p| ((p.declared.target_topic.clone(), p.declared.partition), (p.map.clone(), end(p))))
+        .collect()
+}
+
 /// Every offset of every record, both ways, through the map as it stands in the state topic.
 pub(crate) fn assert_map_is_exact(mirror: &str, to: &Cluster, from: &Dump, there: &Dump) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let bootstrap = to.bootstrap().split(',').map(str::to_owned).collect();
-    let state = runtime.block_on(async {
-        let client = Client::connect(ClusterSpec::new("to", bootstrap, "proto-tests".to_owned())).await.unwrap();
-        MirrorState::read(mirror, &client).await.unwrap().expect("it has run")
-    });
-    let maps: BTreeMap<(String, i32), _> = state
-        .partitions()
-        .map(|p| {
-            ((p.declared.target_topic.clone(), p.declared.partition), (&p.map, p.release.expect("stopped cleanly").end))
-        })
-        .collect();
+    let maps = maps(mirror, to);
     for (partition, records) in &from.partitions {
-        let (map, end) = maps[partition];
+        let (map, end) = &maps[partition];
         for (a, b) in records.iter().zip(&there.partitions[partition]) {
-            let (to_target, to_source) = (map.to_target(a.offset, end), map.to_source(b.offset, end));
+            let (to_target, to_source) = (map.to_target(a.offset, *end), map.to_source(b.offset, *end));
             assert!(to_target.exact && to_source.exact, "{partition:?}: {a:?} {to_target:?}, {b:?} {to_source:?}");
             assert_eq!((to_target.offset, to_source.offset), (b.offset, a.offset), "{partition:?}");
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::kafka::harness::cluster::run_folder;
 use crate::kafka::harness::process::{Process, wait_ready};
-use crate::kafka::harness::{Cluster, Dump, Report, compare, driver, wait_until};
+use crate::kafka::harness::{Cluster, Dump, Report, compare, driver, source, target, wait_until};
 
 /// The binary under test.
 pub(crate) const KMIRROR: &str = env!("CARGO_BIN_EXE_kmirror");
@@ -33,16 +33,26 @@ impl Mirror {
         Self::between(name, &from.bootstrap(), &to.bootstrap(), include, more)
     }
 
+    /// The same between two addresses.
     pub(crate) fn between(name: &str, from: &str, to: &str, include: &[&str], more: &str) -> Self {
+        let topics = include.iter().map(|t| format!("\"{t}\"")).collect::<Vec<_>>().join(", ");
+        Self::written(name, from, to, &format!("include: [{topics}]"), more)
+    }
+
+    /// Between the shared clusters, with all of its `topics` section.
+    pub(crate) fn with_topics(name: &str, topics: &str, more: &str) -> Self {
+        Self::written(name, &source().bootstrap(), &target().bootstrap(), topics, more)
+    }
+
+    fn written(name: &str, from: &str, to: &str, topics: &str, more: &str) -> Self {
         let folder = run_folder(name);
         let config = folder.join("kmirror.yaml");
         let list = |addresses: &str| addresses.split(',').map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
         let mut text = String::new();
-        let topics = include.iter().map(|t| format!("\"{t}\"")).collect::<Vec<_>>().join(", ");
         let _ = write!(
             text,
             "clusters:\n  from: {{ bootstrap: [{}] }}\n  to: {{ bootstrap: [{}] }}\nmirrors:\n  - name: {name}\n    \
-             source: from\n    target: to\n    topics: {{ include: [{topics}] }}\n{more}",
+             source: from\n    target: to\n    topics: {{ {topics} }}\n{more}",
             list(from),
             list(to)
         );
@@ -91,8 +101,13 @@ impl Mirror {
 
     /// SIGTERM, and waits for a clean end.
     pub(crate) fn stop(&mut self) {
+        self.stop_by("TERM");
+    }
+
+    /// Any signal that asks for an end, and waits for a clean one.
+    pub(crate) fn stop_by(&mut self, signal: &str) {
         let process = self.process();
-        process.signal("TERM");
+        process.signal(signal);
         let code = process.wait_exit(Duration::from_secs(40));
         assert_eq!(code, 0, "{}", process.log_tail());
         self.process = None;
@@ -111,6 +126,23 @@ impl Mirror {
         }
         let report: Value = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
         Ok(report["mirrors"][0]["partitions"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// One partition of `status --json`.
+    pub(crate) fn row(&self, topic: &str, partition: i32) -> Result<Value, String> {
+        let rows = self.status()?;
+        let row = rows.into_iter().find(|r| r["topic"] == topic && r["partition"] == partition);
+        row.ok_or_else(|| format!("no partition {topic}:{partition}"))
+    }
+
+    /// What `translate` says: the offset on the other side, and the reason where it is not the same record.
+    pub(crate) fn translate(&self, topic: &str, partition: i32, offset: i64, more: &[&str]) -> (i64, Option<String>) {
+        let (partition, offset) = (partition.to_string(), offset.to_string());
+        let args = ["translate", "--topic", topic, "--partition", &partition, "--offset", &offset];
+        let answer = self.json(&[&args[..], more].concat(), 0);
+        let reason = answer["reason"].as_str().map(str::to_owned);
+        assert_eq!(answer["exact"].as_bool(), Some(reason.is_none()), "{answer}");
+        (answer["offset"].as_i64().expect("an offset"), reason)
     }
 
     /// Waits until `count` partitions are mirrored to their end.
@@ -132,10 +164,8 @@ impl Mirror {
     /// Waits until a partition shows this state.
     pub(crate) fn await_state(&self, topic: &str, partition: i32, state: &str) -> Value {
         wait_until(&format!("{topic}:{partition} {state}"), LIMIT, || {
-            let rows = self.status()?;
-            let row = rows.iter().find(|r| r["topic"] == topic && r["partition"] == partition);
-            let row = row.ok_or_else(|| "no such partition".to_owned())?;
-            if row["state"] == state { Ok(row.clone()) } else { Err(row.to_string()) }
+            let row = self.row(topic, partition)?;
+            if row["state"] == state { Ok(row) } else { Err(row.to_string()) }
         })
     }
 
@@ -145,9 +175,16 @@ impl Mirror {
         compare(&from, &to)
     }
 
-    fn dumps(&self, from: &[&str], to: &[&str]) -> (Dump, Dump) {
+    /// Records of topics here and there, as a read_committed consumer sees them.
+    pub(crate) fn dumps(&self, from: &[&str], to: &[&str]) -> (Dump, Dump) {
         (driver().dump(&self.from, from), driver().dump(&self.to, to))
     }
+}
+
+/// The gaps of a row of `status --json`: reason and half-open range.
+pub(crate) fn gaps(row: &Value) -> Vec<(String, i64, i64)> {
+    let gap = |g: &Value| Some((g["reason"].as_str()?.to_owned(), g["from"].as_i64()?, g["to"].as_i64()?));
+    row["gaps"].as_array().into_iter().flatten().map(|g| gap(g).expect("a gap as documented")).collect()
 }
 
 impl Drop for Mirror {

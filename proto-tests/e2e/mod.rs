@@ -1,8 +1,18 @@
 //! The program as a user runs it, between real clusters: written to by Kafka's own producers, read back by its own
 //! consumers.
 
+mod checking;
 mod crash;
+mod halting;
 mod kinds;
+mod log;
+mod many;
 mod mirror;
+mod reencoded;
+mod starting;
+mod state_size;
+mod topics;
+mod transactions;
+mod versions;
 
 pub(crate) use mirror::Mirror;

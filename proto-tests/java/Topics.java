@@ -49,6 +49,7 @@ final class Topics {
         commands.put("move_leader", Topics::moveLeader);
         commands.put("describe_producers", Topics::producers);
         commands.put("cluster", Topics::cluster);
+        commands.put("log_bytes", Topics::logBytes);
     }
 
     static Admin admin(JsonNode args) {
@@ -220,6 +221,20 @@ final class Topics {
             answer.put("cluster_id", cluster.clusterId().get(TIMEOUT_S, TimeUnit.SECONDS));
             ArrayNode nodes = answer.putArray("nodes");
             cluster.nodes().get(TIMEOUT_S, TimeUnit.SECONDS).forEach(node -> nodes.add(node.id()));
+        }
+    }
+
+    private static void logBytes(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            String topic = args.get("topic").asText();
+            List<Integer> nodes = new ArrayList<>();
+            admin.describeCluster().nodes().get(TIMEOUT_S, TimeUnit.SECONDS).forEach(node -> nodes.add(node.id()));
+            long bytes = admin.describeLogDirs(nodes).allDescriptions().get(TIMEOUT_S, TimeUnit.SECONDS).values()
+                    .stream().flatMap(dirs -> dirs.values().stream())
+                    .flatMap(dir -> dir.replicaInfos().entrySet().stream())
+                    .filter(replica -> replica.getKey().topic().equals(topic))
+                    .mapToLong(replica -> replica.getValue().size()).sum();
+            answer.put("bytes", bytes);
         }
     }
 }

@@ -378,6 +378,11 @@ impl Driver {
         parsed(&self.call("describe_producers", bootstrap, args), "producers")
     }
 
+    /// Bytes that the logs of a topic take on disk, over all replicas.
+    pub(crate) fn log_bytes(&self, bootstrap: &str, topic: &str) -> u64 {
+        parsed(&self.call("log_bytes", bootstrap, json!({ "topic": topic })), "bytes")
+    }
+
     /// Writes, and checks that every record was acknowledged.
     pub(crate) fn produce(&self, bootstrap: &str, spec: &Produce) {
         let acknowledged: u64 = parsed(&self.call("produce", bootstrap, json!(spec)), "acknowledged");
