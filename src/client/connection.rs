@@ -30,6 +30,10 @@ pub(crate) const FRAME_LIMIT_BYTES: usize = 512 << 20;
 const TRUSTED_BYTES: usize = 16 << 20;
 /// How long a broker may take over what its request allows it.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
+/// How a TLS listener answers what is not TLS (RFC 8446, 6: alert, then the legacy version). Read as a length it would be one
+/// within the limit, and the reader would wait for its end.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+const NOT_PLAIN: &str = "; is this a plaintext Kafka listener? TLS and SASL are not yet supported";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 const UNSUPPORTED_VERSION: i16 = 35;
@@ -374,15 +378,21 @@ async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedRec
 async fn read_frames(reader: OwnedReadHalf, shared: Arc<Shared>) {
     let reading = async {
         let mut reader = BufReader::with_capacity(8 << 10, reader);
+        let mut answered = false;
         loop {
             match read_frame(&mut reader).await {
                 Ok(frame) => deliver(&shared, frame)?,
-                Err(FrameError::Io(error)) => return Err::<(), _>(shared.disconnected(&error.to_string())),
+                Err(FrameError::Io(error)) => {
+                    let hint = if answered { "" } else { NOT_PLAIN };
+                    return Err::<(), _>(shared.disconnected(&format!("{error}{hint}")));
+                }
+                Err(FrameError::Tls) => return Err(shared.protocol("response", &format!("it is TLS{NOT_PLAIN}"))),
                 Err(FrameError::Length(length)) => {
                     let detail = format!("a response of {length} bytes, more than {FRAME_LIMIT_BYTES} or less than 4");
                     return Err(shared.protocol("response", &detail));
                 }
             }
+            answered = true;
         }
     };
     let watching = async {
@@ -400,8 +410,10 @@ async fn read_frames(reader: OwnedReadHalf, shared: Arc<Shared>) {
     shared.fail(&cause);
 }
 
+#[derive(Debug)]
 enum FrameError {
     Io(std::io::Error),
+    Tls,
     Length(i32),
 }
 
@@ -413,6 +425,9 @@ impl From<std::io::Error> for FrameError {
 
 async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Vec<u8>, FrameError> {
     let size = reader.read_i32().await?;
+    if size.to_be_bytes().starts_with(&TLS_ALERT) {
+        return Err(FrameError::Tls);
+    }
     let length = usize::try_from(size).ok().filter(|l| (4..=FRAME_LIMIT_BYTES).contains(l));
     let length = length.ok_or(FrameError::Length(size))?;
     let mut frame = Vec::with_capacity(length.min(TRUSTED_BYTES));
@@ -448,4 +463,17 @@ fn deliver(shared: &Shared, frame: Vec<u8>) -> Result<(), ClientError> {
     // Whoever asked may have gone.
     let _ = waiter.answer.send(outcome);
     failed.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tls_alert_is_not_taken_for_a_length() {
+        let alert = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
+        assert!(matches!(read_frame(&mut &alert[..]).await, Err(FrameError::Tls)));
+        let plain = [0, 0, 0, 4, 0, 0, 0, 7];
+        assert_eq!(read_frame(&mut &plain[..]).await.unwrap(), [0, 0, 0, 7]);
+    }
 }
