@@ -252,6 +252,11 @@ impl Appender {
         self.queued_bytes
     }
 
+    /// Whether the last answer was a failure: the target takes nothing at the moment.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Whether everything taken in has been appended and every break acknowledged.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()

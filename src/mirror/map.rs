@@ -247,6 +247,12 @@ impl OffsetMap {
         self.add(Segment { target: end, source: to, leader_epoch, writer_epoch, fixed: true }, &gaps)
     }
 
+    /// Target offset of the newest segment that is a fact of the target's log: whatever the last epoch wrote lies at or
+    /// above it, and what lies below is settled.
+    pub fn floor(&self) -> i64 {
+        self.segments.iter().rfind(|s| s.fixed).map_or(0, |s| s.target)
+    }
+
     /// The source offset at which the records of later leader epochs than this one begin, as far as they are mirrored;
     /// the position where there are none. This is the log end that a follower would have for that epoch (KIP-101).
     pub fn end_of_epoch(&self, leader_epoch: i32, end: i64) -> i64 {
