@@ -11,3 +11,4 @@ mod kafka {
 
 mod conformance;
 mod e2e;
+mod goldens;
