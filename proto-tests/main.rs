@@ -12,3 +12,4 @@ mod kafka {
 mod conformance;
 mod e2e;
 mod embedded;
+mod goldens;
