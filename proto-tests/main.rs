@@ -13,3 +13,4 @@ mod conformance;
 mod e2e;
 mod embedded;
 mod goldens;
+mod tidy;
