@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{DeleteRecordsRequest, ListOffsetsRequest, TopicName};
+use kafka_protocol::messages::{BrokerId, DeleteRecordsRequest, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
@@ -15,6 +15,9 @@ use super::{Cluster, Node, TopicPartition};
 const LATEST: i64 = -1;
 /// The log start offset.
 const EARLIEST: i64 = -2;
+/// Not a follower. The message's own default is broker 0, and a follower is told the end of the leader's log, unreplicated
+/// tail and open transactions included, whatever isolation it asks for.
+const CONSUMER: BrokerId = BrokerId(-1);
 const DELETE_TIMEOUT_MS: i32 = 30_000;
 
 /// Topic-partition → offset, or a timestamp.
@@ -166,7 +169,10 @@ impl Cluster {
             .into_iter()
             .map(|(topic, partitions)| ListOffsetsTopic::default().with_name(name(topic)).with_partitions(partitions))
             .collect();
-        let request = ListOffsetsRequest::default().with_isolation_level(i8::from(committed)).with_topics(topics);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(CONSUMER)
+            .with_isolation_level(i8::from(committed))
+            .with_topics(topics);
         let response = self.call(Node::Id(leader), request).await?;
         let mut by_name: HashMap<(&str, i32), &TopicPartition> =
             tps.iter().map(|tp| ((tp.topic.as_str(), tp.partition), tp)).collect();
