@@ -32,6 +32,8 @@ pub(crate) struct Footing {
     pub(crate) end: i64,
     /// Source offset of the next record.
     pub(crate) position: i64,
+    /// Source offset up to which there was nothing more to mirror, when that was last noted.
+    pub(crate) scanned: i64,
     /// Source leader epoch of the record before it.
     pub(crate) last_epoch: Option<i32>,
     pub(crate) segment: AppendSegment,
@@ -440,6 +442,7 @@ fn footing(shard: &ShardLog, index: u32) -> Result<Footing, EngineError> {
         },
         end,
         position: state.map.position(end),
+        scanned: state.scanned,
         last_epoch: Some(state.map.leader_epoch_at(end)).filter(|epoch| *epoch >= 0),
         segment: AppendSegment::Open { run: (end - segment.target).unsigned_abs(), leader_epoch: segment.leader_epoch },
     })

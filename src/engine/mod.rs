@@ -88,7 +88,7 @@ pub async fn run_mirror(
 }
 
 async fn run_once(
-    config: &Config,
+    config: &Arc<Config>,
     mirror: &Arc<MirrorConfig>,
     budget: &Budget,
     board: &Board,
@@ -96,7 +96,14 @@ async fn run_once(
 ) -> Result<(), EngineError> {
     let (source, target) = connect_mirror(config, mirror).await?;
     let expiration_ms = producer_expiration_ms(&target).await?;
-    let shared = Shared { config: Arc::clone(mirror), source, target, budget: budget.clone(), expiration_ms };
+    let shared = Shared {
+        all: Arc::clone(config),
+        config: Arc::clone(mirror),
+        source,
+        target,
+        budget: budget.clone(),
+        expiration_ms,
+    };
     Runner::new(shared, stop, board.clone()).await?.run().await
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Flow {
     pub(crate) index: u32,
     /// Tells this flow from earlier ones of the partition.
     pub(crate) attachment: u64,
+    /// Source offset on record up to which there was nothing more to mirror.
+    pub(crate) scanned: i64,
     pub(crate) intake: Intake,
     pub(crate) appender: Appender,
 }
@@ -81,6 +83,14 @@ pub(crate) struct Part {
     /// Shards that must not write to the target partition any more before this one may.
     pub(crate) fences_open: usize,
     attachments: u64,
+}
+
+impl Flow {
+    /// How far the source was read, where that is more than the position tells and not on record yet.
+    pub(crate) fn unnoted_scan(&self) -> Option<i64> {
+        let next = self.intake.next();
+        (self.appender.is_idle() && self.intake.trails() && next > self.scanned).then_some(next)
+    }
 }
 
 impl Part {
@@ -148,7 +158,8 @@ impl Part {
         let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms);
         self.asked = None;
         self.attachments += 1;
-        let flow = Flow { index: footing.index, attachment: self.attachments, intake, appender };
+        let (index, scanned) = (footing.index, footing.scanned);
+        let flow = Flow { index, attachment: self.attachments, scanned, intake, appender };
         self.stage = Stage::Flowing(Box::new(flow));
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Job {
     Displaced { pair: Pair, at: i64, to: i64, settled: i64, take_over: bool },
     /// A partition halted, or was set free.
     Halt { topic: String, partition: i32, halt: Option<Halt>, resumes: u64 },
+    /// Source offsets below these hold nothing more to mirror.
+    Scanned { entries: Vec<(u32, i64)> },
     /// The transactional id is about to be forgotten.
     KeepAlive,
     /// A clean stop.
@@ -83,6 +85,10 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
                 Err(error) => Event::ShardFailed(error),
             }
         }
+        Job::Scanned { entries } => match log.append(vec![StateRecord::Scanned { entries }]).await {
+            Ok(()) => return None,
+            Err(error) => Event::ShardFailed(error),
+        },
         Job::KeepAlive => match log.keep_alive(&shared.target).await {
             Ok(()) => return None,
             Err(error) => Event::ShardFailed(error),

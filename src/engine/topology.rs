@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::{Cluster, NewTopic, TopicMeta, TopicPartition, Topics};
-use crate::config::MirrorConfig;
+use crate::config::{Config, MirrorConfig};
 use crate::mirror::state_topic;
 use crate::plan::{TopicAction, TopicShape, target_configs, topic_action};
 
@@ -29,16 +29,25 @@ pub(crate) struct TopicProblem {
 
 /// Finds the matching topics and prepares the target for them.
 pub(crate) async fn discover(
+    all: &Config,
     config: &MirrorConfig,
     source: &Cluster,
     target: &Cluster,
 ) -> Result<Topology, EngineError> {
-    let found = matching_topics(config, source).await?;
-    let names: BTreeMap<String, TopicMeta> = found.into_iter().map(|t| (config.target_topic(&t.name), t)).collect();
     let mut topology = Topology::default();
+    let mut names: BTreeMap<String, TopicMeta> = BTreeMap::new();
+    for topic in matching_topics(config, source).await? {
+        let target_topic = config.target_topic(&topic.name);
+        match all.circle(config, &topic.name) {
+            None => {
+                names.insert(target_topic, topic);
+            }
+            Some(way) => topology.problems.push(circular(topic.name, target_topic, &way)),
+        }
+    }
     let wanted = missing(&names, target).await?;
     if !wanted.is_empty() {
-        topology.problems = prepare(config, source, target, &names, wanted).await?;
+        topology.problems.extend(prepare(config, source, target, &names, wanted).await?);
     }
     let metadata = target.metadata();
     for (target_name, topic) in &names {
@@ -52,6 +61,13 @@ pub(crate) async fn discover(
         }
     }
     Ok(topology)
+}
+
+/// What the patterns alone did not show when the configuration was read.
+fn circular(topic: String, target_topic: String, way: &[(String, String)]) -> TopicProblem {
+    let hops: Vec<String> = way.iter().map(|(mirror, topic)| format!("{topic} by mirror {mirror}")).collect();
+    let detail = format!("its records would run in a circle: {}; exclude it in one of them", hops.join(", then "));
+    TopicProblem { topic, target_topic, detail }
 }
 
 /// The source topics that the mirror's patterns select, from fresh metadata.

@@ -107,6 +107,11 @@ impl Intake {
         self.next
     }
 
+    /// Whether what was read last has no counterpart on the target: the position alone does not tell that it was read.
+    pub fn trails(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
     /// Leader epoch of the last batch read: `LastFetchedEpoch` of the next fetch (KIP-595).
     pub fn last_epoch(&self) -> Option<i32> {
         self.last_epoch

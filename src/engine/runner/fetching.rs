@@ -197,7 +197,6 @@ impl Runner {
         let Some(part) = self.parts.get_mut(id) else { return };
         part.fetch_not_before_ms = now_ms + RETRY_MS;
         let Some(flow) = part.flow() else { return };
-        let next = flow.intake.next();
         let (start, end) = match outcome {
             Ok(bounds) => bounds,
             Err(error) => {
@@ -205,6 +204,9 @@ impl Runner {
                 return;
             }
         };
+        // What was read before and held nothing to mirror is no loss.
+        flow.intake.skip(start.min(flow.scanned), GapReason::Control);
+        let next = flow.intake.next();
         if next < start {
             let lost = Halt::over(
                 HaltKind::RetentionLoss,

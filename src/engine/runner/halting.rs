@@ -111,10 +111,12 @@ impl Runner {
             .is_some_and(|known| known.iter().any(|(source_id, _)| *source_id == part.pair.source.topic_id));
         match halt.kind {
             HaltKind::SourceRecreated if part.next_pair.is_some() => {
-                if idle {
-                    self.adopt(id)
-                } else {
-                    self.leave(id, Leave::Recreated)
+                match std::mem::replace(&mut part.stage, Stage::Starting) {
+                    Stage::Halted { flow: Some(flow), .. } => {
+                        part.stage = Stage::Leaving { flow, why: Leave::Recreated };
+                        self.touched.insert(id);
+                    }
+                    _ => self.adopt(id),
                 }
                 return;
             }

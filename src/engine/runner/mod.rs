@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::client::{Cluster, FetchChange, FetchWant};
-use crate::config::MirrorConfig;
+use crate::config::{Config, MirrorConfig};
 use crate::mirror::{Break, Halt};
 
 use super::EngineError;
@@ -32,12 +32,16 @@ use super::shard_worker::Job;
 
 /// How often topics are looked up: a new topic is mirrored within this time.
 const DISCOVERY_EVERY: Duration = Duration::from_secs(3);
+/// How often it is noted how far the source was read, ms.
+const SCANS_NOTED_EVERY_MS: u64 = 30_000;
 /// The longest the loop sleeps without an event.
 const TICK: Duration = Duration::from_millis(500);
 
 /// What every part of a mirror shares.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
+    /// The whole configuration: where topics go across mirrors.
+    pub(crate) all: Arc<Config>,
     pub(crate) config: Arc<MirrorConfig>,
     pub(crate) source: Cluster,
     pub(crate) target: Cluster,
@@ -84,6 +88,9 @@ struct Shard {
     last_keep_alive_ms: u64,
 }
 
+/// Shard, halt, number of resumes that it followed.
+type HaltOnRecord = (u32, Halt, u64);
+
 /// A mirror at work.
 pub(crate) struct Runner {
     shared: Shared,
@@ -98,8 +105,8 @@ pub(crate) struct Runner {
     shards_taken: u32,
     /// Source topic ids that were mirrored under a name, with their shards.
     identities: HashMap<(String, i32), Vec<(Uuid, u32)>>,
-    /// Halts on record: shard, halt, number of resumes it followed.
-    halts: HashMap<(String, i32), Vec<(u32, Halt, u64)>>,
+    /// Halts on record, by source topic and partition.
+    halts: HashMap<(String, i32), Vec<HaltOnRecord>>,
     fetchers: HashMap<i32, Fetcher>,
     lanes: HashMap<LaneKey, Lane>,
     sender: mpsc::UnboundedSender<Event>,
@@ -112,6 +119,7 @@ pub(crate) struct Runner {
     /// The first discovery is through.
     discovered: bool,
     next_discovery_ms: u64,
+    next_scan_note_ms: u64,
     refreshing: bool,
     refresh_not_before_ms: u64,
     problems: Vec<super::topology::TopicProblem>,
@@ -158,6 +166,7 @@ impl Runner {
             discovering: false,
             discovered: false,
             next_discovery_ms: 0,
+            next_scan_note_ms: 0,
             refreshing: false,
             refresh_not_before_ms: 0,
             problems: Vec::new(),
@@ -268,6 +277,10 @@ impl Runner {
             self.touched.insert(id);
         }
         self.keep_shards_alive(now_ms);
+        if now_ms >= self.next_scan_note_ms && !self.stopping {
+            self.next_scan_note_ms = now_ms + SCANS_NOTED_EVERY_MS;
+            self.note_scans();
+        }
         self.publish(now_ms);
     }
 

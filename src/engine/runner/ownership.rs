@@ -63,9 +63,9 @@ impl Runner {
 
     pub(super) fn spawn_discovery(&mut self) {
         let shared = self.shared.clone();
-        self.spawn(
-            async move { Some(Event::Discovered(discover(&shared.config, &shared.source, &shared.target).await)) },
-        );
+        self.spawn(async move {
+            Some(Event::Discovered(discover(&shared.all, &shared.config, &shared.source, &shared.target).await))
+        });
     }
 
     pub(super) fn on_discovered(&mut self, outcome: Result<Topology, EngineError>) -> Result<(), EngineError> {

@@ -30,8 +30,25 @@ impl Runner {
         quiet && self.shards.iter().all(|s| !s.attaching && !s.writing)
     }
 
+    /// Notes how far the source was read behind the last record mirrored. Without it, retention of the markers and aborted
+    /// data there could not be told from a loss.
+    pub(super) fn note_scans(&mut self) {
+        let mut entries: BTreeMap<u32, Vec<(u32, i64)>> = BTreeMap::new();
+        for part in &mut self.parts {
+            let shard = part.shard;
+            let Some(flow) = part.flow() else { continue };
+            let Some(next) = flow.unnoted_scan() else { continue };
+            flow.scanned = next;
+            entries.entry(shard).or_default().push((flow.index, next));
+        }
+        for (shard, entries) in entries {
+            self.give(shard as usize, Job::Scanned { entries });
+        }
+    }
+
     /// Writes the release of every partition that flows.
-    pub(super) async fn release(self) -> Result<(), EngineError> {
+    pub(super) async fn release(mut self) -> Result<(), EngineError> {
+        self.note_scans();
         let mut ends: BTreeMap<u32, Vec<ReleaseEntry>> = BTreeMap::new();
         for part in &self.parts {
             // One with an outcome that is not known has no known end: the next start settles it.
