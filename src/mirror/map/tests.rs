@@ -18,6 +18,8 @@ struct Model {
     /// Records since the newest segment of the map.
     run: u64,
     writer_epoch: i16,
+    /// Where a settlement finds the end of the data, walking back over markers.
+    data_end: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -53,7 +55,7 @@ fn step(run: u64, gaps: &[(GapReason, u64)], target_gap: u64) -> Break {
 
 impl Model {
     fn begin(base: i64, start: i64) -> Self {
-        let mut model = Self { base, position: start, ..Self::default() };
+        let mut model = Self { base, position: start, data_end: base, ..Self::default() };
         if start > 0 {
             model.gaps.push(Gap { reason: GapReason::Start, from: 0, to: start });
         }
@@ -77,7 +79,7 @@ impl Model {
             Op::TakeOver(markers) => {
                 let end = self.end();
                 self.writer_epoch += 1;
-                self.map.take_over(end, end + markers, self.writer_epoch).unwrap();
+                self.map.take_over(self.data_end, end + markers, self.writer_epoch).unwrap();
                 self.log.extend((0..=*markers).map(|_| None));
                 self.stand_anew();
             }
@@ -108,6 +110,7 @@ impl Model {
             self.position += 1;
         }
         self.run += n;
+        self.data_end = self.end();
     }
 
     /// The last `back` records landed `by` higher, if they are records in a row that all lie above the map's start.
@@ -118,6 +121,7 @@ impl Model {
         }
         self.log.splice(at..at, std::iter::repeat_n(None, by));
         self.map.displace(self.base + at as i64, by as i64, self.end()).unwrap();
+        self.data_end = self.end();
         self.ahead.clear();
         self.run = (self.position - self.map.last().unwrap().source).unsigned_abs();
     }
@@ -137,6 +141,7 @@ impl Model {
             last.to = last.to.min(to);
         }
         self.position = to;
+        self.data_end = self.end();
         self.stand_anew();
     }
 
