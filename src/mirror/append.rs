@@ -575,3 +575,6 @@ fn source_range(ready: &Ready) -> (i64, i64) {
     let to = ready.runs.last().map_or(0, |r| r.source + i64::from(r.count));
     (from, to)
 }
+
+#[cfg(test)]
+mod tests;
