@@ -5,6 +5,7 @@ mod checking;
 mod crash;
 mod halting;
 mod kinds;
+mod leaders;
 mod log;
 mod many;
 pub(crate) mod mirror;
