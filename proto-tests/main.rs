@@ -11,3 +11,6 @@ mod kafka {
 
 mod conformance;
 mod e2e;
+mod embedded;
+mod goldens;
+mod tidy;

@@ -15,8 +15,8 @@ use super::{Cluster, Node, TopicPartition};
 const LATEST: i64 = -1;
 /// The log start offset.
 const EARLIEST: i64 = -2;
-/// Not a follower. The message's own default is broker 0, and a follower is told the end of the leader's log, unreplicated
-/// tail and open transactions included, whatever isolation it asks for.
+/// `ListOffsetsRequest.CONSUMER_REPLICA_ID`. Any other replica id, such as the crate's default of 0, makes the broker take
+/// us for a follower: it then passes the isolation level over, and `LATEST` is the log end.
 const CONSUMER: BrokerId = BrokerId(-1);
 const DELETE_TIMEOUT_MS: i32 = 30_000;
 
