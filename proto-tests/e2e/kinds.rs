@@ -70,6 +70,9 @@ fn batches_of_every_size_arrive_as_they_were() {
     mirror.stop();
 }
 
+/// A kind of record.
+type Is = fn(&FullRecord) -> bool;
+
 fn names_a_header_twice(record: &FullRecord) -> bool {
     let mut names: Vec<&str> = record.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -90,7 +93,7 @@ fn tombstones_null_keys_and_odd_headers_are_there_in_full() {
     mirror.stop();
     let there = driver().records(&target().bootstrap(), topic, "read_committed");
     assert_eq!(there, driver().records(&source().bootstrap(), topic, "read_committed"));
-    let seen: [(&str, fn(&FullRecord) -> bool); 7] = [
+    let seen: [(&str, Is); 7] = [
         ("a tombstone", |r| r.key.is_some() && r.value.is_none()),
         ("an empty value", |r| r.value.as_deref() == Some("")),
         ("a null key", |r| r.key.is_none() && r.value.is_some()),
