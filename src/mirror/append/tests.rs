@@ -181,11 +181,7 @@ fn nothing_goes_again_before_every_answer_of_the_failed_flight_is_in() {
 
 #[test]
 fn out_of_order_behind_nothing_that_failed_is_a_take_over() {
-    for code in [
-        code::OUT_OF_ORDER_SEQUENCE_NUMBER,
-        code::DUPLICATE_SEQUENCE_NUMBER,
-        code::UNKNOWN_PRODUCER_ID,
-    ] {
+    for code in [code::OUT_OF_ORDER_SEQUENCE_NUMBER, code::DUPLICATE_SEQUENCE_NUMBER, code::UNKNOWN_PRODUCER_ID] {
         let mut appender = proven(1);
         send_all(&mut appender, NOW);
         assert!(matches!(refused(&mut appender, 1, code, true), Verdict::TakeOver(_)), "{code}");

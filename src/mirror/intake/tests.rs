@@ -14,7 +14,14 @@ const COMMIT: [u8; 4] = [0, 0, 0, 1];
 
 fn record(offset: i64, key: Option<&[u8]>) -> Record {
     let value = Some(Bytes::from(format!("value {offset}")));
-    Record { offset, timestamp: 1_000 + offset, attributes: 0, key: key.map(Bytes::copy_from_slice), value, headers: vec![] }
+    Record {
+        offset,
+        timestamp: 1_000 + offset,
+        attributes: 0,
+        key: key.map(Bytes::copy_from_slice),
+        value,
+        headers: vec![],
+    }
 }
 
 fn encoded(offsets: &[i64], codec: Codec) -> RawBatch {
