@@ -213,9 +213,13 @@ impl OffsetMap {
             return Err(MapError::BeforeStart { target: at });
         }
         let first = self.segments.partition_point(|s| s.target < at);
+        let starts_here = self.segments.get(first).is_some_and(|s| s.target == at);
+        let in_data = |(i, s): (usize, &Segment)| self.run(i, at) == at - s.target;
+        if !starts_here && !first.checked_sub(1).and_then(|i| Some((i, self.segments.get(i)?))).is_some_and(in_data) {
+            return Err(MapError::Contradiction { target: at, what: "batches are said to be bound for markers" });
+        }
         let keep = self.segments.partition_point(|s| s.target < end - by).max(first);
         self.truncate(keep);
-        let starts_here = self.segments.get(first).is_some_and(|s| s.target == at);
         for segment in self.segments.iter_mut().skip(first) {
             segment.target += by;
             segment.fixed = true;

@@ -311,6 +311,16 @@ fn nothing_is_displaced_downwards_or_before_the_start() {
     assert_eq!(refused(&OffsetMap::default(), |m| m.displace(1, 1, 20)), MapError::BeforeStart { target: 1 });
 }
 
+/// Found by random histories: the map went back on the source, and its snapshot said something else.
+#[test]
+fn nothing_is_bound_for_markers() {
+    let mut map = one_gap();
+    map.take_over(15, 17, 1).unwrap();
+    let error = refused(&map, |m| m.displace(17, 1, 25));
+    assert!(matches!(error, MapError::Contradiction { target: 17, .. }), "{error}");
+    assert_eq!(map.clone().displace(18, 1, 25), Ok(()), "behind them it is");
+}
+
 #[test]
 fn a_truncation_of_nothing_that_is_mapped_is_refused() {
     let map = one_gap();

@@ -561,3 +561,6 @@ fn in_map(index: u32) -> impl Fn(MapError) -> StateError {
 fn contradiction(detail: String) -> StateError {
     StateError::Contradiction { detail }
 }
+
+#[cfg(test)]
+mod tests;
