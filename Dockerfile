@@ -9,6 +9,7 @@ RUN cargo build --release --locked --bin kmirror && strip target/release/kmirror
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/kmirror /usr/local/bin/kmirror
+COPY LICENSE /usr/share/doc/kmirror/LICENSE
 ENV PATH=/usr/local/bin:/usr/bin:/bin
 USER nonroot
 ENTRYPOINT ["/usr/local/bin/kmirror"]

@@ -12,4 +12,6 @@ mod kafka {
 mod client;
 mod conformance;
 mod e2e;
+mod embedded;
 mod goldens;
+mod tidy;

@@ -7,7 +7,7 @@ mod halting;
 mod kinds;
 mod log;
 mod many;
-mod mirror;
+pub(crate) mod mirror;
 mod reencoded;
 mod starting;
 mod state_size;

@@ -39,6 +39,7 @@ Exit codes:
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The configuration file
     #[arg(
@@ -96,7 +97,9 @@ pub enum Command {
 pub fn command_with_later() -> clap::Command {
     let rest = || clap::Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
     let later = LATER.iter().map(|name| {
-        clap::Command::new(*name).about("Not yet supported").hide(true).disable_help_flag(true).arg(rest())
+        // `kmirror help NAME` would list options that do nothing.
+        let help = format!("kmirror {name} is not yet supported\n");
+        clap::Command::new(*name).hide(true).disable_help_flag(true).override_help(help).arg(rest())
     });
     Cli::command().subcommands(later)
 }

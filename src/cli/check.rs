@@ -11,8 +11,9 @@ use crate::ops::{CheckReport, Severity, check};
 /// Options of `check`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Looks at both clusters and changes nothing: reachability and rights, versions and APIs, message sizes, replication factors, topics
-of the target that hold foreign data, producer ids that expire before the backlog is copied.
+Looks at both clusters and changes nothing: reachability, versions and APIs, message sizes, replication \
+factors, topics of the target that hold foreign data, a backlog older than producer ids are kept. Rights show only in what \
+it reads itself: that kmirror may write to the target is not tried.
 Exit code 0 when nothing is in the way, 3 when something is.
 
 Examples:

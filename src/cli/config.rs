@@ -10,6 +10,10 @@ use crate::config;
 /// Options of `config`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
+An editor that knows the schema checks the file while it is written, and completes its keys. For the YAML language server \
+its first line is then:
+  # yaml-language-server: $schema=kmirror.schema.json
+
 Examples:
   kmirror config validate -c standby.yaml
   kmirror config show -c standby.yaml

@@ -25,9 +25,9 @@ use crate::ops::{MirrorState, status};
 /// Options of `demo`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Starts two in-memory Kafka brokers on loopback ports and a workload, and mirrors from one to the other with a second kmirror
-process, which is killed (kill -9) in the middle and started again. Then compares both sides record by record, and every
-translated offset. Reads no configuration and writes no file.
+Starts two in-memory Kafka brokers on loopback ports and a workload, and mirrors from one to the \
+other with a second kmirror process, which is killed (kill -9) in the middle and started again. Then compares both sides \
+record by record, and every translated offset. Reads no configuration and writes no file.
 
 Exit code 3 when a record is missing, twice, changed or out of order.
 

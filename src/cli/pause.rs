@@ -13,11 +13,12 @@ use crate::ops::{Command, send_command};
 /// Options of `pause`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-The pause is noted on the target, heeded by a running mirror within seconds, and lasts over restarts until resume.
+The pause is noted on the target, heeded by a running mirror within seconds, and lasts over restarts until \
+kmirror resume.
 
 Examples:
   kmirror pause -c standby.yaml --mirror dr
-  kmirror pause -c standby.yaml --mirror dr --partition orders:3 --yes")]
+  kmirror pause -c standby.yaml --mirror dr --partition orders:3")]
 pub struct PauseArgs {
     /// Only this partition, by its name on the source; may be repeated
     #[arg(long, value_name = "TOPIC:PARTITION")]
@@ -31,15 +32,30 @@ pub struct PauseArgs {
 pub async fn run(args: PauseArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let config = ctx.load()?;
     let mirror = ctx.one_mirror(&config)?;
-    let commands: Vec<Command> = scopes(&args.partition).into_iter().map(Command::Pause).collect();
-    if ctx.dry_run {
-        return output::print(&format!("would pause {}\n", named(&mirror.name, &args.partition))).map(|()| Exit::Done);
+    if !ctx.dry_run {
+        let target = connect_target(&config, mirror).await?;
+        for command in scopes(&args.partition).into_iter().map(Command::Pause) {
+            send_command(&mirror.name, &target, command).await?;
+        }
     }
-    let target = connect_target(&config, mirror).await?;
-    for command in commands {
-        send_command(&mirror.name, &target, command).await?;
+    if ctx.json {
+        return told("pause", &mirror.name, &args.partition, ctx);
     }
-    output::print(&format!("paused {}; kmirror resume ends it\n", named(&mirror.name, &args.partition)))?;
+    let what = named(&mirror.name, &args.partition);
+    output::print(&match ctx.dry_run {
+        true => format!("would pause {what}\n"),
+        false => format!("paused {what}; kmirror resume ends it\n"),
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The result of `pause` and `resume` for machines; no partitions means the whole mirror.
+pub(super) fn told(action: &str, mirror: &str, partitions: &[TopicPartition], ctx: &Context) -> anyhow::Result<Exit> {
+    let partitions: Vec<_> =
+        partitions.iter().map(|p| serde_json::json!({ "topic": p.topic, "partition": p.partition })).collect();
+    output::json(&serde_json::json!({
+        "schema_version": 1, "action": action, "mirror": mirror, "partitions": partitions, "dry_run": ctx.dry_run
+    }))?;
     Ok(Exit::Done)
 }
 

@@ -6,7 +6,7 @@ use super::args::{OffsetRange, TopicPartition};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output;
-use super::pause::{named, scopes};
+use super::pause::{named, scopes, told};
 use crate::client::Cluster;
 use crate::engine::connect_target;
 use crate::ops::{Command, MirrorState, send_command};
@@ -14,8 +14,10 @@ use crate::ops::{Command, MirrorState, send_command};
 /// Options of `resume`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-A halt names the range of source offsets that going on would lose. Naming that range here accepts the loss: it becomes a gap with
-its reason in the offset map, and the partition goes on behind it. A range that is not the halt's is refused.
+A halt names the range of source offsets that going on would lose. Naming that range here accepts \
+the loss: it becomes a gap with its reason in the offset map, and the partition goes on behind it. A range that is not \
+the halt's is refused (exit code 6). kmirror status shows the \
+command that ends each halt: most need no range, and a plain resume goes on in the way that the halt announced.
 
 Examples:
   kmirror resume -c standby.yaml --mirror dr
@@ -46,13 +48,15 @@ pub async fn run(args: ResumeArgs, ctx: &Context) -> anyhow::Result<Exit> {
         check_range(&mirror.name, &target, partition, range).await?;
     }
     let what = named(&mirror.name, &args.partition);
-    if ctx.dry_run {
-        return output::print(&format!("would resume {what}\n")).map(|()| Exit::Done);
+    if !ctx.dry_run {
+        for scope in scopes(&args.partition) {
+            send_command(&mirror.name, &target, Command::Resume { scope, accept_loss }).await?;
+        }
     }
-    for scope in scopes(&args.partition) {
-        send_command(&mirror.name, &target, Command::Resume { scope, accept_loss }).await?;
+    if ctx.json {
+        return told("resume", &mirror.name, &args.partition, ctx);
     }
-    output::print(&format!("resumed {what}\n"))?;
+    output::print(&format!("{} {what}\n", if ctx.dry_run { "would resume" } else { "resumed" }))?;
     Ok(Exit::Done)
 }
 

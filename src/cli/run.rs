@@ -16,9 +16,9 @@ use crate::observe;
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Runs every mirror of the file, or the one of --mirror, until SIGINT or SIGTERM, and stops cleanly. However it stops, the next
-start goes on with nothing lost and nothing twice. A partition in doubt halts, with its reason and the command that frees it;
-the others go on.
+Runs every mirror of the file, or the one of --mirror, until SIGINT or SIGTERM, and stops cleanly. However it stops, the \
+next start goes on with nothing lost and nothing twice. A cluster that cannot be reached is tried again until it can. \
+A partition in doubt halts, with its reason and the command that frees it; the others go on.
 
 Examples:
   kmirror run -c standby.yaml

@@ -13,7 +13,8 @@ use crate::ops::{MirrorStatus, StatusReport, status};
 /// Options of `status`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Reads the clusters themselves, so it needs no running process and cannot be behind. LAG is what a failover would lose now.
+Reads the clusters themselves, so it needs no running process and cannot be behind. LAG is what a failover \
+would lose now.
 Exit code 5 when partitions are halted.
 
 Examples:

@@ -11,8 +11,8 @@ use crate::ops::{TranslateQuestion, translate};
 /// Options of `translate`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Reads the offset map on the target: exact in both directions. An offset in a gap (control records, aborted data, records that
-retention took) becomes that of the next record mirrored, with \"exact\": false and the reason.
+Reads the offset map on the target: exact in both directions. An offset in a gap (control records, \
+aborted data, records that retention took) becomes that of the next record mirrored, with \"exact\": false and the reason.
 
 Examples:
   kmirror translate -c standby.yaml --topic orders --partition 3 --offset 5000

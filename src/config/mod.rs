@@ -81,7 +81,10 @@ pub fn show(path: &Path) -> Result<serde_yaml::Value, ConfigErrors> {
 fn load(path: &Path) -> Result<(Config, serde_yaml::Value), ConfigErrors> {
     let name = path.display().to_string();
     let text = substitute::read_bounded(path).map_err(|error| {
-        let message = format!("cannot be read: {error}");
+        let message = match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file; name the one meant with -c FILE".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        };
         ConfigErrors::new(&name, vec![ConfigError { place: None, key: String::new(), message }])
     })?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();

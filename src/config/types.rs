@@ -112,7 +112,7 @@ pub enum Start {
 /// How topics are created on the target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetTopics {
-    /// Replicas of each partition, at least 1; `None`: as many as the source's topic has.
+    /// Replicas of each partition, at least 1; `None`: the target's `default.replication.factor`.
     pub replication_factor: Option<i16>,
     /// Topic configs that win over those copied from the source.
     pub configs: BTreeMap<String, String>,
@@ -121,7 +121,7 @@ pub struct TargetTopics {
 /// What of a topic, besides its records, follows the source while the mirror runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sync {
-    /// Topic configs that are not the source's defaults.
+    /// Topic configs that are not the source's defaults, when the topic is created.
     pub topic_configs: bool,
     /// The partition count, which can only grow.
     pub partitions: bool,
