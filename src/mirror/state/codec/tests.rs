@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batch::goldens::unhex;
-use crate::mirror::HaltKind;
+use crate::mirror::{ControlRecord, Generation, HaltKind, Promotion, Scope, decode_control, encode_control};
 
 const OURS: (i64, i16) = (4000, 7);
 
@@ -128,6 +128,45 @@ fn a_body_cut_short_or_too_long_is_an_error() {
     }
 }
 
+/// Control records are JSON in the same envelope, type 64.
+#[test]
+fn control_records_are_written_and_read_as_on_record() {
+    let text = |text: &str| text.to_owned();
+    let promotion = || Promotion { generation: 1, at_ms: 9 };
+    let generation = Generation {
+        generation: 1,
+        shards: 8,
+        source_cluster_id: text("s"),
+        target_cluster_id: text("t"),
+        mirror: text("m"),
+        created_ms: 9,
+    };
+    let scope = Scope::Partition { topic: text("a"), partition: 5 };
+    let list = [
+        (
+            ControlRecord::Generation(generation),
+            r#""generation","generation":1,"shards":8,"source_cluster_id":"s","target_cluster_id":"t","mirror":"m","created_ms":9"#,
+        ),
+        (ControlRecord::Pause { scope: Scope::All, at_ms: 9 }, r#""pause","scope":"all","at_ms":9"#),
+        (
+            ControlRecord::Resume { scope, accept_loss: Some((10, 20)), at_ms: 9 },
+            r#""resume","scope":{"partition":{"topic":"a","partition":5}},"accept_loss":[10,20],"at_ms":9"#,
+        ),
+        (ControlRecord::PromotionIntent(promotion()), r#""promotion_intent","generation":1,"at_ms":9"#),
+        (ControlRecord::PromotionDone(promotion()), r#""promotion_done","generation":1,"at_ms":9"#),
+        (ControlRecord::PromotionCancelled(promotion()), r#""promotion_cancelled","generation":1,"at_ms":9"#),
+        (ControlRecord::Heartbeat { at_ms: 9 }, r#""heartbeat","at_ms":9"#),
+    ];
+    for (record, fields) in list {
+        let expected = seal(64, format!("{{\"type\":{fields}}}").as_bytes());
+        assert_eq!(encode_control(&record), expected, "{record:?}");
+        assert_eq!(decode_control(&expected).unwrap(), record);
+        for end in 0..expected.len() {
+            assert!(decode_control(&expected[..end]).is_err(), "{record:?} cut at {end}");
+        }
+    }
+}
+
 #[test]
 fn a_later_version_and_an_unknown_type_say_so() {
     let mut later = encode_state(&StateRecord::Baseline).to_vec();
@@ -155,5 +194,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         let _ = decode_state(&bytes);
+        let _ = decode_control(&bytes);
+        let _ = decode_control(&seal(64, &bytes));
     }
 }
