@@ -9,6 +9,9 @@ mod kafka {
     pub(crate) mod harness;
 }
 
+mod client;
 mod conformance;
 mod e2e;
+mod embedded;
+mod goldens;
 mod tidy;

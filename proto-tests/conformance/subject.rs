@@ -35,21 +35,9 @@ pub(crate) const FETCH: i16 = 12;
 /// Time for a broker to do something that it does by and by.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Which broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The embedded broker.
-    Embedded,
-    /// Apache Kafka 4.3.1.
-    Kafka431,
-    /// Apache Kafka 3.9.1.
-    Kafka391,
-}
-
 /// One running broker. Tests share it: each makes its own topics.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    kind: Kind,
     address: String,
 }
 
@@ -62,7 +50,7 @@ pub(crate) fn embedded(_test: &str) -> Option<&'static Subject> {
         let options = ClusterOptions { auto_create_topics: false, ..ClusterOptions::default() };
         let cluster = runtime.block_on(Cluster::start(options)).unwrap();
         let address = cluster.bootstrap().remove(0);
-        (runtime, cluster, Subject { kind: Kind::Embedded, address })
+        (runtime, cluster, Subject { address })
     };
     Some(&SUBJECT.get_or_init(start).2)
 }
@@ -70,14 +58,14 @@ pub(crate) fn embedded(_test: &str) -> Option<&'static Subject> {
 /// Kafka 4.3.1, or nothing where real Kafka was not asked for.
 pub(crate) fn kafka_4_3_1(test: &str) -> Option<&'static Subject> {
     static SUBJECT: OnceLock<Subject> = OnceLock::new();
-    let start = || Subject { kind: Kind::Kafka431, address: source().bootstrap() };
+    let start = || Subject { address: source().bootstrap() };
     crate::kafka::harness::real_kafka_wanted(test).then(|| SUBJECT.get_or_init(start))
 }
 
 /// Kafka 3.9.1, or nothing where real Kafka was not asked for.
 pub(crate) fn kafka_3_9_1(test: &str) -> Option<&'static Subject> {
     static SUBJECT: OnceLock<Subject> = OnceLock::new();
-    let start = || Subject { kind: Kind::Kafka391, address: older().bootstrap() };
+    let start = || Subject { address: older().bootstrap() };
     crate::kafka::harness::real_kafka_wanted(test).then(|| SUBJECT.get_or_init(start))
 }
 
@@ -125,16 +113,6 @@ impl Produced {
 }
 
 impl Subject {
-    /// A broker at this address.
-    pub(crate) fn new(kind: Kind, address: String) -> Self {
-        Self { kind, address }
-    }
-
-    /// Which broker it is.
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// A new connection.
     pub(crate) fn connect(&self) -> Conn {
         Conn::open(&self.address)

@@ -81,6 +81,7 @@ fn a_retention_loss_halts_its_partition_until_the_loss_is_accepted() {
     let (words, command) = way_out.split_once(": kmirror ").expect("a command");
     assert_eq!(words, "to go on without source offsets [100, 150)");
     assert_eq!(command, format!("resume --mirror {topic} --partition {topic}:0 --accept-loss 100..150"));
+    assert!(mirror.log().contains(way_out), "the log of the run tells it too");
     await_others(&mirror, topic);
     assert_eq!(mirror.output(&["status"]).status.code(), Some(5));
     refuses_other_ranges(&mirror, topic);

@@ -36,7 +36,8 @@ fn a_marker_costs_a_few_bytes_of_state() {
     let mut mirror = Mirror::new(topic, source(), target(), &[topic], "");
     mirror.start().await_caught_up(PARTITIONS as usize);
     let mut seen = 0;
-    for (what, live) in [("while following", true), ("from a backlog", false)] {
+    // A follower's marker may come alone: then a whole batch is its cost. In a backlog many share one.
+    for (what, live, bytes_max) in [("while following", true, 100.0), ("from a backlog", false, 16.0)] {
         let before = state_bytes(&mirror);
         if live {
             stream(topic, 1, count);
@@ -49,7 +50,7 @@ fn a_marker_costs_a_few_bytes_of_state() {
         let all = markers(topic, if live { count } else { 2 * count });
         let bytes = (state_bytes(&mirror) - before) as f64 / (all - seen) as f64;
         eprintln!("state {what}: {bytes:.1} bytes for each of {} markers", all - seen);
-        assert!(bytes < 64.0, "{what}: {bytes:.1} bytes for each marker");
+        assert!(bytes < bytes_max, "{what}: {bytes:.1} bytes for each marker");
         seen = all;
     }
     mirror.stop();

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AdminClientConfig;
@@ -74,8 +75,42 @@ final class Topics {
             NewTopic topic = new NewTopic(name, args.path("partitions").asInt(1),
                     (short) args.path("replication").asInt(1)).configs(strings(args.get("configs")));
             Uuid id = admin.createTopics(List.of(topic)).topicId(name).get(TIMEOUT_S, TimeUnit.SECONDS);
+            awaitLeaders(admin, name, topic.numPartitions());
             answer.put("topic_id", id.toString());
+            awaitLeaders(admin, name);
         }
+    }
+
+    /** The controller answers before brokers know the topic; a producer that is quicker than they are can lose its way. */
+    private static void awaitLeaders(Admin admin, String topic) throws Exception {
+        long deadline = System.nanoTime() + TIMEOUT_S * 1_000_000_000;
+        while (!led(admin, topic)) {
+            if (System.nanoTime() > deadline) {
+                throw new IllegalStateException("a partition of " + topic + " has no leader");
+            }
+            Thread.sleep(10);
+        }
+    }
+
+    private static boolean led(Admin admin, String topic) throws Exception {
+        try {
+            return description(admin, topic).partitions().stream().allMatch(info -> info.leader() != null);
+        } catch (ExecutionException unknown) {
+            return false;
+        }
+    }
+
+    /**
+     * Waits until every partition's leader serves. A producer that comes earlier may have its first batch refused and its
+     * second taken, for a partition without its state takes any sequence; then it tries the first one for ever.
+     */
+    private static void awaitLeaders(Admin admin, String topic, int partitions) throws Exception {
+        Map<TopicPartition, OffsetSpec> latest = new HashMap<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            latest.put(new TopicPartition(topic, partition), OffsetSpec.latest());
+        }
+        // Tried again by the client for as long as a leader is missing or unknown.
+        admin.listOffsets(latest).all().get(TIMEOUT_S, TimeUnit.SECONDS);
     }
 
     private static void delete(JsonNode args, ObjectNode answer) throws Exception {
@@ -86,8 +121,10 @@ final class Topics {
 
     private static void addPartitions(JsonNode args, ObjectNode answer) throws Exception {
         try (Admin admin = admin(args)) {
-            NewPartitions total = NewPartitions.increaseTo(args.get("partitions").asInt());
-            admin.createPartitions(Map.of(args.get("topic").asText(), total)).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+            String topic = args.get("topic").asText();
+            int total = args.get("partitions").asInt();
+            admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(total))).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+            awaitLeaders(admin, topic, total);
         }
     }
 

@@ -5,6 +5,8 @@
 
 mod codec;
 mod crc;
+#[cfg(test)]
+pub(crate) mod goldens;
 mod header;
 mod record;
 mod rewrite;

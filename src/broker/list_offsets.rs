@@ -17,11 +17,11 @@ type Found = (i64, i64);
 
 pub(super) fn handle(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let state = call.shared.lock();
-    let committed_only = request.isolation_level == 1;
+    let isolation = (request.replica_id == -1).then_some(request.isolation_level == 1);
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
-            match find(call, &state, &topic.name, wanted, committed_only) {
+            match find(call, &state, &topic.name, wanted, isolation) {
                 Ok(((timestamp, offset), epoch)) => {
                     let epoch = if call.version >= 4 { epoch } else { -1 };
                     answer.with_timestamp(timestamp).with_offset(offset).with_leader_epoch(epoch)
@@ -40,12 +40,17 @@ fn find(
     state: &State,
     topic: &str,
     wanted: &ListOffsetsPartition,
-    committed_only: bool,
+    // `None` for a follower, which any replica id but -1 stands for: it may see the unreplicated tail.
+    committed_only: Option<bool>,
 ) -> Result<(Found, i32), ResponseError> {
     let partition = state.led(call.node, topic, wanted.partition_index)?;
     partition.fence(wanted.current_leader_epoch)?;
     let log = &partition.log;
-    let bound = if committed_only { log.last_stable_offset() } else { log.high_watermark };
+    let bound = match committed_only {
+        Some(true) => log.last_stable_offset(),
+        Some(false) => log.high_watermark,
+        None => log.end_offset,
+    };
     let found = match wanted.timestamp {
         -1 => {
             // A new leader does not know yet how far its predecessor had got.

@@ -334,6 +334,7 @@ mod tests {
     use kafka_protocol::messages::{FetchResponse, ProducerId};
     use kafka_protocol::protocol::{Encodable, StrBytes};
 
+    use super::super::goldens;
     use super::*;
 
     fn tp(topic: &str, id: u128, partition: i32) -> TopicPartition {
@@ -377,6 +378,78 @@ mod tests {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(1).with_end_offset(77);
         }
         data
+    }
+
+    fn golden_want(topic: &str, partition: i32, offset: i64) -> FetchChange {
+        let want = FetchWant { offset, current_leader_epoch: 5, last_fetched_epoch: 4, max_bytes: 1 << 20 };
+        FetchChange::Want(golden_tp(topic, partition), want)
+    }
+
+    fn golden_tp(topic: &str, partition: i32) -> TopicPartition {
+        TopicPartition { topic: topic.to_owned(), topic_id: goldens::topic_id(topic), partition }
+    }
+
+    /// The next request as it goes on the wire.
+    fn golden_request(session: &mut FetchSession, version: i16) -> Bytes {
+        let limits = FetchLimits { max_wait_ms: 500, min_bytes: 1, max_bytes: 50_000_000, committed: true };
+        goldens::on_the_wire(encode("c", &session.build(version, limits), version, 0).unwrap())
+    }
+
+    /// A session opened as Kafka opens it; its first answer, and the session after it.
+    fn golden_session(version: i16) -> (FetchSession, Vec<Fetched>) {
+        let mut session = FetchSession::new();
+        session.apply(golden_want("alpha", 0, 100));
+        session.apply(golden_want("beta", 4, 1 << 40));
+        let first = golden_request(&mut session, version);
+        assert_eq!(first, goldens::wire(&format!("fetch_full_request_v{version}")), "v{version}");
+        let body = goldens::body(&format!("fetch_response_v{version}"), version >= FLEXIBLE);
+        let fetched = session.response("c", Asked { version }, body).unwrap();
+        (session, fetched)
+    }
+
+    #[test]
+    fn requests_are_those_that_kafka_writes() {
+        for version in MIN_VERSION..=MAX_VERSION {
+            let (mut session, _) = golden_session(version);
+            session.apply(golden_want("alpha", 0, 104));
+            session.apply(golden_want("alpha", 2, 0));
+            session.apply(FetchChange::Forget(golden_tp("beta", 4)));
+            let next = golden_request(&mut session, version);
+            assert_eq!(next, goldens::wire(&format!("fetch_next_request_v{version}")), "v{version}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_kafka_writes_is_read() {
+        let (plain, abort) = (goldens::batch("plain_none"), goldens::batch("abort"));
+        let records = [&plain[..], &abort, &plain[..70]].concat();
+        for version in MIN_VERSION..=MAX_VERSION {
+            let expected = [
+                Fetched {
+                    topic: "alpha".to_owned(),
+                    partition: 0,
+                    error: 0,
+                    high_watermark: 200,
+                    last_stable_offset: 190,
+                    log_start_offset: 10,
+                    diverging_epoch: None,
+                    aborted: vec![(123, 104), (1 << 33, 150)],
+                    records: records.clone().into(),
+                },
+                Fetched {
+                    topic: "beta".to_owned(),
+                    partition: 4,
+                    error: 6,
+                    high_watermark: -1,
+                    last_stable_offset: -1,
+                    log_start_offset: -1,
+                    diverging_epoch: (version >= 12).then_some((3, 77)),
+                    aborted: Vec::new(),
+                    records: Bytes::new(),
+                },
+            ];
+            assert_eq!(golden_session(version).1, expected, "v{version}");
+        }
     }
 
     #[test]

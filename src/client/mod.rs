@@ -13,6 +13,8 @@ mod connection;
 mod error;
 mod fetch_session;
 mod frame;
+#[cfg(test)]
+mod goldens;
 mod log_reader;
 mod metadata;
 mod offsets;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{DeleteRecordsRequest, ListOffsetsRequest, TopicName};
+use kafka_protocol::messages::{BrokerId, DeleteRecordsRequest, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
@@ -15,6 +15,9 @@ use super::{Cluster, Node, TopicPartition};
 const LATEST: i64 = -1;
 /// The log start offset.
 const EARLIEST: i64 = -2;
+/// `ListOffsetsRequest.CONSUMER_REPLICA_ID`. Any other replica id, such as the crate's default of 0, makes the broker take
+/// us for a follower: it then passes the isolation level over, and `LATEST` is the log end.
+const CONSUMER: BrokerId = BrokerId(-1);
 const DELETE_TIMEOUT_MS: i32 = 30_000;
 
 /// Topic-partition → offset, or a timestamp.
@@ -166,7 +169,10 @@ impl Cluster {
             .into_iter()
             .map(|(topic, partitions)| ListOffsetsTopic::default().with_name(name(topic)).with_partitions(partitions))
             .collect();
-        let request = ListOffsetsRequest::default().with_isolation_level(i8::from(committed)).with_topics(topics);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(CONSUMER)
+            .with_isolation_level(i8::from(committed))
+            .with_topics(topics);
         let response = self.call(Node::Id(leader), request).await?;
         let mut by_name: HashMap<(&str, i32), &TopicPartition> =
             tps.iter().map(|tp| ((tp.topic.as_str(), tp.partition), tp)).collect();

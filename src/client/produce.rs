@@ -284,6 +284,7 @@ mod tests {
     use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
     use super::super::frame::Chunks;
+    use super::super::goldens;
     use super::*;
 
     fn entry(topic: &str, id: u128, partition: i32, payload: &'static [u8]) -> ProduceEntry {
@@ -293,6 +294,46 @@ mod tests {
             partition,
             header: [partition as u8; 61],
             payload: Bytes::from_static(payload),
+        }
+    }
+
+    /// A batch of the goldens for one of the two topics in them.
+    fn golden_entry(topic: &str, partition: i32, batch: &str) -> ProduceEntry {
+        let batch = Bytes::from(goldens::batch(batch));
+        let header = batch[..HEADER_BYTES].try_into().unwrap();
+        let payload = batch.slice(HEADER_BYTES..);
+        ProduceEntry { topic: topic.to_owned(), topic_id: goldens::topic_id(topic), partition, header, payload }
+    }
+
+    #[test]
+    fn a_request_is_the_one_that_kafka_writes() {
+        for version in MIN_VERSION..=BY_ID {
+            let entries = vec![
+                golden_entry("beta", 1, "stamped_lz4"),
+                golden_entry("alpha", 0, "stamped_none"),
+                golden_entry("alpha", 3, "stamped_zstd"),
+            ];
+            let frame = goldens::on_the_wire(encode_produce(version, APPEND_TIMEOUT_MS, entries));
+            assert_eq!(frame, goldens::wire(&format!("produce_request_v{version}")), "v{version}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_kafka_writes_is_read() {
+        for version in MIN_VERSION..=BY_ID {
+            let body = goldens::body(&format!("produce_response_v{version}"), version >= FLEXIBLE);
+            let key = |topic: &str, partition| (topic.to_owned(), goldens::topic_id(topic), partition);
+            let keys = [key("alpha", 3), key("beta", 1), key("alpha", 0)];
+            let refused = if version >= 8 { "as a whole" } else { "" };
+            let expected = [(87, -1, -1, refused), (6, -1, 1_700_000_000_123, ""), (0, 1 << 40, -1, "")].map(
+                |(error, base_offset, log_append_time_ms, message)| ProduceResult {
+                    error,
+                    base_offset,
+                    log_append_time_ms,
+                    message: message.to_owned(),
+                },
+            );
+            assert_eq!(parse_produce("c", version, body, &keys).unwrap(), expected, "v{version}");
         }
     }
 

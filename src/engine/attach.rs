@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 
 use crate::batch::{BatchHeader, RawBatch};
-use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
+use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
 use crate::config::{MirrorConfig, Policy, Start};
-use crate::mirror::{AppendSegment, Break, GapReason, Halt, HaltKind, Isolation, PartitionState, StateRecord, Writer};
+use crate::mirror::{
+    AppendSegment, Break, Displacement, GapReason, Halt, HaltKind, Isolation, PartitionState, StateRecord, Writer,
+};
 
 use super::EngineError;
 use super::markers::{Marker, await_marker, write_markers};
@@ -155,7 +157,8 @@ enum Plan {
 fn plan(shard: &ShardLog, state: &PartitionState, wanted: &Wanted, at: Bounds) -> Plan {
     let target = &wanted.pair.target;
     if state.declared.target_topic_id != target.topic_id {
-        if wanted.freed == Some(HaltKind::TargetRecreated) {
+        // A topic made anew that holds records already has halted for those after it was freed the first time.
+        if matches!(wanted.freed, Some(HaltKind::TargetRecreated | HaltKind::ForeignRecords)) {
             return Plan::Anew;
         }
         let was = state.declared.target_topic_id;
@@ -262,7 +265,14 @@ async fn attach_marked(
             let (pair, from) = (&wanted.pair, at.end);
             let marker =
                 await_marker(&shard.mirror, ctx.target, &pair.target, from, &shard.transactor, |_| Ok(())).await?;
-            match settle(ctx, shard, wanted, *index, *at, &marker).await? {
+            let outcome = match settle(ctx, shard, wanted, *index, *at, &marker).await {
+                // A log that cannot be read concerns nobody else.
+                Err(EngineError::Read(error)) if !matches!(error, ReadError::Client(_)) => {
+                    Err(Halt::new(HaltKind::EndUnreadable, error.to_string()))
+                }
+                other => other?,
+            };
+            match outcome {
                 Ok(end) => {
                     if let Some(halt) = contradiction(shard, pair, *index, end, marker.offset) {
                         out.push((pair.clone(), Attached::Halted(halt)));
@@ -307,7 +317,12 @@ async fn diverge(
     let first = state.map.segments().first().map_or(0, |s| s.source);
     let to = state.map.end_of_epoch(divergence.epoch, end).min(divergence.end).max(first);
     if to >= position {
-        return Ok(None);
+        let detail = format!(
+            "the source log was truncated to {}, below {position}, from where on it is mirrored; wait until it has grown beyond \
+             that offset again",
+            divergence.end
+        );
+        return Ok((divergence.end < position).then(|| Halt::new(HaltKind::Truncation, detail)));
     }
     let accepted = divergence.accepted.iter().any(|(from, until)| *from <= to && position <= *until);
     if ctx.config.on.truncation == Policy::Halt && !accepted {
@@ -347,18 +362,23 @@ async fn settle(
     marker: &Marker,
 ) -> Result<Result<i64, Halt>, EngineError> {
     let pair = &wanted.pair;
-    let ours = |header: &BatchHeader| shard.state.producer_ids.contains(&header.producer_id);
-    let mut last = match &marker.last_data {
-        Some(batch) => Some(batch.clone()),
-        None => last_data_below(ctx.target, &pair.target, at.end, at.start, |_| true).await?,
-    };
-    if last.as_ref().is_some_and(|batch| !ours(&batch.header)) && ctx.foreign_allowed(wanted) {
-        last = last_data_below(ctx.target, &pair.target, marker.offset, at.start, ours).await?;
-    }
     let Some(state) = shard.state.partitions.get(&index) else {
         return Ok(Err(Halt::new(HaltKind::Unexpected, format!("index {index} is not declared"))));
     };
-    let Some(last) = last else { return Ok(empty_log_end(state, pair, at)) };
+    // What lies below is on record already, and may be of another branch of the source or of another topic.
+    let floor = state.map.floor();
+    let from = floor.max(at.start);
+    let ours = |header: &BatchHeader| shard.state.producer_ids.contains(&header.producer_id);
+    let mut last = match &marker.last_data {
+        Some(batch) => Some(batch.clone()),
+        None => last_data_below(ctx.target, &pair.target, at.end, from, |_| true).await?,
+    };
+    if last.as_ref().is_some_and(|batch| !ours(&batch.header)) && ctx.foreign_allowed(wanted) {
+        last = last_data_below(ctx.target, &pair.target, marker.offset, from, ours).await?;
+    }
+    let Some(last) = last.filter(|batch| batch.header.base_offset >= floor) else {
+        return Ok(empty_log_end(state, pair, at, floor));
+    };
     if !ours(&last.header) {
         return Ok(Err(Halt::new(
             HaltKind::ForeignRecords,
@@ -368,6 +388,9 @@ async fn settle(
             ),
         )));
     }
+    if let Some(halt) = out_of_step(state, pair, &last.header) {
+        return Ok(Err(halt));
+    }
     let end = last.header.next_offset();
     Ok(match check_last(ctx, state, pair, &last, end).await? {
         None => Ok(end),
@@ -375,14 +398,28 @@ async fn settle(
     })
 }
 
-/// No data below the marker. Legal where nothing was written since the last known end, or all of it has gone.
-fn empty_log_end(state: &PartitionState, pair: &Pair, at: Bounds) -> Result<i64, Halt> {
-    if let Some(release) = &state.release {
-        return Ok(release.end);
-    }
-    match &state.origin {
-        Some(origin) if at.start <= origin.settled_end => Ok(origin.settled_end),
-        _ => Err(Halt::new(
+/// A batch's sequence says which offset it was bound to. One that landed elsewhere, without a record of it (a crash came
+/// first), is a shift that the map does not know.
+fn out_of_step(state: &PartitionState, pair: &Pair, last: &BatchHeader) -> Option<Halt> {
+    let origin = state.origin.filter(|origin| origin.epoch == last.producer_epoch)?;
+    let writer = Writer { producer_id: last.producer_id, producer_epoch: origin.epoch, origin: origin.start };
+    let bound = writer.sequence_at(last.base_offset);
+    (bound != last.base_sequence).then(|| {
+        let what = format!(
+            "the batch at offset {} of target {} carries sequence {}, but the offset is that of sequence {bound}: somebody \
+             else wrote in front of it",
+            last.base_offset, pair.target, last.base_sequence
+        );
+        Halt::new(HaltKind::MapMismatch, what)
+    })
+}
+
+/// No data between the floor and the marker: nothing was written since. Unless it may have been, and all of it has gone.
+fn empty_log_end(state: &PartitionState, pair: &Pair, at: Bounds, floor: i64) -> Result<i64, Halt> {
+    match &state.release {
+        Some(release) => Ok(release.end),
+        None if at.start <= floor => Ok(floor),
+        None => Err(Halt::new(
             HaltKind::EndUnreadable,
             format!(
                 "target {} holds no data below its start {}, and what was written there last is not on record",
@@ -462,35 +499,39 @@ pub(crate) async fn fence(
     Ok(())
 }
 
-/// Batches bound for target offset `at` landed on `to`; all up to `settled` (as it stands on the target) are
-/// answered. Where only our own markers lie between, the map is corrected and the partition goes on.
+/// Batches landed above the offsets they were bound to, and everything is answered. The map is corrected whatever lies
+/// between, for that is a fact of the log; where it is not only our own markers, the partition goes on if it may.
 pub(crate) async fn displaced(
     ctx: AttachContext<'_>,
     shard: &mut ShardLog,
-    pair: Pair,
-    at: i64,
-    to: i64,
-    settled: i64,
-) -> Result<(Pair, Attached), EngineError> {
-    let between = read_between(ctx.target, &pair.target, at, to).await?;
-    let foreign =
-        between.iter().find(|b| !(b.header.is_control() && shard.state.producer_ids.contains(&b.header.producer_id)));
-    if let Some(batch) = foreign
-        && ctx.config.on.foreign_records == Policy::Halt
-    {
-        let what = format!(
-            "offsets [{at}, {to}) of target {} were written by somebody else (offset {}, producer id {})",
-            pair.target, batch.header.base_offset, batch.header.producer_id
-        );
-        return Ok((pair, Attached::Halted(Halt::new(HaltKind::ForeignRecords, what))));
-    }
+    wanted: &Wanted,
+    displacements: &[Displacement],
+) -> Result<Attached, EngineError> {
+    let pair = &wanted.pair;
     let Some((index, _)) = shard.state.find(pair.source.topic_id, pair.source.partition) else {
-        return Ok((pair, Attached::Halted(Halt::new(HaltKind::Unexpected, "a partition that is not declared"))));
+        return Ok(Attached::Halted(Halt::new(HaltKind::Unexpected, "a partition that is not declared")));
     };
-    let reason = if foreign.is_some() { GapReason::Foreign } else { GapReason::TakeOver };
-    shard.append(vec![StateRecord::Displaced { index, at, by: to - at, end: settled, reason }]).await?;
-    let footing = footing(shard, index)?;
-    Ok((pair, Attached::Flowing(footing)))
+    let mut records = Vec::new();
+    let mut halt = None;
+    for Displacement { at, to, end } in displacements.iter().copied() {
+        let between = read_between(ctx.target, &pair.target, at, to).await?;
+        let ours = |h: &BatchHeader| h.is_control() && shard.state.producer_ids.contains(&h.producer_id);
+        let foreign = between.iter().find(|batch| !ours(&batch.header));
+        let reason = if foreign.is_some() { GapReason::Foreign } else { GapReason::TakeOver };
+        records.push(StateRecord::Displaced { index, at, by: to - at, end, reason });
+        halt = halt.or(foreign.map(|batch| {
+            let what = format!(
+                "offsets [{at}, {to}) of target {} were written by somebody else (offset {}, producer id {})",
+                pair.target, batch.header.base_offset, batch.header.producer_id
+            );
+            Halt::new(HaltKind::ForeignRecords, what)
+        }));
+    }
+    shard.append(records).await?;
+    Ok(match halt.filter(|_| !ctx.foreign_allowed(wanted)) {
+        Some(halt) => Attached::Halted(halt),
+        None => Attached::Flowing(footing(shard, index)?),
+    })
 }
 
 async fn read_between(

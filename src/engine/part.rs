@@ -46,8 +46,8 @@ pub(crate) enum Stage {
 pub(crate) enum Leave {
     /// An outcome that sending again cannot tell.
     TakeOver(String),
-    /// Batches landed above their offsets; whether the outcome of another one is unknown on top.
-    Displaced { at: i64, to: i64, take_over: bool },
+    /// Batches landed above their offsets.
+    Displaced,
     /// The source topic was made again; `Part::next_pair` follows.
     Recreated,
 }
@@ -167,7 +167,9 @@ impl Part {
     pub(crate) fn want(&self, now_ms: u64) -> Option<FetchWant> {
         let Stage::Flowing(flow) = &self.stage else { return None };
         let full = flow.appender.queued_bytes() >= PART_QUEUE_BYTES;
-        if self.paused || full || now_ms < self.fetch_not_before_ms {
+        // What cannot be sent would pin the responses that hold it, and with them the budget of all the others.
+        let blocked = self.lane.is_none() || flow.appender.is_failing();
+        if self.paused || full || blocked || now_ms < self.fetch_not_before_ms {
             return None;
         }
         Some(FetchWant {

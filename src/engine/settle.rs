@@ -49,7 +49,8 @@ async fn scan(
         let Some(last) = slice.batches.last() else { break };
         let next = last.header.next_offset();
         for batch in slice.batches.into_iter().filter(|b| b.header.base_offset < below) {
-            let is_data = !batch.header.is_control() && batch.header.records_count > 0 && counts(&batch.header);
+            // Also what compaction emptied: the cleaner keeps the last batch of a producer, for its offsets.
+            let is_data = !batch.header.is_control() && counts(&batch.header);
             found = match found {
                 _ if is_data => Scanned::Data(batch),
                 Scanned::Nothing => Scanned::Other { lowest: batch.header.base_offset },
@@ -92,7 +93,7 @@ pub(crate) async fn compare_last(
     let options = ReadOptions { max_wait_ms: 0, ..ReadOptions::default() };
     let slice = match read_log(source, source_tp, source_offset, options).await {
         Ok(slice) => slice,
-        Err(ReadError::OutOfRange { .. }) => return Ok(LastRecord::NotThere),
+        Err(ReadError::OutOfRange { .. } | ReadError::Batch { .. }) => return Ok(LastRecord::NotThere),
         Err(error) => return Err(error),
     };
     let theirs = slice
@@ -101,9 +102,9 @@ pub(crate) async fn compare_last(
         .find(|b| b.header.base_offset <= source_offset && source_offset <= b.header.last_offset())
         .filter(|b| leader_epoch < 0 || b.header.partition_leader_epoch == leader_epoch)
         .and_then(|b| record_at(b, source_offset));
-    let Some(theirs) = theirs else { return Ok(LastRecord::NotThere) };
-    let Some(ours) = record_at(target, target_offset) else {
-        return Ok(LastRecord::Differs(format!("the target has no record at offset {target_offset}")));
+    // Either may have been compacted away.
+    let (Some(theirs), Some(ours)) = (theirs, record_at(target, target_offset)) else {
+        return Ok(LastRecord::NotThere);
     };
     Ok(match difference(&theirs, &ours) {
         None => LastRecord::Same,

@@ -234,12 +234,32 @@ impl ShardLog {
         Ok(())
     }
 
+    /// Forgets what the maps say of records that the target does not hold any more.
+    async fn trim(&mut self) {
+        let targets = self.state.partitions.values().map(|state| TopicPartition {
+            topic: state.declared.target_topic.clone(),
+            topic_id: state.declared.target_topic_id,
+            partition: state.declared.partition,
+        });
+        let targets: Vec<TopicPartition> = targets.collect();
+        match self.cluster.log_starts(&targets).await {
+            Ok(starts) => {
+                for (state, target) in self.state.partitions.values_mut().zip(&targets) {
+                    state.map.drop_below(starts.get(target).copied().unwrap_or(0));
+                }
+            }
+            Err(error) => tracing::warn!(mirror = %self.mirror, shard = self.shard, %error,
+                "offset maps are not trimmed this time"),
+        }
+    }
+
     /// Writes the state anew when its history has grown long, and lets go of what lies below.
     pub(crate) async fn compact(&mut self) -> Result<(), EngineError> {
         if self.bytes_since_snapshot < SNAPSHOT_SLACK_BYTES + 2 * self.snapshot_bytes {
             return Ok(());
         }
         let below = self.cluster.log_end(&self.tp).await?;
+        self.trim().await;
         // Whatever names it need only differ from a snapshot that a crash left unfinished: offsets only grow.
         let records = self.state.snapshot(below.unsigned_abs());
         self.bytes_since_snapshot = 0;

@@ -6,7 +6,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::TopicPartition;
-use crate::mirror::{Break, Halt, ReleaseEntry, StateRecord, segments_records};
+use crate::mirror::{Break, Displacement, Halt, ReleaseEntry, StateRecord, segments_records};
 
 use super::EngineError;
 use super::attach::{self, AttachContext, Attached, Pair, Wanted};
@@ -23,8 +23,8 @@ pub(crate) enum Job {
     Attach { wanted: Vec<Wanted>, retake: bool },
     /// Another shard follows on this target partition.
     Fence { part: PartId, target: TopicPartition },
-    /// Batches landed above their offsets; everything below `settled` is answered.
-    Displaced { pair: Pair, at: i64, to: i64, settled: i64, take_over: bool },
+    /// Batches landed above their offsets; with `take_over` the outcome of another one is unknown on top.
+    Displaced { wanted: Wanted, displacements: Vec<Displacement>, take_over: bool },
     /// A partition halted, or was set free.
     Halt { topic: String, partition: i32, halt: Option<Halt>, resumes: u64 },
     /// Source offsets below these hold nothing more to mirror.
@@ -75,9 +75,8 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             Event::Attached { shard, outcome: attach::attach(ctx, log, wanted, retake).await }
         }
         Job::Fence { part, target } => Event::Fenced { part, outcome: attach::fence(ctx, log, &target).await },
-        Job::Displaced { pair, at, to, settled, take_over } => {
-            let outcome = displaced(ctx, log, pair, (at, to, settled), take_over).await;
-            Event::Displaced { outcome }
+        Job::Displaced { wanted, displacements, take_over } => {
+            Event::Displaced { outcome: displaced(ctx, log, wanted, &displacements, take_over).await }
         }
         Job::Halt { topic, partition, halt, resumes } => {
             match log.append(vec![StateRecord::Halt { topic, partition, halt, resumes }]).await {
@@ -104,14 +103,13 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
 async fn displaced(
     ctx: AttachContext<'_>,
     log: &mut ShardLog,
-    pair: Pair,
-    (at, to, settled): (i64, i64, i64),
+    wanted: Wanted,
+    displacements: &[Displacement],
     take_over: bool,
 ) -> Result<Vec<(Pair, Attached)>, EngineError> {
-    let (pair, attached) = attach::displaced(ctx, log, pair, at, to, settled).await?;
+    let attached = attach::displaced(ctx, log, &wanted, displacements).await?;
     if take_over && matches!(attached, Attached::Flowing(_)) {
-        let wanted = Wanted { pair, freed: None, successor: false, divergence: None };
         return attach::attach(ctx, log, vec![wanted], true).await;
     }
-    Ok(vec![(pair, attached)])
+    Ok(vec![(wanted.pair, attached)])
 }

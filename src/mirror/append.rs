@@ -252,6 +252,11 @@ impl Appender {
         self.queued_bytes
     }
 
+    /// Whether the last answer was a failure: the target takes nothing at the moment.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Whether everything taken in has been appended and every break acknowledged.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()
@@ -570,3 +575,6 @@ fn source_range(ready: &Ready) -> (i64, i64) {
     let to = ready.runs.last().map_or(0, |r| r.source + i64::from(r.count));
     (from, to)
 }
+
+#[cfg(test)]
+mod tests;

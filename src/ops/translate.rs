@@ -69,10 +69,11 @@ pub async fn translate(
         partition: question.partition,
     };
     let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
-    let end = settled_end(target, find(&state, question).ok_or_else(unknown)?).await?;
+    target.refresh(Topics::All).await.map_err(EngineError::from)?;
+    let end = settled_end(target, find(target, &state, question).ok_or_else(unknown)?).await?;
     // Anew, after the end: what lies below it has its breaks in the state by now (they are written ahead).
     let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
-    let found = find(&state, question).ok_or_else(unknown)?;
+    let found = find(target, &state, question).ok_or_else(unknown)?;
     let (translated, topic) = if question.reverse {
         (found.map.to_source(question.offset, end), &found.declared.source_topic)
     } else {
@@ -92,13 +93,19 @@ pub async fn translate(
     })
 }
 
-/// The partition asked about; the newest, where a topic was made again under its name.
-fn find<'a>(state: &'a MirrorState, question: &TranslateQuestion) -> Option<&'a PartitionState> {
+/// The partition asked about. Where a topic was made again under its name, the newest: on the target topic that there is
+/// now, and furthest up in it.
+fn find<'a>(target: &Cluster, state: &'a MirrorState, question: &TranslateQuestion) -> Option<&'a PartitionState> {
+    let metadata = target.metadata();
     let asked = |p: &&PartitionState| {
         let topic = if question.reverse { &p.declared.target_topic } else { &p.declared.source_topic };
         *topic == question.topic && p.declared.partition == question.partition
     };
-    state.partitions().filter(asked).last()
+    let age = |p: &&PartitionState| {
+        let is_there = metadata.topic(&p.declared.target_topic).is_some_and(|t| t.id == p.declared.target_topic_id);
+        (is_there, p.map.segments().first().map_or(-1, |first| first.target))
+    };
+    state.partitions().filter(asked).max_by_key(age)
 }
 
 /// The end of what is mirrored, read off the target's log: nothing else knows it while a mirror runs.

@@ -57,8 +57,8 @@ impl ClusterSpec {
     }
 
     /// One more line for server.properties; later ones win.
-    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
-        self.overrides.push((key.to_owned(), value.to_string()));
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        self.overrides.push((key.to_owned(), value.to_owned()));
         self
     }
 

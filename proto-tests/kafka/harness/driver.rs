@@ -212,23 +212,6 @@ pub(crate) struct PartitionInfo {
     pub(crate) isr: Vec<i32>,
 }
 
-/// A row of `describeProducers`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(crate) struct ProducerRow {
-    /// The producer id.
-    pub(crate) producer_id: i64,
-    /// Its epoch.
-    pub(crate) producer_epoch: i32,
-    /// Sequence of the last record; −1 after a marker.
-    pub(crate) last_sequence: i32,
-    /// Timestamp of the last batch, ms.
-    pub(crate) last_timestamp: i64,
-    /// Epoch of the coordinator that wrote the last marker, −1 for none.
-    pub(crate) coordinator_epoch: i32,
-    /// First offset of the open transaction, −1 for none.
-    pub(crate) transaction_start: i64,
-}
-
 /// A record, read by the Java consumer. Key and values of headers and record are base64, as they came.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct FullRecord {
@@ -370,12 +353,6 @@ impl Driver {
     /// Makes a replica the leader (preferred replica first, then an election).
     pub(crate) fn move_leader(&self, bootstrap: &str, topic: &str, partition: i32, leader: i32) {
         self.call("move_leader", bootstrap, json!({ "topic": topic, "partition": partition, "leader": leader }));
-    }
-
-    /// The producers that a partition's leader knows.
-    pub(crate) fn describe_producers(&self, bootstrap: &str, topic: &str, partition: i32) -> Vec<ProducerRow> {
-        let args = json!({ "topic": topic, "partition": partition });
-        parsed(&self.call("describe_producers", bootstrap, args), "producers")
     }
 
     /// Bytes that the logs of a topic take on disk, over all replicas.

@@ -68,19 +68,22 @@ impl Runner {
                 let Some(part) = self.parts.get_mut(id) else { continue };
                 let mine = part.source_leader == Some(*broker);
                 let want = if mine { part.want(now_ms) } else { None };
-                held_back |= mine && want.is_none() && matches!(part.stage, Stage::Flowing(_)) && !part.paused;
+                let waits = mine && want.is_none() && matches!(part.stage, Stage::Flowing(_)) && !part.paused;
+                held_back |= waits && part.flow().is_some_and(|flow| flow.appender.in_flight() > 0);
                 match want {
-                    Some(want) if fetcher.wants.get(&id) != Some(&want) => {
+                    Some(want) => {
+                        // Also where the session asks for it already: a partition that was attached anew has forgotten.
                         part.asked = Some((*broker, want.offset));
-                        changes.push(FetchChange::want(&part.pair.source, want));
-                        fetcher.wants.insert(id, want);
+                        if fetcher.wants.insert(id, want) != Some(want) {
+                            changes.push(FetchChange::want(&part.pair.source, want));
+                        }
                     }
                     None if fetcher.wants.remove(&id).is_some() => {
                         changes.push(FetchChange::forget(&part.pair.source));
                     }
                     _ => {}
                 }
-                if held_back && want.is_none() && mine {
+                if waits {
                     // Looked at again with the next plan.
                     fetcher.changed.insert(id);
                 }
@@ -152,8 +155,14 @@ impl Runner {
         for batch in ready {
             flow.appender.push(batch);
         }
-        if let Some(halt) = halt {
-            self.halt(id, halt);
+        match halt {
+            Some(halt)
+                if halt.kind == HaltKind::CorruptBatch && self.shared.config.on.corrupt_batch == Policy::Continue =>
+            {
+                self.accept(id, &halt, GapReason::Corrupt);
+            }
+            Some(halt) => self.halt(id, halt),
+            None => {}
         }
     }
 
@@ -228,6 +237,8 @@ impl Runner {
         let Some(part) = self.parts.get_mut(id) else { return };
         let (topic, partition) = part.key();
         let accepted = self.control.state.accepted_ranges(&topic, partition).to_vec();
+        // Other records will stand there.
+        part.given_up.retain(|(_, to, _)| *to <= end);
         part.divergence = Some(Divergence { epoch, end, accepted });
         self.leave(id, Leave::TakeOver(format!("the source log was truncated to {end} or before")));
     }

@@ -30,6 +30,7 @@ impl Runner {
         };
         part.stage = Stage::Halted { halt: halt.clone(), flow };
         self.touched.insert(id);
+        self.drop_breaks(id);
         self.record_halt(id, halt);
     }
 
@@ -76,6 +77,7 @@ impl Runner {
 
     /// Lets a partition be settled and attached anew.
     pub(super) fn retake(&mut self, id: PartId) {
+        self.drop_breaks(id);
         let Some(part) = self.parts.get_mut(id) else { return };
         match std::mem::replace(&mut part.stage, Stage::Starting) {
             Stage::Flowing(flow) | Stage::Leaving { flow, .. } | Stage::Halted { flow: Some(flow), .. } => {

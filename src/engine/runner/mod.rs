@@ -291,8 +291,9 @@ impl Runner {
             _ => None,
         });
         let fetches = self.parts.iter().map(|p| p.fetch_not_before_ms).filter(|at| *at != 0);
-        let fetchers = self.fetchers.values().map(|f| f.not_before_ms).filter(|at| *at > now_ms);
-        let next = waits.chain(fetches).chain(fetchers).min().unwrap_or(u64::MAX);
+        let fetchers = self.fetchers.values().map(|f| f.not_before_ms);
+        // What lies in the past was looked at by `periodic`, and waits for an event.
+        let next = waits.chain(fetches).chain(fetchers).filter(|at| *at > now_ms).min().unwrap_or(u64::MAX);
         Duration::from_millis(next.saturating_sub(now_ms).max(1)).min(TICK)
     }
 

@@ -226,17 +226,17 @@ impl Runner {
         let stage = std::mem::replace(&mut part.stage, Stage::Starting);
         match stage {
             Stage::Leaving { flow, why } if flow.appender.in_flight() == 0 => match why {
-                Leave::TakeOver(_) => {
+                Leave::Recreated => self.adopt(id),
+                Leave::TakeOver(_) if flow.appender.displacements().is_empty() => {
                     if let Some(shard) = self.shards.get_mut(part.shard as usize) {
                         shard.retake.push(id);
                     }
                 }
-                Leave::Displaced { at, to, take_over } => {
-                    let settled = flow.appender.settled();
-                    let (pair, number) = (part.pair.clone(), part.shard as usize);
-                    self.give(number, Job::Displaced { pair, at, to, settled, take_over });
+                Leave::TakeOver(_) | Leave::Displaced => {
+                    let displacements = flow.appender.displacements().to_vec();
+                    let (wanted, number) = (part.wanted(), part.shard as usize);
+                    self.give(number, Job::Displaced { wanted, displacements, take_over: why != Leave::Displaced });
                 }
-                Leave::Recreated => self.adopt(id),
             },
             // A halted flow gives its memory back; what it held is fetched again when it goes on.
             Stage::Halted { halt, flow: Some(flow) } if flow.appender.in_flight() == 0 => {

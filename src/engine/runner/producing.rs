@@ -186,7 +186,7 @@ impl Runner {
             Verdict::Go => {}
             Verdict::Refresh => self.refresh(),
             Verdict::TakeOver(why) => self.leave(id, Leave::TakeOver(why)),
-            Verdict::Displaced { at, to } => self.leave(id, Leave::Displaced { at, to, take_over: false }),
+            Verdict::Displaced { .. } => self.leave(id, Leave::Displaced),
             Verdict::Fenced(detail) => {
                 let what = part.pair.target.to_string();
                 return Err(EngineError::Fenced { mirror: self.shared.config.name.clone(), what, detail });
@@ -215,10 +215,6 @@ impl Runner {
                     "settling the partition's end before going on"
                 );
                 Stage::Leaving { flow, why }
-            }
-            // An outcome that cannot be told behind batches that were displaced: first one, then the other.
-            Stage::Leaving { flow, why: Leave::Displaced { at, to, .. } } if matches!(why, Leave::TakeOver(_)) => {
-                Stage::Leaving { flow, why: Leave::Displaced { at, to, take_over: true } }
             }
             other => other,
         };

@@ -515,3 +515,6 @@ impl Body<'_> {
         (0..count).map(|_| get(self)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

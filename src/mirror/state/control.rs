@@ -57,7 +57,7 @@ pub enum ControlRecord {
         /// When it was said, ms.
         at_ms: i64,
     },
-    /// Go on: ends a pause and a halt.
+    /// Go on: ends a pause, and of a partition that is named a halt.
     Resume {
         /// What goes on.
         scope: Scope,
@@ -95,7 +95,6 @@ pub struct ControlState {
     paused_all: bool,
     /// Partitions that differ from the mirror as a whole since the last word about all.
     paused: BTreeMap<(String, i32), bool>,
-    resumes_all: u64,
     resumes: BTreeMap<(String, i32), u64>,
     accepted: BTreeMap<(String, i32), Vec<(i64, i64)>>,
     promotion: Option<Promotion>,
@@ -142,7 +141,6 @@ impl ControlState {
 
     fn count_resume(&mut self, scope: &Scope, accept_loss: Option<(i64, i64)>) {
         let Scope::Partition { topic, partition } = scope else {
-            self.resumes_all += 1;
             return;
         };
         let key = (topic.clone(), *partition);
@@ -167,9 +165,10 @@ impl ControlState {
         self.paused.get(&(topic.to_owned(), partition)).copied().unwrap_or(self.paused_all)
     }
 
-    /// How often this partition was told to go on: a number that grows ends a halt.
+    /// How often this partition was told to go on, by name: a number that grows ends a halt. A word to the whole mirror ends
+    /// a pause only, for nobody has looked at each halt then.
     pub fn resumes(&self, topic: &str, partition: i32) -> u64 {
-        self.resumes_all + self.resumes.get(&(topic.to_owned(), partition)).copied().unwrap_or(0)
+        self.resumes.get(&(topic.to_owned(), partition)).copied().unwrap_or(0)
     }
 
     /// Every source range of the partition that may be left out.

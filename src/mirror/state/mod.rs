@@ -326,6 +326,10 @@ impl ShardState {
     fn apply_plain(&mut self, record: &StateRecord) -> Result<(), StateError> {
         match record {
             StateRecord::Id { producer_id, producer_epoch } => {
+                // Epochs of another producer id do not go on: nothing may continue unmarked.
+                if self.id.is_some_and(|(before, _)| before != *producer_id) {
+                    self.partitions.values_mut().for_each(|state| state.release = None);
+                }
                 self.id = Some((*producer_id, *producer_epoch));
                 self.producer_ids.insert(*producer_id);
             }
@@ -374,6 +378,8 @@ impl ShardState {
                 state.origin = Some(Origin { epoch: *epoch, start: marker + 1, settled_end: *settled_end });
                 state.end = Some(marker + 1);
                 state.release = None;
+                // Noted behind an end that may have gone back.
+                state.scanned = 0;
             }
             StateRecord::Resume { index, epoch, end } => self.partition(*index)?.resume(*index, *epoch, *end)?,
             StateRecord::Displaced { index, at, by, end, .. } => {
@@ -494,7 +500,10 @@ pub fn segments_records(entries: Vec<(u32, Vec<Break>)>) -> Vec<StateRecord> {
 
 impl PartitionState {
     fn resume(&mut self, index: u32, epoch: i16, end: i64) -> Result<(), StateError> {
-        let origin = self.origin.get_or_insert(Origin { epoch, start: end, settled_end: end });
+        let begins = Origin { epoch, start: end, settled_end: end };
+        // A start that did not get as far as the first break has written nothing: another owner begins anew.
+        let origin = self.origin.filter(|_| !self.map.is_empty()).unwrap_or(begins);
+        self.origin = Some(origin);
         if origin.epoch != epoch || end < origin.start {
             return Err(contradiction(format!(
                 "partition index {index} resumes at {end} in epoch {epoch}, but epoch {} began at {}",
@@ -552,3 +561,6 @@ fn in_map(index: u32) -> impl Fn(MapError) -> StateError {
 fn contradiction(detail: String) -> StateError {
     StateError::Contradiction { detail }
 }
+
+#[cfg(test)]
+mod tests;
