@@ -113,6 +113,11 @@ impl Mirror {
         self.process = None;
     }
 
+    /// What the process has logged so far, all runs.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
     /// The partitions of `status --json`.
     pub(crate) fn status(&self) -> Result<Vec<Value>, String> {
         let output = self.command(&["status", "--json"]).output().map_err(|e| e.to_string())?;

@@ -1,6 +1,7 @@
 //! The program as a user runs it, between real clusters: written to by Kafka's own producers, read back by its own
 //! consumers.
 
+mod bench;
 mod checking;
 mod crash;
 mod halting;

@@ -39,7 +39,6 @@ impl Version {
 pub(crate) struct ClusterSpec {
     version: Version,
     nodes: u16,
-    overrides: Vec<(String, String)>,
     heap_mb: u32,
     quick: bool,
 }
@@ -47,18 +46,12 @@ pub(crate) struct ClusterSpec {
 impl ClusterSpec {
     /// One node with settings for tests.
     pub(crate) fn new(version: Version) -> Self {
-        Self { version, nodes: 1, overrides: Vec::new(), heap_mb: 384, quick: true }
+        Self { version, nodes: 1, heap_mb: 384, quick: true }
     }
 
     /// Several nodes; each is broker and controller.
     pub(crate) fn nodes(mut self, nodes: u16) -> Self {
         self.nodes = nodes;
-        self
-    }
-
-    /// One more line for server.properties; later ones win.
-    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
-        self.overrides.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -125,11 +118,6 @@ impl Cluster {
         self.spec.version
     }
 
-    /// The cluster id.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
     /// kill -9 of one node (ids count from 1).
     pub(crate) fn kill_node(&mut self, id: u16) {
         if let Some(mut process) = self.node(id).process.take() {
@@ -145,16 +133,6 @@ impl Cluster {
         }
     }
 
-    /// SIGSTOP: the node hangs with its connections open.
-    pub(crate) fn pause_node(&mut self, id: u16) {
-        self.signal_node(id, "STOP");
-    }
-
-    /// SIGCONT: it goes on.
-    pub(crate) fn continue_node(&mut self, id: u16) {
-        self.signal_node(id, "CONT");
-    }
-
     /// Starts a node again on its old ports and data, and waits until it serves.
     pub(crate) fn restart_node(&mut self, id: u16) {
         self.node(id);
@@ -165,12 +143,6 @@ impl Cluster {
     /// CPU seconds used by all nodes so far.
     pub(crate) fn cpu_s(&self) -> f64 {
         self.nodes.iter().filter_map(|node| node.process.as_ref()?.cpu_s()).sum()
-    }
-
-    fn signal_node(&mut self, id: u16, name: &str) {
-        if let Some(process) = &mut self.node(id).process {
-            process.signal(name);
-        }
     }
 
     fn node(&mut self, id: u16) -> &mut Node {
@@ -258,7 +230,7 @@ fn properties(spec: &ClusterSpec, node: u16, port: u16, controller: u16, voters:
     let copies = spec.nodes.min(3);
     let in_sync = copies.min(2);
     let data = folder.join("data");
-    let mut text = format!(
+    format!(
         "process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
@@ -288,11 +260,7 @@ log.retention.check.interval.ms=1000
 log.segment.delete.delay.ms=1000
 ",
         data.display()
-    );
-    for (key, value) in &spec.overrides {
-        text.push_str(&format!("{key}={value}\n"));
-    }
-    text
+    )
 }
 
 /// A folder for this run under `target/kafka/run`, after removing those of runs that are over.

@@ -48,7 +48,7 @@ impl TopicSpec {
     }
 
     /// A topic config.
-    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
+    pub(crate) fn set<T: ToString + Copy>(mut self, key: &str, value: T) -> Self {
         self.configs.insert(key.to_owned(), value.to_string());
         self
     }
@@ -303,11 +303,6 @@ impl Driver {
     pub(crate) fn create_topic(&self, bootstrap: &str, spec: &TopicSpec) -> String {
         let answer = self.call("create_topic", bootstrap, json!(spec));
         parsed(&answer, "topic_id")
-    }
-
-    /// Deletes a topic.
-    pub(crate) fn delete_topic(&self, bootstrap: &str, topic: &str) {
-        self.call("delete_topic", bootstrap, json!({ "topic": topic }));
     }
 
     /// Grows a topic to this many partitions.

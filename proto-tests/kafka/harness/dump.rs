@@ -331,9 +331,11 @@ mod tests {
         assert_eq!(found(ten(), target), vec![Difference::Moved { source: 3, target: 3 }]);
     }
 
+    type Change = fn(&mut Digest);
+
     #[test]
     fn each_changed_field_is_found_and_named() {
-        let changes: [(&str, fn(&mut Digest)); 4] = [
+        let changes: [(&str, Change); 4] = [
             ("timestamp", |r| r.timestamp += 1),
             ("key", |r| r.key += 1),
             ("value", |r| r.value += 1_000),
