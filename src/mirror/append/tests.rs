@@ -83,7 +83,7 @@ fn nothing_is_sent_before_its_breaks_are_acknowledged() {
         leader_epoch: 3,
         writer_epoch: WRITER.producer_epoch,
     };
-    assert_eq!(breaks, [start.clone()]);
+    assert_eq!(breaks, std::slice::from_ref(&start));
     appender.push(ready(44, 1, vec![(GapReason::Control, 2)], LATER));
     let (second, breaks) = appender.take_breaks().unwrap();
     assert_eq!(breaks, [Break { run: 2, gaps: vec![(GapReason::Control, 2)], target_gap: 0, ..start }]);

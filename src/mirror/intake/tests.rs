@@ -119,7 +119,7 @@ fn damaged(batch: &RawBatch) -> RawBatch {
 fn a_sound_batch_passes_as_the_same_bytes() {
     for batch in [data(&[5, 6, 7]), compressed(&[5, 6, 7])] {
         let mut intake = intake(5);
-        let response = fetched(&[batch.clone()]);
+        let response = fetched(std::slice::from_ref(&batch));
         let (ready, halt) = intake.take(&response);
         assert_eq!((halt, ready[0].path, ready[0].leader_epoch), (None, Path::Raw, EPOCH));
         assert_eq!((&ready[0].payload, &ready[0].runs), (&batch.payload(), &vec![run(&[], 5, 3)]));
