@@ -61,7 +61,19 @@
 //! - **A response to another question.** A partition can be reset, or move to another broker, while a fetch for it
 //!   is under way. Records behind an offset that was not asked for would look like a compaction hole in front of
 //!   them. The runner remembers what each partition was asked for and drops any other answer
-//!   (`engine::runner::fetching`, `Part::asked`).
+//!   (`engine::runner::fetching`, `Part::asked`). A partition that is attached anew right where the session asks already
+//!   must be noted as asked again, or every later answer is dropped while the broker sends the same bytes without pause.
+//! - **The settled end has a floor.** Data below the newest fixed segment of the map is on record; it may be of a branch
+//!   that the source has lost, or of a topic that was made again. Taken for the last batch of ours it would lead the
+//!   position back to what is no more (`engine::attach::settle`).
+//! - **A displacement is a fact of the log**, whatever policy says about who caused it: it is written down before a halt,
+//!   all of them are, and a batch's own sequence tells one that a crash kept from being written.
+//! - **Retention behind the position is not always a loss.** Markers and aborted data behind the last record are read and
+//!   leave no trace on the target; that they were is noted (`scanned`), at a stop and every half minute.
+//! - **ListOffsets asks as replica −1.** The message's default, 0, makes the broker take us for a follower: it passes the
+//!   isolation level over and answers with the log end.
+//! - **Breaks of a flow that ends must not follow its end into the log**: they are steps from segments that an origin or a
+//!   displacement has replaced. Whoever ends a flow drops those that were not handed over (`Runner::drop_breaks`).
 //! - **`start: latest` before the first record.** The start is written as the map's first break when the partition is
 //!   declared, not when its first batch comes: else a restart in between would start at a later "latest".
 //! - **A shard without partitions has a baseline too.** `start:` applies to what existed at the mirror's first start;

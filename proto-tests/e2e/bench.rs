@@ -1,7 +1,8 @@
 //! A million records of 1 KB through kmirror and through MirrorMaker 2, in one run on the same brokers: records a second,
 //! CPU seconds per GB on the wire, peak memory. Says figures, asserts none: what it must hold against is the other one.
 //!
-//! `KMIRROR_TESTS=full cargo test --release --test proto-tests --locked -- bench --nocapture`
+//! `cargo build --release --locked`, then
+//! `KMIRROR_TESTS=full KMIRROR_BINARY=$PWD/target/release/kmirror cargo test --test proto-tests --locked -- bench --nocapture`
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,9 +10,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::Mirror;
+use super::mirror::await_end_offsets;
 use crate::kafka::harness::cluster::run_folder;
 use crate::kafka::harness::process::Process;
-use crate::kafka::harness::{Cluster, ClusterSpec, Produce, Tier, TopicSpec, Version, driver, jars, tier, wait_until};
+use crate::kafka::harness::{Cluster, ClusterSpec, Produce, Tier, TopicSpec, Version, driver, jars, tier};
 
 const TOPIC: &str = "bench";
 const RECORDS: u64 = 1_000_000;
@@ -26,13 +28,7 @@ struct Reading {
 
 /// From the start of the process until every record stands in `topic` on the target.
 fn measure(process: &Process, began: Instant, to: &Cluster, topic: &str) -> Reading {
-    wait_until(&format!("{RECORDS} records in {topic}"), LIMIT, || {
-        if !driver().list_topics(&to.bootstrap()).iter().any(|name| name == topic) {
-            return Err("no such topic yet".to_owned());
-        }
-        let there: i64 = driver().offsets(&to.bootstrap(), &[topic]).iter().map(|row| row.end).sum();
-        if there >= RECORDS as i64 { Ok(()) } else { Err(format!("{there} there")) }
-    });
+    await_end_offsets(to, topic, RECORDS as i64, LIMIT);
     Reading {
         seconds: began.elapsed().as_secs_f64(),
         cpu_s: process.cpu_s().expect("it runs"),

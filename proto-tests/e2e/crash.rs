@@ -8,10 +8,8 @@ use kmirror::ops::MirrorState;
 
 use super::Mirror;
 use super::log::connected;
-use super::mirror::LIMIT;
-use crate::kafka::harness::{
-    Cluster, Dump, Produce, TopicSpec, compare, driver, real_kafka_wanted, source, target, wait_until,
-};
+use super::mirror::{LIMIT, await_end_offsets};
+use crate::kafka::harness::{Cluster, Dump, Produce, TopicSpec, compare, driver, real_kafka_wanted, source, target};
 
 /// A partition's map and the settled end that it counts up to.
 pub(crate) type Maps = BTreeMap<(String, i32), (OffsetMap, i64)>;
@@ -40,11 +38,6 @@ pub(crate) fn assert_map_is_exact(mirror: &str, to: &Cluster, from: &Dump, there
     }
 }
 
-/// End offsets summed over all partitions.
-fn total(cluster: &Cluster, topic: &str) -> i64 {
-    driver().offsets(&cluster.bootstrap(), &[topic]).iter().map(|row| row.end).sum()
-}
-
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const KILLS: i64 = 10;
 
@@ -64,18 +57,8 @@ fn killed_ten_times(name: &str, from: &Cluster, to: &Cluster, each: u64) {
             }
         });
         mirror.start();
-        wait_until("the mirror topic", LIMIT, || {
-            match driver().list_topics(&to.bootstrap()).contains(&name.to_owned()) {
-                true => Ok(()),
-                false => Err("not there yet".to_owned()),
-            }
-        });
         for kill in 1..=KILLS {
-            let far_enough = records * kill / (KILLS + 2);
-            wait_until(&format!("record {far_enough}"), LIMIT, || match total(to, name) {
-                there if there >= far_enough => Ok(()),
-                there => Err(format!("{there} there")),
-            });
+            await_end_offsets(to, name, records * kill / (KILLS + 2), LIMIT);
             mirror.kill();
             mirror.start();
         }

@@ -3,20 +3,13 @@
 use std::thread;
 
 use super::Mirror;
-use super::mirror::LIMIT;
+use super::mirror::{LIMIT, await_end_offsets};
 use crate::kafka::harness::{
-    Cluster, ClusterSpec, Produce, TopicSpec, Version, driver, real_kafka_wanted, source, target, wait_until,
+    Cluster, ClusterSpec, Produce, TopicSpec, Version, driver, real_kafka_wanted, source, target,
 };
 
 const PARTITIONS: i32 = 6;
 const RECORDS: u64 = 60_000;
-
-fn await_records(cluster: &Cluster, topic: &str, count: i64) {
-    wait_until(&format!("{count} records in {topic}"), LIMIT, || {
-        let there: i64 = driver().offsets(&cluster.bootstrap(), &[topic]).iter().map(|row| row.end).sum();
-        if there >= count { Ok(()) } else { Err(format!("{there} there")) }
-    });
-}
 
 /// Writes while the leaders of every partition of `topic` on `three` go round.
 fn mirrored_while_leaders_move(mirror: &mut Mirror, topic: &str, from: &Cluster, to: &Cluster, three: &Cluster) {
@@ -24,7 +17,7 @@ fn mirrored_while_leaders_move(mirror: &mut Mirror, topic: &str, from: &Cluster,
     let spec = Produce { partitions: PARTITIONS, batch_size: 4_000, ..Produce::new(topic, RECORDS) };
     thread::scope(|scope| {
         let writer = scope.spawn(|| driver().produce(&bootstrap, &spec));
-        await_records(to, topic, 100);
+        await_end_offsets(to, topic, 100, LIMIT);
         for partition in 0..PARTITIONS {
             driver().move_leader(&three.bootstrap(), topic, partition, 1 + (partition + 1) % 3);
         }

@@ -1,5 +1,6 @@
 //! `kmirror` as a child process with a configuration of its own.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -11,8 +12,11 @@ use crate::kafka::harness::cluster::run_folder;
 use crate::kafka::harness::process::{Process, wait_ready};
 use crate::kafka::harness::{Cluster, Dump, Report, compare, driver, source, target, wait_until};
 
-/// The binary under test.
-pub(crate) const KMIRROR: &str = env!("CARGO_BIN_EXE_kmirror");
+/// The binary under test: that of this build, or what `KMIRROR_BINARY` names (a release build, for measurements).
+fn kmirror() -> OsString {
+    std::env::var_os("KMIRROR_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_kmirror").into())
+}
+
 /// Longer than anything that is waited for should take on a slow machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
@@ -62,7 +66,7 @@ impl Mirror {
 
     /// A command on this configuration.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(KMIRROR);
+        let mut command = Command::new(kmirror());
         command.args(args).arg("-c").arg(&self.config);
         command
     }
@@ -179,6 +183,22 @@ impl Mirror {
     pub(crate) fn dumps(&self, from: &[&str], to: &[&str]) -> (Dump, Dump) {
         (driver().dump(&self.from, from), driver().dump(&self.to, to))
     }
+}
+
+/// End offsets of a topic summed over its partitions; an error while there is no such topic.
+pub(crate) fn end_offsets(cluster: &Cluster, topic: &str) -> Result<i64, String> {
+    if !driver().list_topics(&cluster.bootstrap()).iter().any(|name| name == topic) {
+        return Err("no such topic yet".to_owned());
+    }
+    Ok(driver().offsets(&cluster.bootstrap(), &[topic]).iter().map(|row| row.end).sum())
+}
+
+/// Waits until the end offsets of a topic sum up to at least this.
+pub(crate) fn await_end_offsets(cluster: &Cluster, topic: &str, sum: i64, limit: Duration) {
+    wait_until(&format!("end offsets of {sum} in {topic}"), limit, || match end_offsets(cluster, topic)? {
+        there if there >= sum => Ok(()),
+        there => Err(format!("{there} there")),
+    });
 }
 
 /// The gaps of a row of `status --json`: reason and half-open range.

@@ -28,6 +28,7 @@ import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
+import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.ConfigResource;
 
@@ -109,8 +110,20 @@ final class Topics {
         for (int partition = 0; partition < partitions; partition++) {
             latest.put(new TopicPartition(topic, partition), OffsetSpec.latest());
         }
-        // Tried again by the client for as long as a leader is missing or unknown.
-        admin.listOffsets(latest).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(TIMEOUT_S);
+        while (true) {
+            try {
+                admin.listOffsets(latest).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+                return;
+            } catch (ExecutionException refused) {
+                // The client tries again without a leader, but not where the topic is not known yet.
+                boolean unknown = refused.getCause() instanceof UnknownTopicOrPartitionException;
+                if (!unknown || System.nanoTime() > deadline) {
+                    throw refused;
+                }
+                Thread.sleep(20);
+            }
+        }
     }
 
     private static void delete(JsonNode args, ObjectNode answer) throws Exception {

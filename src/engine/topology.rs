@@ -45,7 +45,8 @@ pub(crate) async fn discover(
             Some(way) => topology.problems.push(circular(topic.name, target_topic, &way)),
         }
     }
-    let wanted = missing(&names, target).await?;
+    let mut wanted = missing(&names, target).await?;
+    wanted.retain(|action| config.sync.partitions || !matches!(action, TopicAction::Grow { .. }));
     if !wanted.is_empty() {
         topology.problems.extend(prepare(config, source, target, &names, wanted).await?);
     }
