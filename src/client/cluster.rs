@@ -71,6 +71,10 @@ struct Slot {
 const ADMIN_LANE: u16 = 0;
 /// Lanes of calls that may wait for data at the broker, so that they hold up each other at most.
 const READ_LANES: std::ops::Range<u16> = 900..904;
+/// Lane of calls that wait long, for news of the control partition: a broker answers a connection's requests in order, and
+/// a take-over must not stand behind one of them.
+const FOLLOW_LANE: u16 = 904;
+const SHORT_WAIT_MS: u64 = 100;
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TRIES: u32 = 3;
@@ -157,7 +161,9 @@ impl Cluster {
         request: R,
         max_wait_ms: u64,
     ) -> Result<R::Response, ClientError> {
-        let lane = if R::KEY == ApiKey::Fetch as i16 {
+        let lane = if max_wait_ms > SHORT_WAIT_MS {
+            FOLLOW_LANE
+        } else if R::KEY == ApiKey::Fetch as i16 {
             let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
             READ_LANES.start + turn % (READ_LANES.end - READ_LANES.start)
         } else {

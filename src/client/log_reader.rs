@@ -129,7 +129,8 @@ async fn read_once(
     options: ReadOptions,
 ) -> Result<LogSlice, ReadError> {
     let leader = cluster.leader_of(&tp.topic, tp.partition)?;
-    let response = cluster.call(Node::Id(leader), request(tp, offset, options)).await?;
+    let max_wait_ms = u64::try_from(options.max_wait_ms).unwrap_or(0);
+    let response = cluster.call_waiting(Node::Id(leader), request(tp, offset, options), max_wait_ms).await?;
     let failed = |code: i16| cluster.api_error("Fetch", code, &format!("{tp} at offset {offset}"));
     if response.error_code != 0 {
         return Err(failed(response.error_code).into());

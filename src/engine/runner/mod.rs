@@ -120,6 +120,8 @@ pub(crate) struct Runner {
     discovered: bool,
     next_discovery_ms: u64,
     next_scan_note_ms: u64,
+    /// When what is due was last looked at.
+    looked_ms: u64,
     refreshing: bool,
     refresh_not_before_ms: u64,
     problems: Vec<super::topology::TopicProblem>,
@@ -167,6 +169,7 @@ impl Runner {
             discovered: false,
             next_discovery_ms: 0,
             next_scan_note_ms: 0,
+            looked_ms: 0,
             refreshing: false,
             refresh_not_before_ms: 0,
             problems: Vec::new(),
@@ -181,7 +184,8 @@ impl Runner {
         self.take_shards();
         loop {
             self.periodic();
-            let pause = self.sleep_for();
+            // What is due moves on in this turn.
+            let pause = if self.touched.is_empty() { self.sleep_for() } else { Duration::ZERO };
             let event = tokio::select! {
                 event = self.events.recv() => event,
                 () = told_to_stop(&mut self.stop), if !self.stopping => {
@@ -258,6 +262,8 @@ impl Runner {
             self.next_discovery_ms = now_ms + DISCOVERY_EVERY.as_millis() as u64;
             self.spawn_discovery();
         }
+        // What became due earlier and could not move on waits for an event, not for the clock.
+        let looked_ms = std::mem::replace(&mut self.looked_ms, now_ms);
         let mut overdue = Vec::new();
         for (id, part) in self.parts.iter_mut().enumerate() {
             if let Some(why) = part.flow().and_then(|f| f.appender.overdue(now_ms)) {
@@ -267,7 +273,7 @@ impl Runner {
             if due {
                 part.fetch_not_before_ms = 0;
             }
-            let wake = part.flow().and_then(|f| f.appender.wake_at_ms()).is_some_and(|at| at <= now_ms);
+            let wake = part.flow().and_then(|f| f.appender.wake_at_ms()).is_some_and(|at| looked_ms < at && at <= now_ms);
             if due || wake {
                 self.touched.insert(id);
             }
