@@ -273,7 +273,8 @@ impl Runner {
             if due {
                 part.fetch_not_before_ms = 0;
             }
-            let wake = part.flow().and_then(|f| f.appender.wake_at_ms()).is_some_and(|at| looked_ms < at && at <= now_ms);
+            let wake =
+                part.flow().and_then(|f| f.appender.wake_at_ms()).is_some_and(|at| looked_ms < at && at <= now_ms);
             if due || wake {
                 self.touched.insert(id);
             }
