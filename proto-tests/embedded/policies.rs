@@ -13,6 +13,14 @@ fn mirrored(topic: &str, more: &str) -> Pair {
     pair
 }
 
+/// The target ends up with exactly these records, all of them mapped.
+fn ends_with(mut pair: Pair, expected: &[String]) {
+    pair.await_values(0, expected);
+    pair.mirror.await_caught_up(1);
+    pair.assert_mapped(0);
+    pair.mirror.stop();
+}
+
 fn recreate_source(pair: &Pair) {
     assert!(pair.source.delete_topic(&pair.topic));
     pair.source.create_topic(&pair.topic, 1, 1, &[]).unwrap();
@@ -25,15 +33,12 @@ fn both_topics() -> Vec<String> {
 
 #[test]
 fn a_recreated_source_topic_halts_and_is_mirrored_behind_the_old_one_on_resume() {
-    let mut pair = mirrored("recreated-halt", "");
+    let pair = mirrored("recreated-halt", "");
     recreate_source(&pair);
     let (reason, command) = pair.await_halt();
     assert!(reason.starts_with("source_recreated: "), "{reason}");
     pair.obey(&command);
-    pair.await_values(0, &both_topics());
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &both_topics());
 }
 
 #[test]
@@ -49,10 +54,7 @@ fn a_source_topic_that_was_recreated_while_nobody_looked_halts_too() {
     // Said while nobody runs: the next start heeds it.
     pair.obey(&command);
     pair.mirror.start();
-    pair.await_values(0, &both_topics());
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &both_topics());
 }
 
 #[test]
@@ -63,10 +65,7 @@ fn a_recreated_source_topic_is_followed_where_the_policy_says_so() {
     pair.mirror.kill();
     append(&pair.source, &pair.topic, 0, "newer-", 0, 3);
     pair.mirror.start();
-    pair.await_values(0, &[both_topics(), numbered("newer-", 0, 3)].concat());
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &[both_topics(), numbered("newer-", 0, 3)].concat());
 }
 
 /// The source loses its records from 10 on, and gets others there under a new leader.
@@ -90,17 +89,14 @@ fn both_branches() -> Vec<String> {
 
 #[test]
 fn a_truncated_source_halts_until_the_divergence_is_accepted() {
-    let mut pair = before_truncation("truncated-halt", "");
+    let pair = before_truncation("truncated-halt", "");
     truncate_source(&pair);
     let (reason, command) = pair.await_halt();
     assert!(reason.starts_with("truncation at source offsets [10, 15): "), "{reason}");
     assert!(command.ends_with(&["--accept-loss".to_owned(), "10..15".to_owned()]), "{command:?}");
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 15));
     pair.obey(&command);
-    pair.await_values(0, &both_branches());
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &both_branches());
 }
 
 #[test]
@@ -123,30 +119,24 @@ fn a_truncated_source_is_followed_where_the_policy_says_so() {
     pair.mirror.kill();
     append(&pair.source, &pair.topic, 0, "last-", 0, 3);
     pair.mirror.start();
-    pair.await_values(0, &[both_branches(), numbered("last-", 0, 3)].concat());
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &[both_branches(), numbered("last-", 0, 3)].concat());
 }
 
 #[test]
 fn a_target_topic_made_anew_halts_and_is_filled_anew_on_resume() {
-    let mut pair = mirrored("target-recreated", "");
+    let pair = mirrored("target-recreated", "");
     assert!(pair.target.delete_topic(&pair.topic));
     let (reason, command) = pair.await_halt();
     assert!(reason.starts_with("target_recreated: "), "{reason}");
     pair.obey(&command);
     pair.await_values(0, &numbered("", 0, 10));
     pair.write(0, 10, 12);
-    pair.await_values(0, &numbered("", 0, 12));
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &numbered("", 0, 12));
 }
 
 #[test]
 fn foreign_records_halt_and_stay_where_they_are_on_resume() {
-    let mut pair = mirrored("foreign-halt", "");
+    let pair = mirrored("foreign-halt", "");
     append(&pair.target, &pair.topic, 0, "foreign-", 0, 3);
     pair.write(0, 10, 12);
     let (reason, command) = pair.await_halt();
@@ -154,25 +144,19 @@ fn foreign_records_halt_and_stay_where_they_are_on_resume() {
     pair.obey(&command);
     pair.write(0, 12, 14);
     let expected = [numbered("", 0, 10), numbered("foreign-", 0, 3), numbered("", 10, 14)].concat();
-    pair.await_values(0, &expected);
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &expected);
 }
 
 #[test]
 fn foreign_records_are_passed_over_where_the_policy_says_so() {
-    let mut pair = mirrored("foreign-continue", "    on: { foreign_records: continue }\n");
+    let pair = mirrored("foreign-continue", "    on: { foreign_records: continue }\n");
     append(&pair.target, &pair.topic, 0, "foreign-", 0, 3);
     pair.write(0, 10, 12);
     let expected = [numbered("", 0, 10), numbered("foreign-", 0, 3), numbered("", 10, 12)].concat();
     pair.await_values(0, &expected);
     // The partition was attached anew at the offset that it had been asked for: answers must count again.
     pair.write(0, 12, 14);
-    pair.await_values(0, &[expected, numbered("", 12, 14)].concat());
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &[expected, numbered("", 12, 14)].concat());
 }
 
 /// A crash right behind the acceptance: what lies below the divergence must not be taken for the end of the new branch.
@@ -188,10 +172,7 @@ fn a_crash_behind_an_accepted_divergence_goes_on_there() {
     pair.mirror.kill();
     append(&pair.source, &pair.topic, 0, "other-", 0, 12);
     pair.mirror.start();
-    pair.await_values(0, &both_branches());
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
+    ends_with(pair, &both_branches());
 }
 
 #[test]

@@ -78,26 +78,6 @@ final class Topics {
             Uuid id = admin.createTopics(List.of(topic)).topicId(name).get(TIMEOUT_S, TimeUnit.SECONDS);
             awaitLeaders(admin, name, topic.numPartitions());
             answer.put("topic_id", id.toString());
-            awaitLeaders(admin, name);
-        }
-    }
-
-    /** The controller answers before brokers know the topic; a producer that is quicker than they are can lose its way. */
-    private static void awaitLeaders(Admin admin, String topic) throws Exception {
-        long deadline = System.nanoTime() + TIMEOUT_S * 1_000_000_000;
-        while (!led(admin, topic)) {
-            if (System.nanoTime() > deadline) {
-                throw new IllegalStateException("a partition of " + topic + " has no leader");
-            }
-            Thread.sleep(10);
-        }
-    }
-
-    private static boolean led(Admin admin, String topic) throws Exception {
-        try {
-            return description(admin, topic).partitions().stream().allMatch(info -> info.leader() != null);
-        } catch (ExecutionException unknown) {
-            return false;
         }
     }
 

@@ -112,8 +112,7 @@ pub(crate) async fn attach(
         let at = Bounds { start, end };
         let known = shard.state.find(wanted.pair.source.topic_id, wanted.pair.source.partition);
         match known.map(|(index, state)| (index, plan(shard, state, &wanted, at))) {
-            None => fresh.push((wanted, None, at)),
-            Some((_, Plan::Anew)) => fresh.push((wanted, None, at)),
+            None | Some((_, Plan::Anew)) => fresh.push((wanted, None, at)),
             Some((index, Plan::Fresh)) => fresh.push((wanted, Some(index), at)),
             Some((_, Plan::Halt(halt))) => out.push((wanted.pair, Attached::Halted(halt))),
             Some((index, Plan::Resume(writer_epoch, end))) if !retake => {

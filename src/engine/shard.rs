@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::batch::{self, RawBatch};
 use crate::client::{AppendOutcome, ClientError, Cluster, TopicPartition, Verdict, append_batch};
-use crate::mirror::{ShardState, StateRecord, decode_state, encode_state, transactional_id};
+use crate::mirror::{PartitionState, ShardState, StateRecord, decode_state, encode_state, transactional_id};
 
 use super::EngineError;
 use super::markers::{Transactor, await_marker, write_markers};
@@ -236,12 +236,7 @@ impl ShardLog {
 
     /// Forgets what the maps say of records that the target does not hold any more.
     async fn trim(&mut self) {
-        let targets = self.state.partitions.values().map(|state| TopicPartition {
-            topic: state.declared.target_topic.clone(),
-            topic_id: state.declared.target_topic_id,
-            partition: state.declared.partition,
-        });
-        let targets: Vec<TopicPartition> = targets.collect();
+        let targets: Vec<TopicPartition> = self.state.partitions.values().map(target_of).collect();
         match self.cluster.log_starts(&targets).await {
             Ok(starts) => {
                 for (state, target) in self.state.partitions.values_mut().zip(&targets) {
@@ -270,6 +265,15 @@ impl ShardLog {
                 "old state records stay; they are let go of with a later snapshot");
         }
         Ok(())
+    }
+}
+
+/// The target side of a mirrored partition.
+pub(crate) fn target_of(state: &PartitionState) -> TopicPartition {
+    TopicPartition {
+        topic: state.declared.target_topic.clone(),
+        topic_id: state.declared.target_topic_id,
+        partition: state.declared.partition,
     }
 }
 

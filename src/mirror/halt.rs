@@ -80,6 +80,12 @@ impl Halt {
             )
     }
 
+    /// The source range that accepting the loss passes over. After a truncation nothing is passed over: the mirror goes
+    /// back.
+    pub fn passable(&self) -> Option<(i64, i64)> {
+        self.range.filter(|_| self.can_accept_loss() && self.kind != HaltKind::Truncation)
+    }
+
     /// The command that ends the halt, for a message: exact where one command does it.
     pub fn way_out(&self, mirror: &str, topic: &str, partition: i32) -> String {
         let resume = format!("kmirror resume --mirror {mirror} --partition {topic}:{partition}");

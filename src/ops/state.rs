@@ -73,15 +73,6 @@ impl MirrorState {
     }
 }
 
-/// The target side of a mirrored partition.
-pub(crate) fn target_of(state: &PartitionState) -> TopicPartition {
-    TopicPartition {
-        topic: state.declared.target_topic.clone(),
-        topic_id: state.declared.target_topic_id,
-        partition: state.declared.partition,
-    }
-}
-
 async fn read_shard(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<ShardState, EngineError> {
     let mut state = ShardState::default();
     let mut at = target.log_start(tp).await?;

@@ -9,12 +9,11 @@ use tokio::task::JoinSet;
 use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, Topics, read_log};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
-use crate::engine::shard::now_ms;
+use crate::engine::shard::{now_ms, target_of};
 use crate::engine::topology::matching_topics;
 use crate::mirror::{FetchedRecords, Intake, Isolation, PartitionState};
 
 use super::MirrorState;
-use super::state::target_of;
 use super::translate::settled_end_below;
 
 /// `status --json`.

@@ -9,7 +9,7 @@ use crate::engine::settle::last_data_below;
 use crate::mirror::PartitionState;
 
 use super::MirrorState;
-use super::state::target_of;
+use crate::engine::shard::target_of;
 
 /// Which offset to translate. Topic and offset are those of the side that the offset belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,8 @@ pub async fn translate(
         partition: question.partition,
     };
     let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
-    target.refresh(Topics::All).await.map_err(EngineError::from)?;
+    let names: Vec<&str> = asked_for(&state, question).map(|p| p.declared.target_topic.as_str()).collect();
+    target.refresh(Topics::Named(&names)).await.map_err(EngineError::from)?;
     let end = settled_end(target, find(target, &state, question).ok_or_else(unknown)?).await?;
     // Anew, after the end: what lies below it has its breaks in the state by now (they are written ahead).
     let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
@@ -97,15 +98,18 @@ pub async fn translate(
 /// now, and furthest up in it.
 fn find<'a>(target: &Cluster, state: &'a MirrorState, question: &TranslateQuestion) -> Option<&'a PartitionState> {
     let metadata = target.metadata();
-    let asked = |p: &&PartitionState| {
-        let topic = if question.reverse { &p.declared.target_topic } else { &p.declared.source_topic };
-        *topic == question.topic && p.declared.partition == question.partition
-    };
     let age = |p: &&PartitionState| {
         let is_there = metadata.topic(&p.declared.target_topic).is_some_and(|t| t.id == p.declared.target_topic_id);
         (is_there, p.map.segments().first().map_or(-1, |first| first.target))
     };
-    state.partitions().filter(asked).max_by_key(age)
+    asked_for(state, question).max_by_key(age)
+}
+
+fn asked_for<'a>(state: &'a MirrorState, question: &TranslateQuestion) -> impl Iterator<Item = &'a PartitionState> {
+    state.partitions().filter(|p| {
+        let topic = if question.reverse { &p.declared.target_topic } else { &p.declared.source_topic };
+        *topic == question.topic && p.declared.partition == question.partition
+    })
 }
 
 /// The end of what is mirrored, read off the target's log: nothing else knows it while a mirror runs.

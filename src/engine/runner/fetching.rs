@@ -156,11 +156,7 @@ impl Runner {
             flow.appender.push(batch);
         }
         match halt {
-            Some(halt)
-                if halt.kind == HaltKind::CorruptBatch && self.shared.config.on.corrupt_batch == Policy::Continue =>
-            {
-                self.accept(id, &halt, GapReason::Corrupt);
-            }
+            Some(halt) if self.passes_over(&halt) => self.accept(id, &halt, GapReason::Corrupt),
             Some(halt) => self.halt(id, halt),
             None => {}
         }

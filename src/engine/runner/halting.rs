@@ -1,5 +1,6 @@
 //! Halts and their way out.
 
+use crate::config::Policy;
 use crate::mirror::{Halt, HaltKind};
 
 use super::super::events::PartId;
@@ -11,9 +12,8 @@ impl Runner {
     /// Stops one partition, loudly; the others go on.
     pub(super) fn halt(&mut self, id: PartId, halt: Halt) {
         let Some(part) = self.parts.get_mut(id) else { return };
-        let (topic, partition) = (part.pair.source.topic.clone(), part.pair.source.partition);
-        // What a truncation leaves behind is looked up by the shard.
-        if let Some((from, to)) = halt.range.filter(|_| halt.can_accept_loss() && halt.kind != HaltKind::Truncation)
+        let (topic, partition) = part.key();
+        if let Some((from, to)) = halt.passable()
             && let Some((_, reason)) = self.control.state.accepted(&topic, partition, from, to)
         {
             self.accept(id, &halt, reason);
@@ -34,6 +34,11 @@ impl Runner {
         self.record_halt(id, halt);
     }
 
+    /// Whether policy passes over what the halt is about, as far as that is decided here.
+    pub(super) fn passes_over(&self, halt: &Halt) -> bool {
+        halt.kind == HaltKind::CorruptBatch && self.shared.config.on.corrupt_batch == Policy::Continue
+    }
+
     /// A halt is kept in the state topic: `status` knows it without this process, and the next start heeds it.
     fn record_halt(&mut self, id: PartId, halt: Halt) {
         let Some(part) = self.parts.get(id) else { return };
@@ -52,8 +57,8 @@ impl Runner {
         let (topic, partition) = part.key();
         let resumes = self.control.state.resumes(&topic, partition);
         let on_record = self.halts.get(&(topic, partition))?;
-        let (_, halt, _) = on_record.iter().max_by_key(|(.., after)| *after)?;
-        if on_record.iter().any(|(.., after)| *after == resumes) {
+        let (_, halt, after) = on_record.iter().max_by_key(|(.., after)| *after)?;
+        if *after == resumes {
             return Some(halt.clone());
         }
         part.freed = part.freed.or(Some(halt.kind));
@@ -83,11 +88,7 @@ impl Runner {
             Stage::Flowing(flow) | Stage::Leaving { flow, .. } | Stage::Halted { flow: Some(flow), .. } => {
                 part.stage = Stage::Leaving { flow, why: Leave::TakeOver("going on after a halt".to_owned()) };
             }
-            Stage::Halted { flow: None, .. } | Stage::Starting => {
-                if let Some(shard) = self.shards.get_mut(part.shard as usize) {
-                    shard.retake.push(id);
-                }
-            }
+            Stage::Halted { flow: None, .. } | Stage::Starting => self.wait_for_retake(id),
         }
         self.touched.insert(id);
     }
@@ -107,10 +108,6 @@ impl Runner {
         let (halt, idle) = (halt.clone(), flow.is_none());
         let (topic, partition) = part.key();
         part.freed = Some(halt.kind);
-        let undeclared = !self
-            .identities
-            .get(&(topic.clone(), partition))
-            .is_some_and(|known| known.iter().any(|(source_id, _)| *source_id == part.pair.source.topic_id));
         match halt.kind {
             HaltKind::SourceRecreated if part.next_pair.is_some() => {
                 match std::mem::replace(&mut part.stage, Stage::Starting) {
@@ -129,12 +126,13 @@ impl Runner {
             }
             _ => {}
         }
-        if idle && undeclared {
+        if idle && !self.is_declared(id) {
+            let Some(part) = self.parts.get_mut(id) else { return };
             part.stage = Stage::Starting;
             self.wait_for_attachment(id);
             return;
         }
-        if let Some((from, to)) = halt.range.filter(|_| halt.can_accept_loss() && halt.kind != HaltKind::Truncation) {
+        if let Some((from, to)) = halt.passable() {
             match self.control.state.accepted(&topic, partition, from, to) {
                 Some((_, reason)) => self.accept(id, &halt, reason),
                 None => tracing::info!(topic, partition, "resumed without accepting a loss: the cause is tried again"),

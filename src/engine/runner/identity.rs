@@ -1,6 +1,8 @@
 //! Which topics these are: a topic that was deleted and made again bears its old name and another id (KIP-516), and is
 //! another topic.
 
+use uuid::Uuid;
+
 use crate::client::FetchChange;
 use crate::config::Policy;
 use crate::mirror::{Halt, HaltKind, shard_of};
@@ -11,6 +13,11 @@ use super::super::events::PartId;
 use super::super::part::{Leave, Part, Stage};
 use super::super::shard_worker::Job;
 use super::Runner;
+
+fn source_recreated(topic: &str, was: Uuid, is: Uuid) -> Halt {
+    let detail = format!("source topic {topic} was deleted and made again: id {was} is now {is}");
+    Halt::new(HaltKind::SourceRecreated, detail)
+}
 
 impl Runner {
     pub(super) fn on_pair(&mut self, pair: Pair) {
@@ -38,6 +45,13 @@ impl Runner {
         }
     }
 
+    pub(super) fn wait_for_retake(&mut self, id: PartId) {
+        let Some(part) = self.parts.get(id) else { return };
+        if let Some(shard) = self.shards.get_mut(part.shard as usize) {
+            shard.retake.push(id);
+        }
+    }
+
     /// Whether a partition that waits may be attached now. It may not where a halt stands, and where its topic was made
     /// again while nobody looked; then it goes another way.
     pub(super) fn admit(&mut self, id: PartId) -> bool {
@@ -49,21 +63,25 @@ impl Runner {
             self.tell_halt(&halt, &topic, partition);
             return false;
         }
-        let source_id = part.pair.source.topic_id;
-        let known = self.identities.get(&(topic.clone(), partition)).map_or(&[][..], Vec::as_slice);
-        let Some((before, _)) = known.last().filter(|_| known.iter().all(|(known, _)| *known != source_id)) else {
-            return true;
-        };
-        if part.successor {
+        let (source_id, successor) = (part.pair.source.topic_id, part.successor);
+        if successor || self.is_declared(id) {
             return true;
         }
+        let known = self.identities.get(&(topic.clone(), partition));
+        let Some((before, _)) = known.and_then(|known| known.last()).copied() else { return true };
         if self.may_succeed(id) {
             self.fence_predecessors(id);
         } else {
-            let detail = format!("source topic {topic} was deleted and made again: id {before} is now {source_id}");
-            self.halt(id, Halt::new(HaltKind::SourceRecreated, detail));
+            self.halt(id, source_recreated(&topic, before, source_id));
         }
         false
+    }
+
+    /// Whether the partition was mirrored under the topic id that it has.
+    pub(super) fn is_declared(&self, id: PartId) -> bool {
+        let Some(part) = self.parts.get(id) else { return false };
+        let known = self.identities.get(&part.key()).map_or(&[][..], Vec::as_slice);
+        known.iter().any(|(source_id, _)| *source_id == part.pair.source.topic_id)
     }
 
     fn may_succeed(&self, id: PartId) -> bool {
@@ -82,8 +100,7 @@ impl Runner {
         let halt = if was == is {
             target_recreated(&pair.target.topic, part.pair.target.topic_id, pair.target.topic_id)
         } else {
-            let detail = format!("source topic {topic} was deleted and made again: id {was} is now {is}");
-            Halt::new(HaltKind::SourceRecreated, detail)
+            source_recreated(topic, was, is)
         };
         part.next_pair = Some(pair);
         if halted {

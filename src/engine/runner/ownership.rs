@@ -227,11 +227,7 @@ impl Runner {
         match stage {
             Stage::Leaving { flow, why } if flow.appender.in_flight() == 0 => match why {
                 Leave::Recreated => self.adopt(id),
-                Leave::TakeOver(_) if flow.appender.displacements().is_empty() => {
-                    if let Some(shard) = self.shards.get_mut(part.shard as usize) {
-                        shard.retake.push(id);
-                    }
-                }
+                Leave::TakeOver(_) if flow.appender.displacements().is_empty() => self.wait_for_retake(id),
                 Leave::TakeOver(_) | Leave::Displaced => {
                     let displacements = flow.appender.displacements().to_vec();
                     let (wanted, number) = (part.wanted(), part.shard as usize);

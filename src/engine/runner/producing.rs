@@ -5,8 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use tokio::sync::mpsc;
 
 use crate::client::{ClientError, ProduceEntry, Verdict as Class, classify};
-use crate::config::Policy;
-use crate::mirror::{Answer, GapReason, HaltKind, Verdict};
+use crate::mirror::{Answer, GapReason, Verdict};
 
 use super::super::EngineError;
 use super::super::events::{PartId, Ticket};
@@ -192,9 +191,7 @@ impl Runner {
                 return Err(EngineError::Fenced { mirror: self.shared.config.name.clone(), what, detail });
             }
             Verdict::Halt(halt) => {
-                let on = &self.shared.config.on;
-                let go_on = halt.kind == HaltKind::CorruptBatch && on.corrupt_batch == Policy::Continue;
-                if go_on {
+                if self.passes_over(&halt) {
                     self.accept(id, &halt, GapReason::Corrupt);
                     self.leave(id, Leave::TakeOver(halt.to_string()));
                 } else {
