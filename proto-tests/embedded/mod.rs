@@ -1,9 +1,12 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
 mod leaders;
+mod obstacles;
 mod policies;
+mod takeover;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kmirror::batch::{Codec, Record};
@@ -16,8 +19,8 @@ use crate::kafka::harness::wait_until;
 
 /// Two embedded clusters with one topic on the source, and a mirror between them.
 pub(crate) struct Pair {
-    pub(crate) source: Cluster,
-    pub(crate) target: Cluster,
+    pub(crate) source: Arc<Cluster>,
+    pub(crate) target: Arc<Cluster>,
     pub(crate) mirror: Mirror,
     pub(crate) topic: String,
     _runtime: Runtime,
@@ -34,7 +37,7 @@ impl Pair {
                 auto_create_topics: false,
                 ..ClusterOptions::default()
             };
-            runtime.block_on(Cluster::start(options)).unwrap()
+            Arc::new(runtime.block_on(Cluster::start(options)).unwrap())
         };
         let (source, target) = (start("source"), start("target"));
         source.create_topic(topic, partitions, 1, &[]).unwrap();

@@ -72,12 +72,12 @@ fn show(report: &StatusReport, ctx: &Context, watch: bool) -> anyhow::Result<()>
 }
 
 fn page(mirror: &MirrorStatus) -> String {
-    let lag: i64 = mirror.partitions.iter().map(|p| p.lag_records).sum();
+    let lag: i64 = mirror.partitions.iter().map(|p| p.lag_records.max(0)).sum();
     let mut text = format!(
-        "mirror {}: {}, RPO {:.1}s, lag {} records in {} partitions\n",
+        "mirror {}: {}, RPO {}, lag {} records in {} partitions\n",
         mirror.name,
         mirror.state,
-        mirror.rpo_seconds,
+        seconds(mirror.rpo_seconds),
         output::count(lag),
         mirror.partitions.len()
     );
@@ -86,11 +86,11 @@ fn page(mirror: &MirrorStatus) -> String {
         vec![
             format!("{}:{}", p.topic, p.partition),
             p.state.to_owned(),
-            output::count(p.source_end),
-            output::count(p.mirrored_to),
-            output::count(p.lag_records),
-            format!("{:.1}s", p.lag_seconds),
-            output::count(p.target_end),
+            known(p.source_end),
+            known(p.mirrored_to),
+            known(p.lag_records),
+            seconds(p.lag_seconds),
+            known(p.target_end),
             p.gaps.len().to_string(),
             output::count(missing),
         ]
@@ -98,10 +98,22 @@ fn page(mirror: &MirrorStatus) -> String {
     let header =
         ["PARTITION", "STATE", "SOURCE END", "MIRRORED TO", "LAG", "LAG TIME", "TARGET END", "GAPS", "RECORDS LOST"];
     text.push_str(&output::table(&header, &[2, 3, 4, 5, 6, 7, 8], rows));
-    for p in mirror.partitions.iter().filter(|p| p.state == "halted") {
+    for p in mirror.partitions.iter().filter(|p| p.reason.is_some()) {
         let reason = p.reason.as_deref().unwrap_or_default();
+        if p.state != "halted" {
+            text.push_str(&format!("\nUNKNOWN {}:{}: {reason}\n", p.topic, p.partition));
+            continue;
+        }
         let way_out = p.way_out.as_deref().unwrap_or_default();
         text.push_str(&format!("\nHALTED {}:{}: {reason}\n  {way_out}\n", p.topic, p.partition));
     }
     text
+}
+
+fn known(number: i64) -> String {
+    if number < 0 { "?".to_owned() } else { output::count(number) }
+}
+
+fn seconds(number: f64) -> String {
+    if number < 0.0 { "?".to_owned() } else { format!("{number:.1}s") }
 }

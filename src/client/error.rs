@@ -209,11 +209,16 @@ impl ClientError {
         self.verdict() != Verdict::Fatal
     }
 
+    /// Whether nobody answered.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Disconnected { .. } | Self::Timeout { .. })
+    }
+
     /// Whether the cluster could not be reached, or refused the credentials or rights: exit code 4.
     pub fn is_unreachable_or_unauthorised(&self) -> bool {
         use ResponseError as E;
         match self {
-            Self::Unreachable { .. } | Self::Disconnected { .. } | Self::Timeout { .. } => true,
+            error if error.is_unreachable() => true,
             Self::Api { code, .. } => matches!(
                 ResponseError::try_from_code(*code),
                 Some(

@@ -217,7 +217,7 @@ async fn transactions() {
 #[tokio::test]
 async fn producers_and_markers() {
     let act = async |cluster: Cluster| {
-        cluster.write_txn_markers(Producer { producer_id: 4000, producer_epoch: 8 }, &[alpha()]).await?;
+        cluster.write_txn_markers(Producer { producer_id: 4000, producer_epoch: 8 }, 0, &[alpha()]).await?;
         cluster.describe_producers(&alpha()).await
     };
     let expected = ProducerView {
@@ -225,6 +225,7 @@ async fn producers_and_markers() {
         producer_epoch: 8,
         last_sequence: i32::MAX,
         last_timestamp: 1_700_000_000_000,
+        coordinator_epoch: 3,
     };
     assert_eq!(play(&["write_txn_markers", "describe_producers"], act).await, [expected]);
 }

@@ -32,6 +32,7 @@ pub use frame::OutFrame;
 pub use kafka_protocol::messages::ApiKey;
 pub use log_reader::{LogSlice, ReadError, ReadOptions, TopicPartition, read_log};
 pub use metadata::{Metadata, PartitionMeta, TopicMeta, Topics};
+pub use offsets::{Each, LogPoint};
 pub use produce::{AppendOutcome, ProduceEntry, ProduceResult, append_batch, encode_produce, parse_produce};
 pub use topics::NewTopic;
 pub use transactions::{Producer, ProducerView};

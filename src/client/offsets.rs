@@ -1,6 +1,7 @@
 //! Offsets of logs: starts, ends, by time; and cutting a log's head off.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -8,7 +9,7 @@ use kafka_protocol::messages::{BrokerId, DeleteRecordsRequest, ListOffsetsReques
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
-use super::retry::Tries;
+use super::retry::{DEADLINE, Tries};
 use super::{Cluster, Node, TopicPartition};
 
 /// `ListOffsetsRequest`: the high watermark, or the last stable offset under read_committed.
@@ -19,6 +20,32 @@ const EARLIEST: i64 = -2;
 /// us for a follower: it then passes the isolation level over, and `LATEST` is the log end.
 const CONSUMER: BrokerId = BrokerId(-1);
 const DELETE_TIMEOUT_MS: i32 = 30_000;
+
+/// How long single partitions are asked for where the others do not wait for them: about an election.
+const PATIENCE: Duration = Duration::from_millis(500);
+const UNKNOWN_SERVER_ERROR: i16 = -1;
+
+/// An answer for each partition, or why there is none.
+pub type Each<T> = HashMap<TopicPartition, Result<T, ClientError>>;
+
+/// A point of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPoint {
+    /// The log start offset.
+    Start,
+    /// The high watermark, or the last stable offset where `committed`.
+    End {
+        /// Up to the last stable offset only.
+        committed: bool,
+    },
+    /// The first record at or after a time; the end where there is none.
+    Time {
+        /// Milliseconds since the epoch.
+        at_ms: i64,
+        /// Up to the last stable offset only.
+        committed: bool,
+    },
+}
 
 /// Topic-partition → offset, or a timestamp.
 pub(super) type Offsets = HashMap<TopicPartition, i64>;
@@ -97,59 +124,98 @@ impl Cluster {
         Ok(found.into_iter().map(|(tp, f)| (tp, f.timestamp)).collect())
     }
 
+    /// Start and high watermark of each log. What has no leader or no answer within [`PATIENCE`] is not waited for: it
+    /// concerns nobody else.
+    pub async fn log_bounds_each(&self, tps: &[TopicPartition]) -> Each<(i64, i64)> {
+        let starts = self.offsets_each(tps, LogPoint::Start).await;
+        let known: Vec<TopicPartition> =
+            tps.iter().filter(|tp| starts.get(*tp).is_some_and(Result::is_ok)).cloned().collect();
+        let mut ends = self.offsets_each(&known, LogPoint::End { committed: false }).await;
+        let bounds = |tp: &TopicPartition, start: Result<i64, ClientError>| match (start, ends.remove(tp)) {
+            (Ok(start), Some(end)) => end.map(|end| (start, end.max(start))),
+            (start, _) => start.map(|start| (start, start)),
+        };
+        let mut bounds = bounds;
+        starts.into_iter().map(|(tp, start)| (tp.clone(), bounds(&tp, start))).collect()
+    }
+
+    /// An offset of each log, under the same terms.
+    pub async fn offsets_each(&self, tps: &[TopicPartition], at: LogPoint) -> Each<i64> {
+        let (timestamp, committed) = match at {
+            LogPoint::Start => (EARLIEST, false),
+            LogPoint::End { committed } => (LATEST, committed),
+            LogPoint::Time { at_ms, committed } => (at_ms.max(0), committed),
+        };
+        let found = self.list_offsets_each(tps, timestamp, committed, PATIENCE).await;
+        let behind = |found: &Result<Found, ClientError>| found.as_ref().is_ok_and(|f| f.offset < 0);
+        let behind: Vec<TopicPartition> = found.iter().filter(|(_, f)| behind(f)).map(|(tp, _)| tp.clone()).collect();
+        let mut out: Each<i64> = found.into_iter().map(|(tp, f)| (tp, f.map(|f| f.offset))).collect();
+        if !behind.is_empty() {
+            // No record is that young: the end stands for it.
+            let ends = self.list_offsets_each(&behind, LATEST, committed, PATIENCE).await;
+            out.extend(ends.into_iter().map(|(tp, f)| (tp, f.map(|f| f.offset))));
+        }
+        out
+    }
+
     async fn offsets(&self, tps: &[TopicPartition], timestamp: i64, committed: bool) -> Result<Offsets, ClientError> {
         let found = self.list_offsets(tps, timestamp, committed).await?;
         Ok(found.into_iter().map(|(tp, f)| (tp, f.offset)).collect())
     }
 
-    /// Asks every leader for its partitions; partitions whose leader is not found are asked for again.
     async fn list_offsets(
         &self,
         tps: &[TopicPartition],
         timestamp: i64,
         committed: bool,
     ) -> Result<HashMap<TopicPartition, Found>, ClientError> {
-        let mut found = HashMap::with_capacity(tps.len());
-        let mut missing: Vec<TopicPartition> = tps.to_vec();
-        let mut tries = Tries::new();
-        while !missing.is_empty() {
-            let (by_leader, mut error) = self.by_leader(&missing);
-            for (leader, asked) in by_leader {
-                match self.list_offsets_of(leader, &asked, timestamp, committed).await {
-                    Ok((some, refused)) => {
-                        found.extend(some);
-                        error = refused.or(error);
-                    }
-                    Err(cause) => error = Some(cause),
-                }
-            }
-            missing.retain(|tp| !found.contains_key(tp));
-            if missing.is_empty() {
-                break;
-            }
-            let topics: Vec<&str> = {
-                let mut topics: Vec<&str> = missing.iter().map(|tp| tp.topic.as_str()).collect();
-                topics.dedup();
-                topics
-            };
-            let subject = missing.first().map(ToString::to_string).unwrap_or_default();
-            let error = error.unwrap_or_else(|| self.api_error("ListOffsets", -1, &subject));
-            tries.again(self, error, &topics).await?;
-        }
-        Ok(found)
+        let each = self.list_offsets_each(tps, timestamp, committed, DEADLINE).await;
+        each.into_iter().map(|(tp, found)| found.map(|found| (tp, found))).collect()
     }
 
-    /// Partitions by leader, and the error of one that has none.
-    fn by_leader(&self, tps: &[TopicPartition]) -> (BTreeMap<i32, Vec<TopicPartition>>, Option<ClientError>) {
+    /// Asks every leader for its partitions; partitions whose leader is not found are asked for again, as long as
+    /// `patience` lasts.
+    async fn list_offsets_each(
+        &self,
+        tps: &[TopicPartition],
+        timestamp: i64,
+        committed: bool,
+        patience: Duration,
+    ) -> Each<Found> {
+        let mut each = Each::with_capacity(tps.len());
+        let mut missing: Vec<TopicPartition> = tps.to_vec();
+        let mut tries = Tries::within(patience);
+        loop {
+            each.extend(self.list_offsets_once(&missing, timestamp, committed).await);
+            let again = |tp: &TopicPartition| each.get(tp)?.as_ref().err().filter(|e| e.is_retriable()).cloned();
+            missing.retain(|tp| again(tp).is_some());
+            let Some(error) = missing.first().and_then(again) else { return each };
+            let topics: BTreeSet<&str> = missing.iter().map(|tp| tp.topic.as_str()).collect();
+            let topics: Vec<&str> = topics.into_iter().collect();
+            if tries.again(self, error, &topics).await.is_err() {
+                return each;
+            }
+        }
+    }
+
+    async fn list_offsets_once(&self, tps: &[TopicPartition], timestamp: i64, committed: bool) -> Each<Found> {
+        let mut each = Each::with_capacity(tps.len());
         let mut by_leader: BTreeMap<i32, Vec<TopicPartition>> = BTreeMap::new();
-        let mut error = None;
         for tp in tps {
             match self.leader_of(&tp.topic, tp.partition) {
                 Ok(leader) => by_leader.entry(leader).or_default().push(tp.clone()),
-                Err(cause) => error = Some(cause),
+                Err(error) => {
+                    each.insert(tp.clone(), Err(error));
+                }
             }
         }
-        (by_leader, error)
+        for (leader, asked) in by_leader {
+            match self.list_offsets_of(leader, &asked, timestamp, committed).await {
+                Ok(found) => each.extend(found),
+                Err(error) => each.extend(asked.into_iter().map(|tp| (tp, Err(error.clone())))),
+            }
+        }
+        each
     }
 
     async fn list_offsets_of(
@@ -158,7 +224,7 @@ impl Cluster {
         tps: &[TopicPartition],
         timestamp: i64,
         committed: bool,
-    ) -> Result<(Vec<(TopicPartition, Found)>, Option<ClientError>), ClientError> {
+    ) -> Result<Each<Found>, ClientError> {
         let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
         for tp in tps {
             let partition =
@@ -174,21 +240,22 @@ impl Cluster {
             .with_isolation_level(i8::from(committed))
             .with_topics(topics);
         let response = self.call(Node::Id(leader), request).await?;
-        let mut by_name: HashMap<(&str, i32), &TopicPartition> =
+        // A partition that the answer passes over has no answer.
+        let silent = |tp: &TopicPartition| Err(self.api_error("ListOffsets", UNKNOWN_SERVER_ERROR, &tp.to_string()));
+        let mut each: Each<Found> = tps.iter().map(|tp| (tp.clone(), silent(tp))).collect();
+        let by_name: HashMap<(&str, i32), &TopicPartition> =
             tps.iter().map(|tp| ((tp.topic.as_str(), tp.partition), tp)).collect();
-        let mut found = Vec::with_capacity(tps.len());
-        let mut error = None;
         for topic in &response.topics {
             for partition in &topic.partitions {
-                let Some(tp) = by_name.remove(&(topic.name.as_str(), partition.partition_index)) else { continue };
-                if partition.error_code == 0 {
-                    found.push((tp.clone(), Found { offset: partition.offset, timestamp: partition.timestamp }));
-                } else {
-                    error = Some(self.api_error("ListOffsets", partition.error_code, &tp.to_string()));
-                }
+                let Some(tp) = by_name.get(&(topic.name.as_str(), partition.partition_index)) else { continue };
+                let found = match partition.error_code {
+                    0 => Ok(Found { offset: partition.offset, timestamp: partition.timestamp }),
+                    code => Err(self.api_error("ListOffsets", code, &tp.to_string())),
+                };
+                each.insert((*tp).clone(), found);
             }
         }
-        Ok((found, error))
+        Ok(each)
     }
 
     /// Lets go of all records below `offset` (KIP-107).

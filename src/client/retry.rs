@@ -8,7 +8,7 @@ use super::error::{ClientError, Verdict};
 use super::{Cluster, Topics};
 
 /// How long an admin call is tried altogether.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 

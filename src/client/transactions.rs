@@ -18,6 +18,10 @@ use super::{Cluster, Node, TopicPartition};
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+/// What AddPartitionsToTxn says of the partitions that had to stand back for another one.
+const OPERATION_NOT_ATTEMPTED: i16 = 55;
 /// `FindCoordinatorRequest.CoordinatorType.TRANSACTION`.
 const TRANSACTION: i8 = 1;
 
@@ -41,6 +45,8 @@ pub struct ProducerView {
     pub last_sequence: i32,
     /// Timestamp of its last batch, ms; −1 where unknown.
     pub last_timestamp: i64,
+    /// Epoch of the coordinator that wrote its last marker; −1 where there is none.
+    pub coordinator_epoch: i32,
 }
 
 fn text(text: &str) -> StrBytes {
@@ -75,15 +81,15 @@ impl Cluster {
         .await
     }
 
-    /// Adds partitions to the transaction; refused as a whole if one of them is unknown.
+    /// Adds partitions to the transaction. It is refused as a whole if one of them is unknown or not ours to write to:
+    /// nothing was added then, and those come back with the reason.
     pub async fn add_partitions_to_txn(
         &self,
         txn_id: &str,
         producer_id: i64,
         producer_epoch: i16,
         partitions: &[(String, i32)],
-    ) -> Result<(), ClientError> {
-        const OPERATION_NOT_ATTEMPTED: i16 = 55;
+    ) -> Result<Vec<((String, i32), ClientError)>, ClientError> {
         let request = || {
             let topics = by_topic(partitions)
                 .into_iter()
@@ -98,16 +104,19 @@ impl Cluster {
                 .with_v3_and_below_topics(topics)
         };
         self.coordinated(txn_id, "AddPartitionsToTxn", request, |response| {
-            let codes = response
-                .results_by_topic_v3_and_below
-                .iter()
-                .flat_map(|t| &t.results_by_partition)
-                .map(|p| p.partition_error_code)
-                .filter(|code| *code != 0);
-            // The one that is not "not attempted" says why.
-            let worst =
-                codes.fold(0, |worst, code| if worst == 0 || worst == OPERATION_NOT_ATTEMPTED { code } else { worst });
-            (worst, ())
+            let results = response.results_by_topic_v3_and_below.iter().flat_map(|topic| {
+                let name = |partition| (topic.name.to_string(), partition);
+                topic.results_by_partition.iter().map(move |p| (name(p.partition_index), p.partition_error_code))
+            });
+            let (own, all): (Vec<_>, Vec<_>) = results
+                .filter(|(_, code)| *code != 0 && *code != OPERATION_NOT_ATTEMPTED)
+                .partition(|(_, code)| [UNKNOWN_TOPIC_OR_PARTITION, TOPIC_AUTHORIZATION_FAILED].contains(code));
+            let refused = |((topic, partition), code): ((String, i32), i16)| {
+                let error = self.api_error("AddPartitionsToTxn", code, &format!("{topic}:{partition}"));
+                ((topic, partition), error)
+            };
+            // What is not about one partition is about the transaction.
+            (all.first().map_or(0, |(_, code)| *code), own.into_iter().map(refused).collect())
         })
         .await
     }
@@ -209,15 +218,18 @@ impl Cluster {
             producer_epoch: p.producer_epoch,
             last_sequence: p.last_sequence,
             last_timestamp: p.last_timestamp,
+            coordinator_epoch: p.coordinator_epoch,
         };
         Ok(partition.active_producers.into_iter().map(view).collect())
     }
 
     /// Writes ABORT markers of `producer` without a coordinator: the last resort where the transactional id was
-    /// forgotten. Needs ALTER (or, before Kafka 3.7, CLUSTER_ACTION) on the cluster.
+    /// forgotten. Needs ALTER (or, before Kafka 3.7, CLUSTER_ACTION) on the cluster. A partition refuses a coordinator epoch
+    /// below the one of the marker before.
     pub async fn write_txn_markers(
         &self,
         producer: Producer,
+        coordinator_epoch: i32,
         partitions: &[TopicPartition],
     ) -> Result<(), ClientError> {
         let mut missing: Vec<TopicPartition> = partitions.to_vec();
@@ -231,7 +243,7 @@ impl Cluster {
                         .filter(|tp| self.leader_of(&tp.topic, tp.partition).ok() == Some(leader))
                         .cloned()
                         .collect();
-                    match self.write_markers_at(leader, producer, &here).await {
+                    match self.write_markers_at(leader, producer, coordinator_epoch, &here).await {
                         Ok(()) => {
                             missing.retain(|tp| !here.contains(tp));
                             continue;
@@ -253,6 +265,7 @@ impl Cluster {
         &self,
         leader: i32,
         producer: Producer,
+        coordinator_epoch: i32,
         tps: &[TopicPartition],
     ) -> Result<(), ClientError> {
         let names: Vec<(String, i32)> = tps.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
@@ -265,6 +278,7 @@ impl Cluster {
         let marker = WritableTxnMarker::default()
             .with_producer_id(ProducerId(producer.producer_id))
             .with_producer_epoch(producer.producer_epoch)
+            .with_coordinator_epoch(coordinator_epoch)
             .with_transaction_result(false)
             .with_topics(topics);
         let response =

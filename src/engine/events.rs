@@ -25,6 +25,8 @@ pub(crate) struct Holdings {
     pub(crate) declared: Vec<(String, i32, Uuid)>,
     /// Halts on record, each with the number of resumes that it followed.
     pub(crate) halts: Vec<((String, i32), (Halt, u64))>,
+    /// `start:` was applied to what there was.
+    pub(crate) baseline: bool,
 }
 
 impl Holdings {
@@ -33,6 +35,7 @@ impl Holdings {
         Self {
             declared: declared.map(|d| (d.source_topic.clone(), d.partition, d.source_topic_id)).collect(),
             halts: state.halts.iter().map(|(key, halt)| (key.clone(), halt.clone())).collect(),
+            baseline: state.baseline,
         }
     }
 }
@@ -49,11 +52,13 @@ pub(crate) enum Event {
     /// A shard was taken over.
     ShardTaken { shard: u32, outcome: Result<Holdings, EngineError> },
     /// Nobody writes to this partition's target under the shard it had before any more.
-    Fenced { part: PartId, outcome: Result<(), EngineError> },
+    Fenced { part: PartId, shard: u32, outcome: Result<(), EngineError> },
+    /// A shard's transactional id could not be kept known this time.
+    NotKeptAlive { shard: u32 },
     /// A shard cannot be written any more.
     ShardFailed(EngineError),
-    /// Partitions of a shard were attached, or taken over again.
-    Attached { shard: u32, outcome: Result<Vec<(Pair, Attached)>, EngineError> },
+    /// Partitions of a shard were attached, or taken over again (`retake`).
+    Attached { shard: u32, retake: bool, outcome: Result<Vec<(Pair, Attached)>, EngineError> },
     /// A displaced partition was corrected.
     Displaced { outcome: Result<Vec<(Pair, Attached)>, EngineError> },
     /// Source topics were looked up and the target prepared.

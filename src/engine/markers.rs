@@ -3,12 +3,14 @@
 //! EndTxn's answer is not the fence (six old-epoch batches were accepted in the 15 ms after it); the marker of exactly
 //! our (producer id, epoch), seen below the high watermark, is.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::batch::RawBatch;
-use crate::client::{Cluster, LogSlice, ReadOptions, TopicPartition, read_log};
+use crate::client::{ClientError, Cluster, LogSlice, ReadOptions, TopicPartition, read_log};
 
 use super::EngineError;
+use super::settle::PATIENT;
 
 /// Who writes a marker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,18 +32,39 @@ pub(crate) struct Marker {
     pub(crate) last_data: Option<RawBatch>,
 }
 
-const MARKER_DEADLINE: Duration = Duration::from_secs(60);
+/// How long one marker is waited for. Its shard stands still meanwhile, and what is missing is tried again.
+const MARKER_DEADLINE: Duration = Duration::from_secs(15);
 
-/// Opens a transaction over the partitions and aborts it, without having written anything in it.
+/// Opens a transaction over the partitions and aborts it, without having written anything in it. Partitions that cannot
+/// be part of it are left out and come back, each with its reason.
 pub(crate) async fn write_markers(
     cluster: &Cluster,
     who: &Transactor,
     partitions: &[TopicPartition],
-) -> Result<(), EngineError> {
-    let names: Vec<(String, i32)> = partitions.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
-    cluster.add_partitions_to_txn(&who.transactional_id, who.producer_id, who.producer_epoch, &names).await?;
-    cluster.end_txn(&who.transactional_id, who.producer_id, who.producer_epoch, false).await?;
-    Ok(())
+) -> Result<HashMap<(String, i32), ClientError>, ClientError> {
+    let mut names: Vec<(String, i32)> = partitions.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
+    let mut left_out = HashMap::new();
+    while !names.is_empty() {
+        let refused =
+            cluster.add_partitions_to_txn(&who.transactional_id, who.producer_id, who.producer_epoch, &names).await?;
+        if refused.is_empty() {
+            cluster.end_txn(&who.transactional_id, who.producer_id, who.producer_epoch, false).await?;
+            break;
+        }
+        left_out.extend(refused);
+        names.retain(|name| !left_out.contains_key(name));
+    }
+    Ok(left_out)
+}
+
+/// Marks one partition; refused where it cannot be marked.
+pub(crate) async fn write_marker(
+    cluster: &Cluster,
+    who: &Transactor,
+    partition: &TopicPartition,
+) -> Result<(), ClientError> {
+    let left_out = write_markers(cluster, who, std::slice::from_ref(partition)).await?;
+    left_out.into_values().next().map_or(Ok(()), Err)
 }
 
 /// Reads on from `from` until the marker of exactly this producer id and epoch appears below the high watermark.
@@ -54,18 +77,19 @@ pub(crate) async fn await_marker(
     who: &Transactor,
     mut visit: impl FnMut(&RawBatch) -> Result<(), EngineError>,
 ) -> Result<Marker, EngineError> {
-    let began = Instant::now();
+    let mut since = Instant::now();
     let mut at = from;
     let mut last_data = None;
     loop {
-        let slice: LogSlice =
-            read_log(cluster, tp, at, ReadOptions { max_wait_ms: 20, ..ReadOptions::default() }).await?;
+        let slice: LogSlice = read_log(cluster, tp, at, ReadOptions { max_wait_ms: 20, ..PATIENT }).await?;
         for batch in slice.batches {
             let header = batch.header;
             if header.next_offset() <= at {
                 continue;
             }
             at = header.next_offset();
+            // What brings news is waited for, however long the log is.
+            since = Instant::now();
             if !header.is_control() {
                 visit(&batch)?;
                 last_data = Some(batch);
@@ -73,13 +97,13 @@ pub(crate) async fn await_marker(
                 return Ok(Marker { offset: header.base_offset, last_data });
             }
         }
-        if began.elapsed() > MARKER_DEADLINE {
+        if since.elapsed() > MARKER_DEADLINE {
             return Err(EngineError::NoMarker {
                 mirror: mirror.to_owned(),
                 subject: tp.to_string(),
                 producer_id: who.producer_id,
                 producer_epoch: who.producer_epoch,
-                waited_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                waited_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
             });
         }
     }

@@ -18,6 +18,7 @@ pub(crate) mod settle;
 pub(crate) mod shard;
 mod shard_worker;
 pub(crate) mod topology;
+mod unfenced;
 
 use std::sync::Arc;
 use std::time::Duration;

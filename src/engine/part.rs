@@ -13,6 +13,8 @@ pub(crate) const PART_QUEUE_BYTES: usize = 2 << 20;
 pub(crate) const PART_FETCH_BYTES: i32 = 1 << 20;
 /// Caps what a compressed batch may unfold to where it must be re-encoded, bytes.
 const DECODE_LIMIT_BYTES: usize = 256 << 20;
+const AGAIN_MIN_MS: u64 = 250;
+const AGAIN_MAX_MS: u64 = 5_000;
 /// Kept between a record's age and the age at which the target forgets producer state, ms.
 const STATE_LIFETIME_MARGIN_MS: u64 = 15 * 60 * 1000;
 
@@ -52,6 +54,17 @@ pub(crate) enum Leave {
     Recreated,
 }
 
+/// What a partition that cannot be reached waits to have done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// To be attached.
+    Attach,
+    /// To be taken over.
+    Retake,
+    /// To be fenced off from a shard that it had before.
+    Fence(u32),
+}
+
 /// A partition of the mirror.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -82,6 +95,10 @@ pub(crate) struct Part {
     pub(crate) successor: bool,
     /// Shards that must not write to the target partition any more before this one may.
     pub(crate) fences_open: usize,
+    /// What could not be done and is tried again, each from a time on, ms.
+    pub(crate) again: Vec<(u64, Again)>,
+    /// How often in a row.
+    pub(crate) set_backs: u32,
     attachments: u64,
 }
 
@@ -114,6 +131,8 @@ impl Part {
             next_pair: None,
             successor: false,
             fences_open: 0,
+            again: Vec::new(),
+            set_backs: 0,
             attachments: 0,
         }
     }
@@ -123,14 +142,22 @@ impl Part {
         (self.pair.source.topic.clone(), self.pair.source.partition)
     }
 
-    /// What its shard needs to attach it; the divergence is told once.
-    pub(crate) fn wanted(&mut self) -> Wanted {
+    /// What its shard needs to attach it; source ranges that may be lost are told by the control partition.
+    pub(crate) fn wanted(&self, accepted: &[(i64, i64)]) -> Wanted {
         Wanted {
             pair: self.pair.clone(),
             freed: self.freed,
             successor: self.successor,
-            divergence: self.divergence.take(),
+            divergence: self.divergence,
+            accepted: accepted.to_vec(),
         }
+    }
+
+    /// Notes what is to be tried again, after a pause that grows.
+    pub(crate) fn try_again(&mut self, what: Again, now_ms: u64) {
+        let pause = AGAIN_MIN_MS.saturating_mul(1 << self.set_backs.min(10)).min(AGAIN_MAX_MS);
+        self.set_backs = self.set_backs.saturating_add(1);
+        self.again.push((now_ms + pause, what));
     }
 
     pub(crate) fn flow(&mut self) -> Option<&mut Flow> {
@@ -157,6 +184,7 @@ impl Part {
         }
         let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms);
         self.asked = None;
+        self.set_backs = 0;
         self.attachments += 1;
         let (index, scanned) = (footing.index, footing.scanned);
         let flow = Flow { index, attachment: self.attachments, scanned, intake, appender };

@@ -3,8 +3,14 @@
 //! Walks back over control batches (our own markers, one a start) and over what compaction left. Nothing can be
 //! appended by an older owner any more when this runs.
 
+use std::time::Duration;
+
 use crate::batch::{self, BatchHeader, RawBatch, Record};
 use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
+
+/// How one partition is read while its shard stands still: what does not answer soon is tried again later.
+pub(crate) const PATIENT: ReadOptions =
+    ReadOptions { max_bytes: 1 << 20, max_wait_ms: 100, committed: false, deadline: Duration::from_secs(5) };
 
 /// The last data batch that counts and begins below `below`, or `None` where there is none down to `log_start`.
 pub(crate) async fn last_data_below(
@@ -44,8 +50,7 @@ async fn scan(
     let mut at = from;
     let mut found = Scanned::Nothing;
     while at < below {
-        let options = ReadOptions { max_wait_ms: 0, ..ReadOptions::default() };
-        let slice = read_log(cluster, tp, at, options).await?;
+        let slice = read_log(cluster, tp, at, ReadOptions { max_wait_ms: 0, ..PATIENT }).await?;
         let Some(last) = slice.batches.last() else { break };
         let next = last.header.next_offset();
         for batch in slice.batches.into_iter().filter(|b| b.header.base_offset < below) {
@@ -90,7 +95,7 @@ pub(crate) async fn compare_last(
     target: &RawBatch,
     target_offset: i64,
 ) -> Result<LastRecord, ReadError> {
-    let options = ReadOptions { max_wait_ms: 0, ..ReadOptions::default() };
+    let options = ReadOptions { max_wait_ms: 0, ..PATIENT };
     let slice = match read_log(source, source_tp, source_offset, options).await {
         Ok(slice) => slice,
         Err(ReadError::OutOfRange { .. } | ReadError::Batch { .. }) => return Ok(LastRecord::NotThere),

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use crate::batch::{self, RawBatch};
 use crate::client::{AppendOutcome, ClientError, Cluster, TopicPartition, Verdict, append_batch};
-use crate::mirror::{PartitionState, ShardState, StateRecord, decode_state, encode_state, transactional_id};
+use crate::mirror::{
+    ControlState, PartitionState, ShardState, StateRecord, decode_state, encode_state, transactional_id,
+};
 
 use super::EngineError;
-use super::markers::{Transactor, await_marker, write_markers};
+use super::markers::{Transactor, await_marker, write_marker};
+use super::unfenced::{fence_without_coordinator, standing_targets, unfenced_halts};
 
 /// How long the coordinator may keep one of our (empty) transactions open before it aborts it by itself, ms.
 const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
@@ -35,9 +38,6 @@ pub(crate) struct ShardLog {
     /// Epoch under which state is written: the one of the state marker.
     state_epoch: i16,
     next_sequence: i32,
-    /// Producer id on record where Init gave another one: the coordinator had forgotten ours (idle for longer than
-    /// `transactional.id.expiration.ms`), so nobody who wrote under it is fenced by us.
-    pub(crate) replaced_producer: Option<(i64, i16)>,
     pub(crate) state: ShardState,
     bytes_since_snapshot: u64,
     snapshot_bytes: u64,
@@ -51,9 +51,11 @@ pub(crate) struct ShardSpec {
     pub(crate) shard: u32,
     /// Partition of the state topic that holds the shard.
     pub(crate) tp: TopicPartition,
+    /// What was said by command.
+    pub(crate) control: ControlState,
 }
 
-/// Init, state marker, read up to it.
+/// Init, state marker, read up to it; and the fence of a producer id that Init has put aside.
 pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
     let txn_id = transactional_id(&spec.mirror, spec.generation, spec.shard);
     let producer = cluster.init_producer_id(&txn_id, TRANSACTION_TIMEOUT_MS, None).await?;
@@ -62,15 +64,17 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
         producer_id: producer.producer_id,
         producer_epoch: producer.producer_epoch,
     };
-    write_markers(cluster, &transactor, std::slice::from_ref(&spec.tp)).await?;
-    let start = cluster.log_start(&spec.tp).await?;
-    let mut state = ShardState::default();
-    let mut bytes = 0;
-    await_marker(&spec.mirror, cluster, &spec.tp, start, &transactor, |batch| {
-        bytes += batch.bytes.len() as u64;
-        replay(&spec.mirror, &spec.tp, &mut state, batch)
-    })
-    .await?;
+    write_marker(cluster, &transactor, &spec.tp).await?;
+    let (mut state, mut bytes) = read_to_marker(cluster, spec, &transactor).await?;
+    let mut first = Vec::new();
+    if let Some(old) = state.id.filter(|(id, _)| *id != producer.producer_id) {
+        match fence_replaced(cluster, spec, old, &state).await {
+            // Once more: until now its owner could have written on.
+            Ok(marker) => (state, bytes) = read_to_marker(cluster, spec, &marker).await?,
+            Err(error) if error.is_retriable() => return Err(error.into()),
+            Err(error) => first = unfenced_halts(&state, &spec.control, old.0, &error),
+        }
+    }
     let mut log = ShardLog {
         mirror: spec.mirror.clone(),
         cluster: cluster.clone(),
@@ -79,17 +83,53 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
         state_epoch: transactor.producer_epoch,
         transactor,
         next_sequence: 0,
-        replaced_producer: state.id.filter(|(id, _)| *id != producer.producer_id),
         state,
         bytes_since_snapshot: bytes,
         snapshot_bytes: 0,
     };
     let id = StateRecord::Id { producer_id: log.transactor.producer_id, producer_epoch: log.transactor.producer_epoch };
-    log.append(vec![id]).await?;
+    first.insert(0, id);
+    log.append(first).await?;
     Ok(log)
 }
 
-/// Applies the state records of one batch.
+/// The state up to a marker, and its bytes.
+async fn read_to_marker(
+    cluster: &Cluster,
+    spec: &ShardSpec,
+    marker: &Transactor,
+) -> Result<(ShardState, u64), EngineError> {
+    let start = cluster.log_start(&spec.tp).await?;
+    let mut state = ShardState::default();
+    let mut bytes = 0;
+    await_marker(&spec.mirror, cluster, &spec.tp, start, marker, |batch| {
+        bytes += batch.bytes.len() as u64;
+        replay(&spec.mirror, &spec.tp, &mut state, batch)
+    })
+    .await?;
+    Ok((state, bytes))
+}
+
+/// Fences the producer id on record, which the coordinator has forgotten: in the state partition and in all of the shard's.
+async fn fence_replaced(
+    cluster: &Cluster,
+    spec: &ShardSpec,
+    old: (i64, i16),
+    state: &ShardState,
+) -> Result<Transactor, ClientError> {
+    let mut partitions = standing_targets(cluster, state).await?;
+    partitions.push(spec.tp.clone());
+    let epoch = fence_without_coordinator(cluster, old, &partitions).await?;
+    tracing::warn!(
+        mirror = %spec.mirror, shard = spec.shard, producer_id = old.0, partitions = partitions.len(),
+        "the coordinator had forgotten the shard's producer id; it was fenced by markers of ours"
+    );
+    Ok(Transactor { transactional_id: String::new(), producer_id: old.0, producer_epoch: epoch })
+}
+
+/// Applies the state records of one batch. One of another producer than the owner on record counts only if it begins
+/// with an owner's id: an owner whose producer id was forgotten may be beyond fencing, and what it writes behind its
+/// successor's id is void.
 pub(crate) fn replay(
     mirror: &str,
     tp: &TopicPartition,
@@ -103,11 +143,17 @@ pub(crate) fn replay(
         offset,
         source,
     };
+    let stranger = state.id.is_some_and(|(owner, _)| owner != batch.header.producer_id);
     let records = batch::decode(batch, STATE_DECODE_LIMIT_BYTES)
         .map_err(|e| at(batch.header.base_offset, crate::mirror::StateError::Corrupt { detail: e.to_string() }))?;
     for record in records {
         let value = record.value.unwrap_or_default();
         let decoded = decode_state(&value).map_err(|e| at(record.offset, e))?;
+        if stranger && record.offset == batch.header.base_offset && !matches!(decoded, StateRecord::Id { .. }) {
+            tracing::warn!(mirror, %tp, offset = record.offset, producer_id = batch.header.producer_id,
+                "state records of an owner before the present one are passed over");
+            return Ok(());
+        }
         state.apply(&decoded).map_err(|e| at(record.offset, e))?;
     }
     Ok(())
@@ -225,7 +271,7 @@ impl ShardLog {
 
     /// Keeps the transactional id known to the coordinator: an empty aborted transaction over the state partition.
     pub(crate) async fn keep_alive(&mut self, cluster: &Cluster) -> Result<(), EngineError> {
-        write_markers(cluster, &self.transactor, std::slice::from_ref(&self.tp)).await?;
+        write_marker(cluster, &self.transactor, &self.tp).await?;
         // The marker carries the newest epoch; state goes on in it, from sequence 0.
         if self.state_epoch != self.transactor.producer_epoch {
             self.state_epoch = self.transactor.producer_epoch;
@@ -253,7 +299,13 @@ impl ShardLog {
         if self.bytes_since_snapshot < SNAPSHOT_SLACK_BYTES + 2 * self.snapshot_bytes {
             return Ok(());
         }
-        let below = self.cluster.log_end(&self.tp).await?;
+        let below = match self.cluster.log_end(&self.tp).await {
+            Ok(below) => below,
+            Err(error) => {
+                tracing::warn!(mirror = %self.mirror, shard = self.shard, %error, "no snapshot of the state this time");
+                return Ok(());
+            }
+        };
         self.trim().await;
         // Whatever names it need only differ from a snapshot that a crash left unfinished: offsets only grow.
         let records = self.state.snapshot(below.unsigned_abs());

@@ -3,6 +3,8 @@
 //! The order is what makes it right: breaks of the offset map are steps from the segment before, so those of a flow
 //! that was given up must be in the log before the origin or displacement that ends it, and none may come after.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::TopicPartition;
@@ -13,6 +15,9 @@ use super::attach::{self, AttachContext, Attached, Pair, Wanted};
 use super::events::{Event, Holdings, PartId, Ticket};
 use super::runner::Shared;
 use super::shard::{ShardLog, ShardSpec, take_shard};
+
+const TAKE_PAUSE: Duration = Duration::from_millis(200);
+const TAKE_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Something to do for a shard.
 #[derive(Debug)]
@@ -43,7 +48,7 @@ pub(crate) async fn shard_worker(
     events: mpsc::UnboundedSender<Event>,
 ) {
     let shard = spec.shard;
-    let mut log = match take_shard(&shared.target, &spec).await {
+    let mut log = match take(&shared, &spec).await {
         Ok(log) => log,
         Err(error) => {
             // The runner is gone when nobody listens any more.
@@ -60,6 +65,21 @@ pub(crate) async fn shard_worker(
     }
 }
 
+/// Takes the shard, however long its partition or its coordinator is away: the other shards do not wait for that.
+async fn take(shared: &Shared, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
+    let mut pause = TAKE_PAUSE;
+    loop {
+        match take_shard(&shared.target, spec).await {
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(mirror = %spec.mirror, shard = spec.shard, %error, "the shard cannot be taken yet, trying again");
+            }
+            outcome => return outcome,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(TAKE_PAUSE_MAX);
+    }
+}
+
 async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
     let shard = log.shard;
     let ctx = AttachContext { config: &shared.config, source: &shared.source, target: &shared.target };
@@ -72,9 +92,9 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             Event::StateWritten { shard, tickets, outcome }
         }
         Job::Attach { wanted, retake } => {
-            Event::Attached { shard, outcome: attach::attach(ctx, log, wanted, retake).await }
+            Event::Attached { shard, retake, outcome: attach::attach(ctx, log, wanted, retake).await }
         }
-        Job::Fence { part, target } => Event::Fenced { part, outcome: attach::fence(ctx, log, &target).await },
+        Job::Fence { part, target } => Event::Fenced { part, shard, outcome: attach::fence(ctx, log, &target).await },
         Job::Displaced { wanted, displacements, take_over } => {
             Event::Displaced { outcome: displaced(ctx, log, wanted, &displacements, take_over).await }
         }
@@ -90,6 +110,10 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
         },
         Job::KeepAlive => match log.keep_alive(&shared.target).await {
             Ok(()) => return None,
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(mirror = %log.mirror, shard, %error, "the shard's transactional id is not refreshed, trying again");
+                Event::NotKeptAlive { shard }
+            }
             Err(error) => Event::ShardFailed(error),
         },
         Job::Release { entries, done } => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::client::{Cluster, NewTopic, TopicMeta, TopicPartition, Topics};
+use crate::client::{ClientError, Cluster, NewTopic, TopicMeta, TopicPartition, Topics};
 use crate::config::{Config, MirrorConfig};
 use crate::mirror::state_topic;
 use crate::plan::{TopicAction, TopicShape, target_configs, topic_action};
@@ -126,7 +126,8 @@ async fn prepare(
         };
         match outcome {
             Ok(()) => created.push(target_topic),
-            Err(error) if error.is_retriable() => return Err(error),
+            // Nobody answers: what follows would fare no better. A refusal concerns one topic.
+            Err(error) if error.client().is_some_and(ClientError::is_unreachable) => return Err(error),
             Err(error) => problems.push(TopicProblem {
                 topic: names.get(&target_topic).map(|t| t.name.clone()).unwrap_or_default(),
                 target_topic,

@@ -4,6 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The way out where the target's copy cannot be trusted.
+const ANEW: &str = "to have it mirrored anew, from the start of the source log, delete the target topic and resume once it is \
+                    there again";
+
 /// What brought a partition to a halt. The names are what `status --json` shows as `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +40,20 @@ pub enum HaltKind {
     Unfenced,
     /// An answer that the protocol does not allow at this point.
     Unexpected,
+}
+
+impl HaltKind {
+    /// Whether a `resume` behind this halt may begin anew on a target topic that was made again since.
+    pub fn ends_with_a_new_target(self) -> bool {
+        matches!(
+            self,
+            Self::TargetRecreated
+                | Self::TargetTruncated
+                | Self::ForeignRecords
+                | Self::MapMismatch
+                | Self::EndUnreadable
+        )
+    }
 }
 
 impl fmt::Display for HaltKind {
@@ -77,13 +95,15 @@ impl Halt {
                     | HaltKind::CorruptBatch
                     | HaltKind::MessageTooLarge
                     | HaltKind::InvalidRecord
+                    | HaltKind::MapMismatch
             )
     }
 
     /// The source range that accepting the loss passes over. After a truncation nothing is passed over: the mirror goes
-    /// back.
+    /// back; and a record that differs is already behind it.
     pub fn passable(&self) -> Option<(i64, i64)> {
-        self.range.filter(|_| self.can_accept_loss() && self.kind != HaltKind::Truncation)
+        let behind = matches!(self.kind, HaltKind::Truncation | HaltKind::MapMismatch);
+        self.range.filter(|_| self.can_accept_loss() && !behind)
     }
 
     /// The command that ends the halt, for a message: exact where one command does it.
@@ -94,6 +114,16 @@ impl Halt {
                 "to go on at source offset {from}, and keep on the target what the source lost: {resume} --accept-loss \
                  {from}..{to}"
             ),
+            (HaltKind::MapMismatch, Some((from, to))) => format!(
+                "{ANEW}; or, to go on behind that record and leave it as it is: {resume} --accept-loss {from}..{to}"
+            ),
+            (HaltKind::MapMismatch, None) => format!("{ANEW}: {resume}"),
+            (HaltKind::EndUnreadable, _) => format!(
+                "to go on behind what the target has let go of, copying it again where its end is not known: {resume}"
+            ),
+            (HaltKind::Unfenced, _) => {
+                format!("make sure that no other process runs this mirror, then: {resume}")
+            }
             (_, Some((from, to))) if self.can_accept_loss() => {
                 format!("to go on without source offsets [{from}, {to}): {resume} --accept-loss {from}..{to}")
             }

@@ -1,12 +1,12 @@
 //! `kmirror status`: per partition its state, both ends, lag in records and in time, gaps. Reads the clusters; needs no
 //! running process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, Topics, read_log};
+use crate::client::{ClientError, Cluster, Each, LogPoint, ReadError, ReadOptions, TopicPartition, Topics, read_log};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
 use crate::engine::shard::{now_ms, target_of};
@@ -32,7 +32,8 @@ pub struct MirrorStatus {
     pub name: String,
     /// `starting`, `mirroring`, `paused`, `halted` (some partition is) or `promoted`.
     pub state: &'static str,
-    /// Age of the oldest record not mirrored yet, over all partitions, seconds: what a failover now would lose.
+    /// Age of the oldest record not mirrored yet, over all partitions, seconds: what a failover now would lose. −1 where some
+    /// partition does not tell.
     pub rpo_seconds: f64,
     /// Every selected source partition.
     pub partitions: Vec<PartitionStatus>,
@@ -49,7 +50,7 @@ pub struct PartitionStatus {
     pub partition: i32,
     /// `starting`, `mirroring`, `paused`, `halted` or `promoted`.
     pub state: &'static str,
-    /// Why it is halted.
+    /// Why it is halted, or why it cannot be looked at.
     pub reason: Option<String>,
     /// The command that ends a halt.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,9 +61,9 @@ pub struct PartitionStatus {
     pub mirrored_to: i64,
     /// End of the target log. −1 where there is none.
     pub target_end: i64,
-    /// Source offsets between the two.
+    /// Source offsets between the two; −1 where unknown.
     pub lag_records: i64,
-    /// Now less the timestamp of the first record not mirrored; 0 when there is none.
+    /// Now less the timestamp of the first record not mirrored; 0 when there is none, −1 where unknown.
     pub lag_seconds: f64,
     /// Source ranges without a counterpart on the target.
     pub gaps: Vec<GapView>,
@@ -112,19 +113,20 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
             sources.push((tp, name.clone()));
         }
     }
-    let source_ends = {
-        let all: Vec<TopicPartition> = sources.iter().map(|(tp, _)| tp.clone()).collect();
-        source.log_ends(&all, config.isolation == Isolation::ReadCommitted).await?
-    };
-    let target_ends = target.log_ends(&targets.values().cloned().collect::<Vec<_>>(), false).await?;
+    let committed = config.isolation == Isolation::ReadCommitted;
+    let all: Vec<TopicPartition> = sources.iter().map(|(tp, _)| tp.clone()).collect();
+    // What has no leader says nothing; the others are shown all the same.
+    let source_ends = source.offsets_each(&all, LogPoint::End { committed }).await;
+    let all: Vec<TopicPartition> = targets.values().cloned().collect();
+    let target_ends = target.offsets_each(&all, LogPoint::End { committed: false }).await;
     // After the ends: what lies below an end has its breaks in the state by then (they are written ahead).
     let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let target_ends = without_markers(config, &state, target, target_ends).await?;
     let mut partitions = Vec::with_capacity(sources.len());
     for (tp, target_topic) in sources {
-        let target_end = targets.get(&(tp.topic.clone(), tp.partition)).and_then(|t| target_ends.get(t)).copied();
-        let source_end = source_ends.get(&tp).copied().unwrap_or(-1);
-        partitions.push((tp.clone(), row(config, &state, &tp, target_topic, source_end, target_end)));
+        let target_end = targets.get(&(tp.topic.clone(), tp.partition)).and_then(|t| target_ends.get(t));
+        let row = row(config, &state, &tp, target_topic, source_ends.get(&tp), target_end);
+        partitions.push((tp, row));
     }
     let partitions = look_ahead(config, source, partitions).await?;
     Ok(summary(config, &state, partitions))
@@ -135,14 +137,15 @@ async fn without_markers(
     config: &MirrorConfig,
     state: &MirrorState,
     target: &Cluster,
-    mut ends: HashMap<TopicPartition, i64>,
-) -> Result<HashMap<TopicPartition, i64>, EngineError> {
+    mut ends: Each<i64>,
+) -> Result<Each<i64>, EngineError> {
     let mut tasks = JoinSet::new();
     let mut doubtful = state
         .unsettled()
         .filter_map(|known| {
             let tp = target_of(known);
-            ends.get(&tp).copied().filter(|end| known.end.is_none_or(|e| e < *end)).map(|end| (known.clone(), tp, end))
+            let end = ends.get(&tp)?.as_ref().ok().copied().filter(|end| known.end.is_none_or(|e| e < *end))?;
+            Some((known.clone(), tp, end))
         })
         .collect::<Vec<_>>()
         .into_iter();
@@ -150,13 +153,17 @@ async fn without_markers(
         while tasks.len() < AT_ONCE {
             let Some((known, tp, end)) = doubtful.next() else { break };
             let target = target.clone();
-            tasks.spawn(async move { settled_end_below(&target, &known, end).await.map(|end| (tp, end)) });
+            tasks.spawn(async move { (tp, settled_end_below(&target, &known, end).await) });
         }
         let Some(done) = tasks.join_next().await else { return Ok(ends) };
         let (tp, end) = done.map_err(|e| EngineError::Unexpected {
             mirror: config.name.clone(),
             detail: format!("reading the target: {e}"),
-        })??;
+        })?;
+        let end = match end {
+            Ok(end) => Ok(end),
+            Err(error) => Err(error.client().cloned().ok_or(error)?),
+        };
         ends.insert(tp, end);
     }
 }
@@ -166,11 +173,17 @@ fn row(
     state: &MirrorState,
     tp: &TopicPartition,
     target_topic: String,
-    source_end: i64,
-    target_end: Option<i64>,
+    source_end: Option<&Result<i64, ClientError>>,
+    target_end: Option<&Result<i64, ClientError>>,
 ) -> PartitionStatus {
     let known = state.partition(tp);
-    let mirrored_to = known.map_or(-1, |p| mirrored_to(p, target_end.unwrap_or(0)));
+    let unknown = [source_end, target_end].into_iter().flatten().find_map(|end| end.as_ref().err());
+    let number = |end: Option<&Result<i64, ClientError>>| end.and_then(|end| end.as_ref().ok()).copied();
+    let (source_end, target_end) = (number(source_end).unwrap_or(-1), number(target_end));
+    let mirrored_to = match (known, target_end) {
+        (Some(known), Some(end)) => mirrored_to(known, end),
+        _ => -1,
+    };
     let halt = state.halt(&tp.topic, tp.partition);
     let name = match (known, halt) {
         _ if state.control.standing_promotion().is_some() => "promoted",
@@ -184,13 +197,13 @@ fn row(
         target_topic,
         partition: tp.partition,
         state: name,
-        reason: halt.map(ToString::to_string),
+        reason: halt.map(ToString::to_string).or_else(|| unknown.map(ToString::to_string)),
         way_out: halt.map(|h| h.way_out(&config.name, &tp.topic, tp.partition)),
         source_end,
         mirrored_to,
         target_end: target_end.unwrap_or(-1),
-        lag_records: (source_end - mirrored_to.max(0)).max(0),
-        lag_seconds: 0.0,
+        lag_records: if unknown.is_some() { -1 } else { (source_end - mirrored_to.max(0)).max(0) },
+        lag_seconds: if unknown.is_some() { -1.0 } else { 0.0 },
         gaps: known.map(gaps).unwrap_or_default(),
     }
 }
@@ -216,7 +229,7 @@ async fn look_ahead(
     loop {
         while tasks.len() < AT_ONCE {
             let Some((at, (tp, mut row))) = rows.next() else { break };
-            if row.lag_records == 0 || row.mirrored_to < 0 {
+            if row.lag_records <= 0 || row.mirrored_to < 0 {
                 out[at] = Some(row);
                 continue;
             }
@@ -288,6 +301,7 @@ fn summary(config: &MirrorConfig, state: &MirrorState, partitions: Vec<Partition
     } else {
         "starting"
     };
-    let rpo_seconds = partitions.iter().map(|p| p.lag_seconds).fold(0.0, f64::max);
+    let lags = || partitions.iter().map(|p| p.lag_seconds);
+    let rpo_seconds = if lags().any(|lag| lag < 0.0) { -1.0 } else { lags().fold(0.0, f64::max) };
     MirrorStatus { name: config.name.clone(), state: name, rpo_seconds, partitions }
 }

@@ -231,11 +231,9 @@ impl Runner {
     /// The source log was truncated. What of it was mirrored is told by the map, once everything under way is settled.
     fn on_divergence(&mut self, id: PartId, epoch: i32, end: i64) {
         let Some(part) = self.parts.get_mut(id) else { return };
-        let (topic, partition) = part.key();
-        let accepted = self.control.state.accepted_ranges(&topic, partition).to_vec();
         // Other records will stand there.
         part.given_up.retain(|(_, to, _)| *to <= end);
-        part.divergence = Some(Divergence { epoch, end, accepted });
+        part.divergence = Some(Divergence { epoch, end });
         self.leave(id, Leave::TakeOver(format!("the source log was truncated to {end} or before")));
     }
 

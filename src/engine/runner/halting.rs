@@ -119,7 +119,7 @@ impl Runner {
                 }
                 return;
             }
-            HaltKind::TargetRecreated => {
+            kind if kind.ends_with_a_new_target() => {
                 if let Some(next) = part.next_pair.take() {
                     part.pair = next;
                 }

@@ -10,7 +10,7 @@ use crate::mirror::{Halt, HaltKind, shard_of};
 use super::super::EngineError;
 use super::super::attach::{Pair, target_recreated};
 use super::super::events::PartId;
-use super::super::part::{Leave, Part, Stage};
+use super::super::part::{Again, Leave, Part, Stage};
 use super::super::shard_worker::Job;
 use super::Runner;
 
@@ -92,7 +92,13 @@ impl Runner {
     /// A topic id that changed under the same name: deleted and made again.
     fn check_identity(&mut self, id: PartId, pair: Pair) {
         let Some(part) = self.parts.get_mut(id) else { return };
-        if part.pair == pair || matches!(part.stage, Stage::Starting | Stage::Leaving { .. }) {
+        // One that is under way to its shard comes back first; one that waits to be tried again is at hand.
+        let away = match part.stage {
+            Stage::Starting => part.again.is_empty(),
+            Stage::Leaving { .. } => true,
+            Stage::Flowing(_) | Stage::Halted { .. } => false,
+        };
+        if part.pair == pair || away {
             return;
         }
         let (topic, was, is) = (&pair.source.topic, part.pair.source.topic_id, pair.source.topic_id);
@@ -105,6 +111,13 @@ impl Runner {
         part.next_pair = Some(pair);
         if halted {
             return;
+        }
+        if matches!(part.stage, Stage::Starting) {
+            part.again.clear();
+            if halt.kind == HaltKind::SourceRecreated && self.may_succeed(id) {
+                return self.adopt(id);
+            }
+            return self.halt(id, halt);
         }
         if halt.kind == HaltKind::SourceRecreated && self.may_succeed(id) {
             self.leave(id, Leave::Recreated);
@@ -137,15 +150,35 @@ impl Runner {
         let known = self.identities.get(&part.key()).map_or(&[][..], Vec::as_slice);
         let shards: std::collections::BTreeSet<u32> = known.iter().map(|(_, shard)| *shard).collect();
         part.fences_open = shards.len();
-        let target = part.pair.target.clone();
         for shard in shards {
-            self.give(shard as usize, Job::Fence { part: id, target: target.clone() });
+            self.fence(id, shard);
         }
     }
 
-    pub(super) fn on_fenced(&mut self, id: PartId, outcome: Result<(), EngineError>) -> Result<(), EngineError> {
-        outcome?;
+    /// Lets a shard that the partition had before fence its target.
+    pub(super) fn fence(&self, id: PartId, shard: u32) {
+        let Some(part) = self.parts.get(id) else { return };
+        self.give(shard as usize, Job::Fence { part: id, target: part.pair.target.clone() });
+    }
+
+    pub(super) fn on_fenced(
+        &mut self,
+        id: PartId,
+        shard: u32,
+        outcome: Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let now_ms = self.now_ms();
         let Some(part) = self.parts.get_mut(id) else { return Ok(()) };
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.is_retriable() => {
+                let (topic, partition) = part.key();
+                tracing::warn!(topic, partition, %error, "the partition cannot be fenced yet, trying again");
+                part.try_again(Again::Fence(shard), now_ms);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         part.fences_open = part.fences_open.saturating_sub(1);
         if part.fences_open == 0 {
             part.successor = true;

@@ -27,7 +27,7 @@ use super::control::Control;
 use super::events::{Event, PartId, Ticket};
 use super::fetcher::FetchPlan;
 use super::lane::{Flight, LaneKey};
-use super::part::Part;
+use super::part::{Again, Part};
 use super::shard_worker::Job;
 
 /// How often topics are looked up: a new topic is mirrored within this time.
@@ -83,6 +83,8 @@ struct Shard {
     /// Parts to be taken over one by one: epoch bumped first.
     retake: Vec<PartId>,
     attaching: bool,
+    /// It is ours: the state was read.
+    taken: bool,
     /// `start:` was applied (by this run or an earlier one), also where the shard held no partition.
     baselined: bool,
     last_keep_alive_ms: u64,
@@ -100,8 +102,8 @@ pub(crate) struct Runner {
     by_source: HashMap<(String, i32), PartId>,
     shards: Vec<Shard>,
     shard_count: u32,
-    /// Shards taken over so far. Nothing is attached before all are: only then it is known what was mirrored under which
-    /// topic id.
+    /// Shards taken over so far. Nothing new is attached before all are: only then it is known what was mirrored under
+    /// which topic id.
     shards_taken: u32,
     /// Source topic ids that were mirrored under a name, with their shards.
     identities: HashMap<(String, i32), Vec<(Uuid, u32)>>,
@@ -218,14 +220,15 @@ impl Runner {
             Event::Produced { lane, whose, outcome } => self.on_produced(lane, whose, outcome)?,
             Event::StateWritten { shard, tickets, outcome } => self.on_state_written(shard, tickets, outcome)?,
             Event::ShardTaken { shard, outcome } => self.on_shard_taken(shard, outcome)?,
-            Event::Attached { shard, outcome } => {
+            Event::Attached { shard, retake, outcome } => {
                 if let Some(shard) = self.shards.get_mut(shard as usize) {
                     shard.attaching = false;
                 }
-                self.on_attached(outcome)?;
+                self.on_attached(outcome, if retake { Again::Retake } else { Again::Attach })?;
             }
-            Event::Displaced { outcome } => self.on_attached(outcome)?,
-            Event::Fenced { part, outcome } => self.on_fenced(part, outcome)?,
+            Event::Displaced { outcome } => self.on_attached(outcome, Again::Retake)?,
+            Event::Fenced { part, shard, outcome } => self.on_fenced(part, shard, outcome)?,
+            Event::NotKeptAlive { shard } => self.keep_alive_soon(shard),
             Event::ShardFailed(error) => return Err(error),
             Event::Discovered(outcome) => self.on_discovered(outcome)?,
             Event::Refreshed => {
@@ -279,6 +282,7 @@ impl Runner {
                 self.touched.insert(id);
             }
         }
+        self.try_again(now_ms);
         for (id, why) in overdue {
             self.leave(id, super::part::Leave::TakeOver(why));
             self.touched.insert(id);
@@ -299,8 +303,10 @@ impl Runner {
         });
         let fetches = self.parts.iter().map(|p| p.fetch_not_before_ms).filter(|at| *at != 0);
         let fetchers = self.fetchers.values().map(|f| f.not_before_ms);
+        let again = self.parts.iter().flat_map(|p| p.again.iter().map(|(at, _)| *at));
         // What lies in the past was looked at by `periodic`, and waits for an event.
-        let next = waits.chain(fetches).chain(fetchers).filter(|at| *at > now_ms).min().unwrap_or(u64::MAX);
+        let next =
+            waits.chain(fetches).chain(fetchers).chain(again).filter(|at| *at > now_ms).min().unwrap_or(u64::MAX);
         Duration::from_millis(next.saturating_sub(now_ms).max(1)).min(TICK)
     }
 
@@ -339,6 +345,7 @@ impl Shard {
             waiting: Vec::new(),
             retake: Vec::new(),
             attaching: false,
+            taken: false,
             baselined: false,
             last_keep_alive_ms: 0,
         }

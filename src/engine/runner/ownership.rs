@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use crate::client::Topics;
 
 use super::super::EngineError;
-use super::super::attach::{Attached, Pair};
+use super::super::attach::{Attached, Pair, Wanted};
 use super::super::control::Control;
 use super::super::events::{Event, Holdings, PartId};
-use super::super::part::{Leave, Stage};
+use super::super::part::{Again, Leave, Stage};
 use super::super::shard::ShardSpec;
 use super::super::shard_worker::{Job, shard_worker};
 use super::super::topology::{Topology, discover};
@@ -21,6 +21,7 @@ const REFRESH_EVERY_MS: u64 = 100;
 /// A transactional id that is idle for `transactional.id.expiration.ms` (a week by default) is forgotten, and
 /// non-transactional writes do not refresh it.
 const KEEP_ALIVE_MS: u64 = 6 * 3600 * 1000;
+const KEEP_ALIVE_AGAIN_MS: u64 = 60 * 1000;
 
 impl Runner {
     pub(super) fn take_shards(&mut self) {
@@ -30,6 +31,7 @@ impl Runner {
                 generation: self.generation,
                 shard: number,
                 tp: crate::client::TopicPartition { partition: number as i32, ..self.control.tp.clone() },
+                control: self.control.state.clone(),
             };
             // Bounded: one write and one attachment at a time, and a halt a partition.
             let (jobs, receiver) = mpsc::unbounded_channel();
@@ -57,6 +59,8 @@ impl Runner {
         }
         if let Some(shard) = self.shards.get_mut(shard as usize) {
             shard.last_keep_alive_ms = now_ms;
+            shard.baselined = holdings.baseline;
+            shard.taken = true;
         }
         Ok(())
     }
@@ -165,16 +169,23 @@ impl Runner {
     /// Attaches what waits in owned shards, and takes over what must be settled.
     pub(super) fn attach_waiting(&mut self) {
         // The first attachment applies `start:` to all there is: it waits for the first discovery.
-        if self.stopping || !self.discovered || self.shards_taken < self.shard_count {
+        if self.stopping || !self.discovered {
             return;
         }
+        let all_taken = self.shards_taken == self.shard_count;
         for number in 0..self.shards.len() {
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            if shard.attaching {
+            if shard.attaching || !shard.taken || !(all_taken || shard.baselined) {
                 continue;
             }
             let waiting = std::mem::take(&mut shard.waiting);
-            let fresh: Vec<PartId> = waiting.into_iter().filter(|id| self.admit(*id)).collect();
+            // Whether a partition's topic was mirrored under another id is known to the other shards.
+            let (known, unknown): (Vec<PartId>, Vec<PartId>) =
+                waiting.into_iter().partition(|id| all_taken || self.is_declared(*id));
+            let fresh: Vec<PartId> = known.into_iter().filter(|id| self.admit(*id)).collect();
+            if let Some(shard) = self.shards.get_mut(number) {
+                shard.waiting.extend(unknown);
+            }
             let Some(shard) = self.shards.get_mut(number) else { continue };
             let first = !std::mem::replace(&mut shard.baselined, true);
             let retake = if fresh.is_empty() && !first { std::mem::take(&mut shard.retake) } else { Vec::new() };
@@ -184,21 +195,26 @@ impl Runner {
             shard.attaching = true;
             let job = Job::Attach {
                 retake: !retake.is_empty(),
-                wanted: fresh
-                    .into_iter()
-                    .chain(retake)
-                    .filter_map(|id| Some(self.parts.get_mut(id)?.wanted()))
-                    .collect(),
+                wanted: fresh.into_iter().chain(retake).filter_map(|id| self.wanted(id)).collect(),
             };
             self.give(number, job);
         }
     }
 
+    fn wanted(&self, id: PartId) -> Option<Wanted> {
+        let part = self.parts.get(id)?;
+        let (topic, partition) = part.key();
+        Some(part.wanted(self.control.state.accepted_ranges(&topic, partition)))
+    }
+
+    /// Partitions came back from their shard; `again` is what is tried again with those that could not be reached.
     pub(super) fn on_attached(
         &mut self,
         outcome: Result<Vec<(Pair, Attached)>, EngineError>,
+        again: Again,
     ) -> Result<(), EngineError> {
         let expiration_ms = self.shared.expiration_ms;
+        let now_ms = self.now_ms();
         for (pair, attached) in outcome? {
             let key = (pair.source.topic.clone(), pair.source.partition);
             let Some(id) = self.by_source.get(&key).copied() else { continue };
@@ -210,14 +226,54 @@ impl Runner {
                         topic = %pair.source.topic, partition = pair.source.partition,
                         position = footing.position, end = footing.end, "partition attached"
                     );
+                    part.divergence = None;
                     part.start(&config, &footing, expiration_ms);
                     self.touched.insert(id);
                     self.on_flowing(id);
                 }
-                Attached::Halted(halt) => self.halt(id, halt),
+                Attached::Halted(halt) => {
+                    if let Some(part) = self.parts.get_mut(id) {
+                        part.divergence = None;
+                    }
+                    self.halt(id, halt);
+                }
+                Attached::Later(why) => {
+                    let Some(part) = self.parts.get_mut(id) else { continue };
+                    if part.set_backs == 0 {
+                        tracing::warn!(
+                            mirror = %self.shared.config.name, topic = %pair.source.topic,
+                            partition = pair.source.partition, why, "the partition cannot be attached yet, trying again"
+                        );
+                    }
+                    part.stage = Stage::Starting;
+                    part.try_again(again, now_ms);
+                }
             }
         }
         Ok(())
+    }
+
+    /// What is due of what could not be done before.
+    pub(super) fn try_again(&mut self, now_ms: u64) {
+        for id in 0..self.parts.len() {
+            let Some(part) = self.parts.get_mut(id).filter(|part| !part.again.is_empty()) else { continue };
+            let (due, later): (Vec<_>, Vec<_>) = part.again.iter().copied().partition(|(at, _)| *at <= now_ms);
+            part.again = later;
+            for (_, what) in due {
+                match what {
+                    Again::Attach => self.wait_for_attachment(id),
+                    Again::Retake => self.wait_for_retake(id),
+                    Again::Fence(shard) => self.fence(id, shard),
+                }
+            }
+        }
+    }
+
+    /// The transactional id was not refreshed: not in six hours, but soon.
+    pub(super) fn keep_alive_soon(&mut self, shard: u32) {
+        if let Some(shard) = self.shards.get_mut(shard as usize) {
+            shard.last_keep_alive_ms = shard.last_keep_alive_ms.saturating_sub(KEEP_ALIVE_MS - KEEP_ALIVE_AGAIN_MS);
+        }
     }
 
     /// Once nothing of a flow is in flight, its partition can be settled.
@@ -230,8 +286,10 @@ impl Runner {
                 Leave::TakeOver(_) if flow.appender.displacements().is_empty() => self.wait_for_retake(id),
                 Leave::TakeOver(_) | Leave::Displaced => {
                     let displacements = flow.appender.displacements().to_vec();
-                    let (wanted, number) = (part.wanted(), part.shard as usize);
-                    self.give(number, Job::Displaced { wanted, displacements, take_over: why != Leave::Displaced });
+                    let number = part.shard as usize;
+                    if let Some(wanted) = self.wanted(id) {
+                        self.give(number, Job::Displaced { wanted, displacements, take_over: why != Leave::Displaced });
+                    }
                 }
             },
             // A halted flow gives its memory back; what it held is fetched again when it goes on.

@@ -24,6 +24,7 @@
 //! | 13 | snapshot map | index `u`, target `u` and source `u` where the first of its steps begins, steps `u`, each as a break |
 //! | 14 | snapshot end | id `u` |
 //! | 15 | diverged | index `u`, source offset `u`, end `u` |
+//! | 16 | pending | index `u`, optional source offset `u` |
 //!
 //! A *break* is what an exactly-once stream writes several times a second for every partition, so it is small: flags
 //! `u` (1 target gap follows, 2 leader epoch follows, 4 writer epoch follows, 8 fixed, the rest: number of gaps), the
@@ -113,11 +114,9 @@ fn put_body(out: &mut BytesMut, record: &StateRecord) -> u8 {
         }
         StateRecord::Declare { index, source_topic, source_topic_id, partition, target_topic, target_topic_id } => {
             put_unsigned(out, u64::from(*index));
-            put_text(out, source_topic);
-            out.put_slice(source_topic_id.as_bytes());
+            put_topic(out, source_topic, *source_topic_id);
             put_unsigned(out, u64::from(partition.unsigned_abs()));
-            put_text(out, target_topic);
-            out.put_slice(target_topic_id.as_bytes());
+            put_topic(out, target_topic, *target_topic_id);
             2
         }
         StateRecord::Baseline => 3,
@@ -154,17 +153,13 @@ fn put_body(out: &mut BytesMut, record: &StateRecord) -> u8 {
             8
         }
         StateRecord::Scanned { entries } => {
-            put_list(out, entries, |out, (index, offset)| {
-                put_unsigned(out, u64::from(*index));
-                put_offsets(out, &[*offset]);
-            });
+            put_list(out, entries, |out, (index, offset)| put_offsets(out, &[i64::from(*index), *offset]));
             9
         }
         StateRecord::Halt { topic, partition, halt, resumes } => {
             put_text(out, topic);
             put_unsigned(out, u64::from(partition.unsigned_abs()));
-            // A halt is names, numbers and texts: writing it as JSON cannot fail.
-            put_option(out, halt.as_ref(), |out, h| put_text(out, &serde_json::to_string(h).unwrap_or_default()));
+            put_option(out, halt.as_ref(), put_halt);
             put_unsigned(out, *resumes);
             10
         }
@@ -172,6 +167,11 @@ fn put_body(out: &mut BytesMut, record: &StateRecord) -> u8 {
             put_unsigned(out, u64::from(*index));
             put_offsets(out, &[*source, *end]);
             15
+        }
+        StateRecord::Pending { index, begin } => {
+            put_unsigned(out, u64::from(*index));
+            put_option(out, begin.as_ref(), |out, begin| put_offsets(out, &[*begin]));
+            16
         }
         snapshot => put_snapshot(out, snapshot),
     }
@@ -209,6 +209,16 @@ fn put_snapshot(out: &mut BytesMut, record: &StateRecord) -> u8 {
         // `put_body` has handled every other type.
         _ => 0,
     }
+}
+
+fn put_topic(out: &mut BytesMut, name: &str, id: Uuid) {
+    put_text(out, name);
+    out.put_slice(id.as_bytes());
+}
+
+fn put_halt(out: &mut BytesMut, halt: &Halt) {
+    // Names, numbers and texts: writing them as JSON cannot fail.
+    put_text(out, &serde_json::to_string(halt).unwrap_or_default());
 }
 
 fn put_owner(out: &mut BytesMut, (producer_id, epoch): (i64, i16)) {
@@ -378,6 +388,7 @@ fn get_body(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError> {
             resumes: from.number()?,
         },
         15 => StateRecord::Diverged { index: from.number()?, source: from.number()?, end: from.number()? },
+        16 => StateRecord::Pending { index: from.number()?, begin: from.option(Body::number)? },
         _ => return get_snapshot(kind, from),
     })
 }

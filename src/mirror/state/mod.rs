@@ -115,6 +115,13 @@ pub enum StateRecord {
     },
     /// `start:` was applied to everything that existed in this shard.
     Baseline,
+    /// The partition was there at the mirror's first start and could not begin then: what `start:` said still holds for it.
+    Pending {
+        /// The partition.
+        index: u32,
+        /// The source offset that `start:` named; absent where the source could not tell.
+        begin: Option<i64>,
+    },
     /// Breaks of the offset maps of several partitions, written ahead.
     Segments {
         /// Index and breaks, in order.
@@ -262,6 +269,8 @@ pub struct PartitionState {
     pub release: Option<ReleaseEntry>,
     /// See [`StateRecord::Scanned`].
     pub scanned: i64,
+    /// See [`StateRecord::Pending`]; means nothing once the map has begun.
+    pub pending: Option<Option<i64>>,
 }
 
 /// The sum of a shard's records.
@@ -334,6 +343,7 @@ impl ShardState {
                 self.producer_ids.insert(*producer_id);
             }
             StateRecord::Baseline => self.baseline = true,
+            StateRecord::Pending { index, begin } => self.partition(*index)?.pending = Some(*begin),
             StateRecord::Declare { index, .. } => self.declare(*index, record)?,
             StateRecord::Segments { entries } => {
                 for (index, breaks) in entries {
@@ -439,8 +449,15 @@ impl ShardState {
             };
         }
         self.by_source.insert((*source_topic_id, *partition), index);
-        let state =
-            PartitionState { declared, map: OffsetMap::default(), origin: None, end: None, release: None, scanned: 0 };
+        let state = PartitionState {
+            declared,
+            map: OffsetMap::default(),
+            origin: None,
+            end: None,
+            release: None,
+            scanned: 0,
+            pending: None,
+        };
         self.partitions.insert(index, state);
         Ok(())
     }
@@ -535,6 +552,7 @@ impl PartitionState {
                 scanned: self.scanned,
             },
         ];
+        out.extend(self.pending.filter(|_| self.map.is_empty()).map(|begin| StateRecord::Pending { index, begin }));
         let mut segments: Vec<(Segment, Vec<Gap>)> = Vec::new();
         let mut room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
         for (at, segment) in self.map.segments().iter().enumerate() {

@@ -80,6 +80,8 @@ fn goldens() -> Vec<(StateRecord, String)> {
         ),
         (StateRecord::SnapshotEnd { id: 9 }, "4b4d010e 09"),
         (StateRecord::Diverged { index: 2, source: 10, end: 12 }, "4b4d010f 02 0a 0c"),
+        (StateRecord::Pending { index: 3, begin: None }, "4b4d0110 03 00"),
+        (StateRecord::Pending { index: 3, begin: Some(300) }, "4b4d0110 03 01 ac02"),
     ];
     list.into_iter().map(|(record, hex)| (record, hex.to_owned())).collect()
 }

@@ -1,0 +1,162 @@
+//! Partitions whose last owner did not release them: marked, settled, and given an origin.
+
+use std::collections::HashMap;
+
+use crate::client::TopicPartition;
+use crate::config::Policy;
+use crate::mirror::{Halt, HaltKind, StateRecord};
+
+use super::super::EngineError;
+use super::super::markers::{Marker, await_marker, write_markers};
+use super::super::shard::ShardLog;
+use super::settled::{described_end, settle};
+use super::{AttachContext, Attached, Bounds, Pair, Wanted, not_attached, one_partition};
+
+/// Partitions under one transaction; bounds the request and how long it stays open.
+const MARKED_AT_ONCE: usize = 500;
+
+/// A partition to be taken over.
+pub(super) struct Marked {
+    pub(super) wanted: Wanted,
+    pub(super) index: u32,
+    /// The target's log before the marker.
+    pub(super) at: Bounds,
+}
+
+/// Takes the partitions over, one transaction of markers for many. What cannot be reached comes back to be tried again.
+pub(super) async fn attach_marked(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    marked: Vec<Marked>,
+    done: &mut Vec<(Pair, u32)>,
+) -> Result<Vec<(Pair, Attached)>, EngineError> {
+    let mut out = Vec::new();
+    let mut records = Vec::new();
+    let mut settled = Vec::new();
+    for part in marked.chunks(MARKED_AT_ONCE) {
+        let described = described_ends(ctx, shard, part).await;
+        let targets: Vec<TopicPartition> = part.iter().map(|m| m.wanted.pair.target.clone()).collect();
+        let refused = match write_markers(ctx.target, &shard.transactor, &targets).await {
+            Ok(refused) => refused,
+            // Another transaction of this shard is not through, perhaps for want of a leader: nobody else waits for that.
+            Err(error) if error.is_retriable() => {
+                out.extend(part.iter().map(|m| (m.wanted.pair.clone(), not_attached(&error))));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for marked in part {
+            let pair = &marked.wanted.pair;
+            if let Some(error) = refused.get(&(pair.target.topic.clone(), pair.target.partition)) {
+                out.push((pair.clone(), not_attached(error)));
+                continue;
+            }
+            match settle_marked(ctx, shard, marked, described.get(&marked.index).copied()).await? {
+                Ok(origin) => {
+                    records.push(origin);
+                    settled.push((marked.wanted.clone(), marked.index));
+                }
+                Err(attached) => out.push((pair.clone(), attached)),
+            }
+        }
+    }
+    if !records.is_empty() {
+        shard.append(records).await?;
+    }
+    for (wanted, index) in settled {
+        match diverge(ctx, shard, &wanted, index).await? {
+            None => done.push((wanted.pair, index)),
+            Some(halt) => out.push((wanted.pair, Attached::Halted(halt))),
+        }
+    }
+    Ok(out)
+}
+
+/// What the leaders know of ends that the logs may not show any more. To be asked before the marker is written: with the
+/// epoch that it brings, sequences count anew.
+async fn described_ends(ctx: AttachContext<'_>, shard: &ShardLog, marked: &[Marked]) -> HashMap<u32, i64> {
+    let mut ends = HashMap::new();
+    for Marked { wanted, index, at } in marked {
+        let Some(state) = shard.state.partitions.get(index).filter(|state| state.map.floor() < at.start) else {
+            continue;
+        };
+        if let Some(end) = described_end(ctx, shard, state, &wanted.pair, *at).await {
+            ends.insert(*index, end);
+        }
+    }
+    ends
+}
+
+/// Waits for the marker and settles the end; the origin to be written, or what became of the partition instead.
+async fn settle_marked(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    marked: &Marked,
+    described: Option<i64>,
+) -> Result<Result<StateRecord, Attached>, EngineError> {
+    let Marked { wanted, index, at } = marked;
+    let target = &wanted.pair.target;
+    let marker = await_marker(&shard.mirror, ctx.target, target, at.end, &shard.transactor, |_| Ok(())).await;
+    let marker = match marker {
+        Ok(marker) => marker,
+        Err(error) => return one_partition(error).map(Err),
+    };
+    let end = match settle(ctx, shard, marked, described, &marker).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(halt)) => return Ok(Err(Attached::Halted(halt))),
+        Err(error) => return one_partition(error).map(Err),
+    };
+    if let Some(halt) = contradiction(shard, &wanted.pair, *index, end, &marker) {
+        return Ok(Err(Attached::Halted(halt)));
+    }
+    let epoch = shard.transactor.producer_epoch;
+    Ok(Ok(StateRecord::Origin { index: *index, epoch, settled_end: end, marker: marker.offset }))
+}
+
+/// An origin that the map refuses stops its partition, before it is written; in the log it would stop the shard.
+fn contradiction(shard: &ShardLog, pair: &Pair, index: u32, end: i64, marker: &Marker) -> Option<Halt> {
+    let mut map = shard.state.partitions.get(&index)?.map.clone();
+    let marker = marker.offset;
+    let refused = map.take_over(end, marker, shard.transactor.producer_epoch).err()?;
+    let what = format!("target {}: data ends at {end}, our marker stands at {marker}: {refused}", pair.target);
+    Some(Halt::new(HaltKind::MapMismatch, what))
+}
+
+/// Goes back on the source to where its log was truncated, if that may be.
+async fn diverge(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    wanted: &Wanted,
+    index: u32,
+) -> Result<Option<Halt>, EngineError> {
+    let (Some(divergence), Some(state)) = (&wanted.divergence, shard.state.partitions.get(&index)) else {
+        return Ok(None);
+    };
+    let end = state.end.unwrap_or(0);
+    let position = state.map.position(end);
+    let first = state.map.segments().first().map_or(0, |s| s.source);
+    let to = state.map.end_of_epoch(divergence.epoch, end).min(divergence.end).max(first);
+    if to >= position {
+        let detail = format!(
+            "the source log was truncated to {}, below {position}, from where on it is mirrored; wait until it has grown beyond \
+             that offset again",
+            divergence.end
+        );
+        return Ok((divergence.end < position).then(|| Halt::new(HaltKind::Truncation, detail)));
+    }
+    let accepted = wanted.may_lose(to, position);
+    if ctx.config.on.truncation == Policy::Halt && !accepted {
+        let detail = format!(
+            "the source log was truncated to {to} (unclean leader election?), but the records up to {position} were \
+             mirrored; their copies stand on target {} below offset {end}",
+            wanted.pair.target
+        );
+        return Ok(Some(Halt::over(HaltKind::Truncation, to, position, detail)));
+    }
+    tracing::warn!(
+        topic = %wanted.pair.source.topic, partition = wanted.pair.source.partition, from = to, to = position,
+        "the source log was truncated; going on there, the target keeps what the source lost"
+    );
+    shard.append(vec![StateRecord::Diverged { index, source: to, end }]).await?;
+    Ok(None)
+}
