@@ -1,6 +1,7 @@
 //! The transaction coordinator, as far as fencing needs it (KIP-98, KIP-360).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
@@ -18,6 +19,9 @@ use super::{Cluster, Node, TopicPartition};
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
+/// Markers that a coordinator has lost the answer to are sent again after the broker's `request.timeout.ms`, 30 s by default,
+/// and until then the transaction is CONCURRENT_TRANSACTIONS. Whose partition that was does not matter: this outlasts it.
+const DEADLINE: Duration = Duration::from_secs(60);
 /// `FindCoordinatorRequest.CoordinatorType.TRANSACTION`.
 const TRANSACTION: i8 = 1;
 
@@ -138,7 +142,7 @@ impl Cluster {
         request: impl Fn() -> R,
         read: impl Fn(R::Response) -> (i16, T),
     ) -> Result<T, ClientError> {
-        let mut tries = Tries::new();
+        let mut tries = Tries::within(DEADLINE);
         loop {
             let outcome = match self.coordinator(txn_id).await {
                 Ok(node) => self.call(Node::Id(node), request()).await,

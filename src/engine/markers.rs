@@ -33,11 +33,15 @@ pub(crate) struct Marker {
 const MARKER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Opens a transaction over the partitions and aborts it, without having written anything in it.
+///
+/// Their leaders must serve them by then: metadata name a leader before that broker holds the partition, and the marker for
+/// one that it does not hold yet can cost the answer to all the markers sent with it (`lib.rs`, "Non-obvious").
 pub(crate) async fn write_markers(
     cluster: &Cluster,
     who: &Transactor,
     partitions: &[TopicPartition],
 ) -> Result<(), EngineError> {
+    cluster.await_served(partitions).await?;
     let names: Vec<(String, i32)> = partitions.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
     cluster.add_partitions_to_txn(&who.transactional_id, who.producer_id, who.producer_epoch, &names).await?;
     cluster.end_txn(&who.transactional_id, who.producer_id, who.producer_epoch, false).await?;
