@@ -70,6 +70,14 @@
 //!   all of them are, and a batch's own sequence tells one that a crash kept from being written.
 //! - **Retention behind the position is not always a loss.** Markers and aborted data behind the last record are read and
 //!   leave no trace on the target; that they were is noted (`scanned`), at a stop and every half minute.
+//! - **No marker before its partition is served.** Metadata name a leader before that broker holds the partition. A broker
+//!   that gets markers of several transactions in one WriteTxnMarkers request (they are collected per broker) and does not
+//!   hold the partition of the last of them never answers: the coordinator asks again after `request.timeout.ms`, 30 s, and
+//!   every transaction in the request stands in PrepareAbort until then, though its marker may be in the log. So the
+//!   leaders are asked first (`engine::markers::write_markers`), and a transaction that some other client's partition holds
+//!   up is waited for longer than that (`client::transactions`).
+//! - **Nothing stands behind a read that waits for news.** A broker answers a connection's requests in order; new topics
+//!   once stood behind the watch of the control partition, a second each (`client::cluster`, its lanes).
 //! - **ListOffsets asks as replica −1.** The message's default, 0, makes the broker take us for a follower: it passes the
 //!   isolation level over and answers with the log end.
 //! - **Breaks of a flow that ends must not follow its end into the log**: they are steps from segments that an origin or a

@@ -7,6 +7,7 @@ pub(crate) mod wire;
 
 mod acceptance;
 mod idempotence;
+mod markers;
 mod transactions;
 
 /// Kafka's error codes, as `org.apache.kafka.common.protocol.Errors` numbers them.

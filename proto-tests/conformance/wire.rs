@@ -1,7 +1,7 @@
 //! The smallest Kafka client there can be: one blocking connection that says exactly what a test wants said. It shares
 //! nothing with kmirror's client, so that a fault there cannot hide behind the same fault here.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -47,6 +47,18 @@ impl Conn {
         request.encode(&mut frame, version).unwrap();
         let length = i32::try_from(frame.len()).unwrap().to_be_bytes();
         self.stream.write_all(&[&length[..], &frame].concat()).unwrap();
+    }
+
+    /// Whether an answer begins to come within this time; it is left to be received.
+    pub(crate) fn is_answered_within(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let begun = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
+        match begun {
+            Ok(bytes) => bytes > 0,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
+            Err(error) => panic!("waiting for an answer: {error}"),
+        }
     }
 
     /// The answer to the next request not yet answered.

@@ -1,4 +1,6 @@
-//! Where a mirror begins, and that stopping and starting leave no trace.
+//! Where a mirror begins and how soon, and that stopping and starting leave no trace.
+
+use std::time::{Duration, Instant};
 
 use super::Mirror;
 use super::crash::assert_map_is_exact;
@@ -102,4 +104,29 @@ fn stopping_and_starting_leaves_every_offset_as_it_is() {
     let report = mirror.compare(&[topic]);
     report.assert_exactly(records);
     assert!(report.offsets_identical);
+}
+
+/// Half of the time after which a coordinator sends markers again whose answer was lost (`request.timeout.ms`).
+const FIRST_START_LIMIT: Duration = Duration::from_secs(15);
+
+/// Every start makes a state topic and new topics, and marks partitions that were not there a moment before.
+#[test]
+fn first_starts_are_quick_one_after_another() {
+    if !real_kafka_wanted("first_starts_are_quick_one_after_another") {
+        return;
+    }
+    const MIRRORS: usize = 6;
+    const TOPICS: usize = 16;
+    (0..TOPICS).for_each(|number| create(&format!("starting-quick-{number}")));
+    for number in 0..MIRRORS {
+        let name = format!("starting-quick-mirror-{number}");
+        let more = format!("    rename: \"{name}.{{topic}}\"\n");
+        let mut mirror = Mirror::new(&name, source(), target(), &["starting-quick-[0-9]+"], &more);
+        let began = Instant::now();
+        mirror.start().await_caught_up(TOPICS * 2);
+        let took = began.elapsed();
+        eprintln!("{name}: {TOPICS} topics were mirrored after {:.1} s", took.as_secs_f64());
+        assert!(took < FIRST_START_LIMIT, "{name}: {took:?}\n{}", mirror.log());
+        mirror.stop();
+    }
 }

@@ -3,6 +3,7 @@
 mod leaders;
 mod obstacles;
 mod policies;
+mod starting;
 mod takeover;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,13 @@ pub(crate) struct Pair {
 impl Pair {
     /// Clusters of so many nodes; `more` are further lines of the mirror, indented by four.
     pub(crate) fn new(topic: &str, nodes: i32, partitions: i32, more: &str) -> Self {
+        let pair = Self::matching(topic, topic, nodes, more);
+        pair.source.create_topic(topic, partitions, 1, &[]).unwrap();
+        pair
+    }
+
+    /// The same without a topic as yet: the mirror follows what the pattern matches.
+    pub(crate) fn matching(topic: &str, include: &str, nodes: i32, more: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let start = |name: &str| {
             let options = ClusterOptions {
@@ -40,9 +48,8 @@ impl Pair {
             Arc::new(runtime.block_on(Cluster::start(options)).unwrap())
         };
         let (source, target) = (start("source"), start("target"));
-        source.create_topic(topic, partitions, 1, &[]).unwrap();
         let addresses = |cluster: &Cluster| cluster.bootstrap().join(",");
-        let mirror = Mirror::between(topic, &addresses(&source), &addresses(&target), &[topic], more);
+        let mirror = Mirror::between(topic, &addresses(&source), &addresses(&target), &[include], more);
         Self { source, target, mirror, topic: topic.to_owned(), _runtime: runtime }
     }
 

@@ -71,10 +71,12 @@ struct Slot {
 const ADMIN_LANE: u16 = 0;
 /// Lanes of calls that may wait for data at the broker, so that they hold up each other at most.
 const READ_LANES: std::ops::Range<u16> = 900..904;
-/// Lane of calls that wait long, for news of the control partition: a broker answers a connection's requests in order, and
-/// a take-over must not stand behind one of them.
+/// Lane of reads that wait long, for news of the control partition: a broker answers a connection's requests in order, and
+/// nothing else may stand behind one of them.
 const FOLLOW_LANE: u16 = 904;
-const SHORT_WAIT_MS: u64 = 100;
+/// Lane of changes that a broker may take its time over: new topics and partitions, DeleteRecords.
+const CHANGE_LANE: u16 = 905;
+const LONG_WAIT_MS: u64 = 500;
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TRIES: u32 = 3;
@@ -149,7 +151,7 @@ impl Cluster {
         Ok(Arc::clone(&metadata))
     }
 
-    /// One request, one try. Requests that may wait for data at the broker go on lanes of their own.
+    /// One request, one try. Requests that may wait at the broker go on lanes of their own.
     pub async fn call<R: Request>(&self, node: Node, request: R) -> Result<R::Response, ClientError> {
         self.call_waiting(node, request, 0).await
     }
@@ -161,14 +163,7 @@ impl Cluster {
         request: R,
         max_wait_ms: u64,
     ) -> Result<R::Response, ClientError> {
-        let lane = if max_wait_ms > SHORT_WAIT_MS {
-            FOLLOW_LANE
-        } else if R::KEY == ApiKey::Fetch as i16 {
-            let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
-            READ_LANES.start + turn % (READ_LANES.end - READ_LANES.start)
-        } else {
-            ADMIN_LANE
-        };
+        let lane = self.lane(R::KEY == ApiKey::Fetch as i16, max_wait_ms);
         let connection = match node {
             Node::Id(id) => self.connection(id, lane).await?,
             Node::Controller => match self.metadata().controller {
@@ -178,6 +173,18 @@ impl Cluster {
             Node::Any => self.any_connection(lane).await?,
         };
         connection.call(request, version_cap(R::KEY), max_wait_ms).await
+    }
+
+    fn lane(&self, reads: bool, max_wait_ms: u64) -> u16 {
+        match (reads, max_wait_ms) {
+            (true, LONG_WAIT_MS..) => FOLLOW_LANE,
+            (true, _) => {
+                let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
+                READ_LANES.start + turn % (READ_LANES.end - READ_LANES.start)
+            }
+            (false, 0) => ADMIN_LANE,
+            (false, _) => CHANGE_LANE,
+        }
     }
 
     /// The first broker that can be connected to: those in use, those known, then the bootstrap addresses.

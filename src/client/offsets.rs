@@ -80,6 +80,11 @@ impl Cluster {
         self.offsets(tps, EARLIEST, false).await
     }
 
+    /// Waits until the leader of every partition serves it; metadata name a leader before that broker holds the partition.
+    pub async fn await_served(&self, tps: &[TopicPartition]) -> Result<(), ClientError> {
+        self.log_starts(tps).await.map(drop)
+    }
+
     /// High watermarks, or last stable offsets where `committed`.
     pub async fn log_ends(&self, tps: &[TopicPartition], committed: bool) -> Result<Offsets, ClientError> {
         self.offsets(tps, LATEST, committed).await

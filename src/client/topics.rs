@@ -12,7 +12,7 @@ use super::retry::Tries;
 use super::{Cluster, Node, Topics};
 
 /// A topic to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewTopic {
     /// Topic name.
     pub name: String,
@@ -27,45 +27,96 @@ pub struct NewTopic {
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const INVALID_PARTITIONS: i16 = 37;
 const TIMEOUT_MS: i32 = 30_000;
+/// A KRaft controller refuses more than 10,000 in one request.
+const PARTITIONS_AT_ONCE: i64 = 1_000;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-impl Cluster {
-    /// Makes a topic; one that is there already is left as it is.
-    pub async fn create_topic_if_absent(&self, topic: &NewTopic) -> Result<(), ClientError> {
-        let mut tries = Tries::new();
-        loop {
-            match self.create_topic_once(topic).await {
-                Ok(()) => break,
-                Err(ClientError::Api { code: TOPIC_ALREADY_EXISTS, .. }) => break,
-                Err(error) => tries.again(self, error, &[]).await?,
+fn creatable(topic: &NewTopic) -> CreatableTopic {
+    let configs = topic
+        .configs
+        .iter()
+        .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))))
+        .collect();
+    CreatableTopic::default()
+        .with_name(TopicName(text(&topic.name)))
+        .with_num_partitions(topic.partitions)
+        .with_replication_factor(topic.replication_factor)
+        .with_configs(configs)
+}
+
+/// What goes into one request each: a controller takes a request as a whole, and refuses one of too many partitions.
+fn portions(topics: &[NewTopic]) -> Vec<Vec<&NewTopic>> {
+    let mut portions: Vec<Vec<&NewTopic>> = Vec::new();
+    let mut partitions = 0;
+    for topic in topics {
+        partitions += i64::from(topic.partitions);
+        match portions.last_mut().filter(|_| partitions <= PARTITIONS_AT_ONCE) {
+            Some(portion) => portion.push(topic),
+            None => {
+                portions.push(vec![topic]);
+                partitions = i64::from(topic.partitions);
             }
         }
-        self.await_topics(&[topic.name.as_str()]).await
+    }
+    portions
+}
+
+impl Cluster {
+    /// Makes a topic and waits for it; one that is there already is left as it is.
+    pub async fn create_topic_if_absent(&self, topic: &NewTopic) -> Result<(), ClientError> {
+        match self.create_topics_if_absent(std::slice::from_ref(topic)).await?.pop() {
+            Some((_, error)) => Err(error),
+            None => self.await_topics(&[topic.name.as_str()]).await,
+        }
     }
 
-    async fn create_topic_once(&self, topic: &NewTopic) -> Result<(), ClientError> {
-        let configs = topic
-            .configs
-            .iter()
-            .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))))
-            .collect();
-        let wanted = CreatableTopic::default()
-            .with_name(TopicName(text(&topic.name)))
-            .with_num_partitions(topic.partitions)
-            .with_replication_factor(topic.replication_factor)
-            .with_configs(configs);
-        let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(TIMEOUT_MS);
-        let response = self.call_waiting(Node::Controller, request, TIMEOUT_MS.unsigned_abs().into()).await?;
-        match response.topics.first() {
-            Some(made) if made.error_code == 0 => Ok(()),
-            Some(made) => {
-                Err(self.api_error_with("CreateTopics", made.error_code, &topic.name, made.error_message.as_deref()))
+    /// Makes topics without waiting for them; those that are there already are left as they are. Gives the names of those
+    /// that the cluster refuses, and why.
+    pub async fn create_topics_if_absent(
+        &self,
+        topics: &[NewTopic],
+    ) -> Result<Vec<(String, ClientError)>, ClientError> {
+        let mut refused = Vec::new();
+        for mut missing in portions(topics) {
+            let mut tries = Tries::new();
+            while !missing.is_empty() {
+                let error = match self.create_topics_once(&missing).await {
+                    Ok(mut errors) => {
+                        missing.retain(|topic| errors.get(&topic.name).is_some_and(ClientError::is_retriable));
+                        let retriable = missing.first().and_then(|topic| errors.remove(&topic.name));
+                        refused.extend(errors.into_iter().filter(|(_, error)| !error.is_retriable()));
+                        let Some(error) = retriable else { break };
+                        error
+                    }
+                    Err(error) => error,
+                };
+                tries.again(self, error, &[]).await?;
             }
-            None => Err(self.api_error("CreateTopics", -1, &topic.name)),
         }
+        Ok(refused)
+    }
+
+    /// Topics that were not made, and why.
+    async fn create_topics_once(&self, topics: &[&NewTopic]) -> Result<BTreeMap<String, ClientError>, ClientError> {
+        let wanted = topics.iter().map(|topic| creatable(topic)).collect();
+        let request = CreateTopicsRequest::default().with_topics(wanted).with_timeout_ms(TIMEOUT_MS);
+        let response = self.call_waiting(Node::Controller, request, TIMEOUT_MS.unsigned_abs().into()).await?;
+        let mut errors: BTreeMap<String, ClientError> =
+            topics.iter().map(|t| (t.name.clone(), self.api_error("CreateTopics", -1, &t.name))).collect();
+        for made in response.topics {
+            let name = made.name.to_string();
+            if [0, TOPIC_ALREADY_EXISTS].contains(&made.error_code) {
+                errors.remove(&name);
+            } else {
+                let words = made.error_message.as_deref();
+                let error = self.api_error_with("CreateTopics", made.error_code, &name, words);
+                errors.insert(name, error);
+            }
+        }
+        Ok(errors)
     }
 
     /// Grows a topic to `to` partitions; one that has as many or more is left as it is.
@@ -127,5 +178,22 @@ impl Cluster {
             };
             tries.again(self, error, topics).await?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_portion_has_too_many_partitions_and_no_topic_is_left_out() {
+        let topic = |partitions| NewTopic { name: "t".to_owned(), partitions, ..NewTopic::default() };
+        let sizes = |counts: &[i32]| -> Vec<usize> {
+            let topics: Vec<NewTopic> = counts.iter().map(|count| topic(*count)).collect();
+            portions(&topics).iter().map(Vec::len).collect()
+        };
+        assert!(sizes(&[]).is_empty());
+        assert_eq!(sizes(&[1_000, 1, 999]), [1, 2]);
+        assert_eq!(sizes(&[5_000, 600, 400, 1]), [1, 2, 1]);
     }
 }

@@ -1,6 +1,7 @@
 //! The transaction coordinator, as far as fencing needs it (KIP-98, KIP-360).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
@@ -22,6 +23,9 @@ const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 /// What AddPartitionsToTxn says of the partitions that had to stand back for another one.
 const OPERATION_NOT_ATTEMPTED: i16 = 55;
+/// Markers that a coordinator has lost the answer to are sent again after the broker's `request.timeout.ms`, 30 s by default,
+/// and until then the transaction is CONCURRENT_TRANSACTIONS. Whose partition that was does not matter: this outlasts it.
+const DEADLINE: Duration = Duration::from_secs(60);
 /// `FindCoordinatorRequest.CoordinatorType.TRANSACTION`.
 const TRANSACTION: i8 = 1;
 
@@ -147,7 +151,7 @@ impl Cluster {
         request: impl Fn() -> R,
         read: impl Fn(R::Response) -> (i16, T),
     ) -> Result<T, ClientError> {
-        let mut tries = Tries::new();
+        let mut tries = Tries::within(DEADLINE);
         loop {
             let outcome = match self.coordinator(txn_id).await {
                 Ok(node) => self.call(Node::Id(node), request()).await,

@@ -37,6 +37,9 @@ const MARKER_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Opens a transaction over the partitions and aborts it, without having written anything in it. Partitions that cannot
 /// be part of it are left out and come back, each with its reason.
+///
+/// Their leaders must be seen to serve them before: metadata name a leader before that broker holds the partition, and the
+/// marker for one that it does not hold yet can cost the answer to all the markers sent with it (`lib.rs`, "Non-obvious").
 pub(crate) async fn write_markers(
     cluster: &Cluster,
     who: &Transactor,
@@ -57,12 +60,13 @@ pub(crate) async fn write_markers(
     Ok(left_out)
 }
 
-/// Marks one partition; refused where it cannot be marked.
+/// Marks one partition, once it is served; refused where it cannot be marked.
 pub(crate) async fn write_marker(
     cluster: &Cluster,
     who: &Transactor,
     partition: &TopicPartition,
 ) -> Result<(), ClientError> {
+    cluster.await_served(std::slice::from_ref(partition)).await?;
     let left_out = write_markers(cluster, who, std::slice::from_ref(partition)).await?;
     left_out.into_values().next().map_or(Ok(()), Err)
 }

@@ -108,47 +108,59 @@ async fn prepare(
     names: &BTreeMap<String, TopicMeta>,
     wanted: Vec<TopicAction>,
 ) -> Result<Vec<TopicProblem>, EngineError> {
-    let mut problems = Vec::new();
     let known = known_topic_configs(config, target).await?;
-    let mut created = Vec::new();
+    let (mut new, mut ready, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for action in wanted {
-        let (target_topic, outcome) = match action {
+        match action {
             TopicAction::Create { topic, partitions } => {
-                let source_topic = names.get(&topic).map(|t| t.name.clone()).unwrap_or_default();
-                let outcome = create(config, source, target, &source_topic, &topic, partitions, &known).await;
-                (topic, outcome)
+                let source_topic = names.get(&topic).map(|t| t.name.as_str()).unwrap_or_default();
+                match new_topic(config, source, source_topic, &topic, partitions, &known).await {
+                    Ok(topic) => new.push(topic),
+                    Err(error) => failed.push((topic, error)),
+                }
             }
             TopicAction::Grow { topic, from, to } => {
                 tracing::info!(mirror = %config.name, topic, from, to, "adding partitions to the mirror topic");
-                let outcome = target.create_partitions(&topic, to).await.map_err(EngineError::from);
-                (topic, outcome)
+                match target.create_partitions(&topic, to).await {
+                    Ok(()) => ready.push(topic),
+                    Err(error) => failed.push((topic, error.into())),
+                }
             }
-        };
-        match outcome {
-            Ok(()) => created.push(target_topic),
-            // Nobody answers: what follows would fare no better. A refusal concerns one topic.
-            Err(error) if error.client().is_some_and(ClientError::is_unreachable) => return Err(error),
-            Err(error) => problems.push(TopicProblem {
-                topic: names.get(&target_topic).map(|t| t.name.clone()).unwrap_or_default(),
-                target_topic,
-                detail: error.to_string(),
-            }),
         }
     }
-    let created: Vec<&str> = created.iter().map(String::as_str).collect();
-    target.await_topics(&created).await?;
-    Ok(problems)
+    let refused: BTreeMap<String, _> = target.create_topics_if_absent(&new).await?.into_iter().collect();
+    ready.extend(new.into_iter().map(|topic| topic.name).filter(|name| !refused.contains_key(name)));
+    failed.extend(refused.into_iter().map(|(topic, error)| (topic, error.into())));
+    let ready: Vec<&str> = ready.iter().map(String::as_str).collect();
+    if let Err(error) = target.await_topics(&ready).await {
+        // Each partition that has a leader can do without the others.
+        tracing::warn!(mirror = %config.name, %error, "not every partition of the new mirror topics has a leader yet");
+    }
+    failed.into_iter().map(|(target_topic, error)| problem(names, target_topic, error)).collect()
 }
 
-async fn create(
+/// What keeps one topic from being mirrored. Where nobody answers the discovery fails, and is tried again.
+fn problem(
+    names: &BTreeMap<String, TopicMeta>,
+    target_topic: String,
+    error: EngineError,
+) -> Result<TopicProblem, EngineError> {
+    if error.client().is_some_and(ClientError::is_unreachable) {
+        return Err(error);
+    }
+    let topic = names.get(&target_topic).map(|t| t.name.clone()).unwrap_or_default();
+    Ok(TopicProblem { topic, target_topic, detail: error.to_string() })
+}
+
+/// The mirror topic as it is to be made.
+async fn new_topic(
     config: &MirrorConfig,
     source: &Cluster,
-    target: &Cluster,
     source_topic: &str,
     target_topic: &str,
     partitions: i32,
     known: &BTreeSet<String>,
-) -> Result<(), EngineError> {
+) -> Result<NewTopic, EngineError> {
     let own = if config.sync.topic_configs { source.topic_overrides(source_topic).await? } else { BTreeMap::new() };
     let configs = target_configs(&own, &config.target_topics.configs, known);
     tracing::info!(
@@ -156,14 +168,12 @@ async fn create(
         held_back = ?configs.held_back.keys().collect::<Vec<_>>(), unknown = ?configs.unknown,
         "creating the mirror topic"
     );
-    let topic = NewTopic {
+    Ok(NewTopic {
         name: target_topic.to_owned(),
         partitions,
         replication_factor: config.target_topics.replication_factor.unwrap_or(-1),
         configs: configs.set,
-    };
-    target.create_topic_if_absent(&topic).await?;
-    Ok(())
+    })
 }
 
 /// The topic configuration keys that the target understands, read off the state topic.

@@ -337,7 +337,8 @@ async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
 }
 
 impl Shard {
-    fn new(jobs: mpsc::UnboundedSender<Job>) -> Self {
+    /// Taking a shard is a sign of life.
+    fn new(jobs: mpsc::UnboundedSender<Job>, now_ms: u64) -> Self {
         Self {
             jobs,
             breaks: Vec::new(),
@@ -347,7 +348,7 @@ impl Shard {
             attaching: false,
             taken: false,
             baselined: false,
-            last_keep_alive_ms: 0,
+            last_keep_alive_ms: now_ms,
         }
     }
 }

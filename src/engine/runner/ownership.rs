@@ -25,6 +25,7 @@ const KEEP_ALIVE_AGAIN_MS: u64 = 60 * 1000;
 
 impl Runner {
     pub(super) fn take_shards(&mut self) {
+        let now_ms = self.now_ms();
         for number in 0..self.shard_count {
             let spec = ShardSpec {
                 mirror: self.shared.config.name.clone(),
@@ -36,7 +37,7 @@ impl Runner {
             // Bounded: one write and one attachment at a time, and a halt a partition.
             let (jobs, receiver) = mpsc::unbounded_channel();
             self.tasks.spawn(shard_worker(self.shared.clone(), spec, receiver, self.sender.clone()));
-            self.shards.push(Shard::new(jobs));
+            self.shards.push(Shard::new(jobs, now_ms));
         }
     }
 
@@ -49,7 +50,6 @@ impl Runner {
         tracing::debug!(
             mirror = %self.shared.config.name, shard, partitions = holdings.declared.len(), "shard taken"
         );
-        let now_ms = self.now_ms();
         self.shards_taken += 1;
         for (topic, partition, id) in holdings.declared {
             self.identities.entry((topic, partition)).or_default().push((id, shard));
@@ -58,7 +58,6 @@ impl Runner {
             self.halts.entry(key).or_default().push((shard, halt, resumes));
         }
         if let Some(shard) = self.shards.get_mut(shard as usize) {
-            shard.last_keep_alive_ms = now_ms;
             shard.baselined = holdings.baseline;
             shard.taken = true;
         }

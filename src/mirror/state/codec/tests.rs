@@ -174,7 +174,7 @@ fn a_later_version_and_an_unknown_type_say_so() {
     let mut later = encode_state(&StateRecord::Baseline).to_vec();
     later[2] = 2;
     assert_eq!(decode_state(&later), Err(StateError::Version { version: 2, known: 1 }));
-    assert_eq!(decode_state(&seal(16, &[])), Err(StateError::Type { kind: 16 }));
+    assert_eq!(decode_state(&seal(17, &[])), Err(StateError::Type { kind: 17 }));
 }
 
 proptest! {
