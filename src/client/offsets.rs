@@ -55,7 +55,11 @@ impl Cluster {
 
     /// Waits until the leader of every partition serves it; metadata name a leader before that broker holds the partition.
     pub async fn await_served(&self, tps: &[TopicPartition]) -> Result<(), ClientError> {
-        self.log_starts(tps).await.map(drop)
+        self.await_served_at(tps, Tries::new()).await
+    }
+
+    pub(super) async fn await_served_at(&self, tps: &[TopicPartition], tries: Tries) -> Result<(), ClientError> {
+        self.list_offsets(tps, EARLIEST, false, tries).await.map(drop)
     }
 
     /// High watermarks, or last stable offsets where `committed`.
@@ -83,7 +87,7 @@ impl Cluster {
         at_ms: i64,
         committed: bool,
     ) -> Result<Offsets, ClientError> {
-        let found = self.list_offsets(tps, at_ms.max(0), committed).await?;
+        let found = self.list_offsets(tps, at_ms.max(0), committed, Tries::new()).await?;
         let missing: Vec<TopicPartition> =
             found.iter().filter(|(_, f)| f.offset < 0).map(|(tp, _)| tp.clone()).collect();
         let ends = if missing.is_empty() { Offsets::new() } else { self.log_ends(&missing, committed).await? };
@@ -98,12 +102,12 @@ impl Cluster {
 
     /// Timestamp (ms since the epoch) of the first record of each log; −1 where it has none.
     pub async fn first_timestamps(&self, tps: &[TopicPartition]) -> Result<Offsets, ClientError> {
-        let found = self.list_offsets(tps, 0, false).await?;
+        let found = self.list_offsets(tps, 0, false, Tries::new()).await?;
         Ok(found.into_iter().map(|(tp, f)| (tp, f.timestamp)).collect())
     }
 
     async fn offsets(&self, tps: &[TopicPartition], timestamp: i64, committed: bool) -> Result<Offsets, ClientError> {
-        let found = self.list_offsets(tps, timestamp, committed).await?;
+        let found = self.list_offsets(tps, timestamp, committed, Tries::new()).await?;
         Ok(found.into_iter().map(|(tp, f)| (tp, f.offset)).collect())
     }
 
@@ -113,10 +117,10 @@ impl Cluster {
         tps: &[TopicPartition],
         timestamp: i64,
         committed: bool,
+        mut tries: Tries,
     ) -> Result<HashMap<TopicPartition, Found>, ClientError> {
         let mut found = HashMap::with_capacity(tps.len());
         let mut missing: Vec<TopicPartition> = tps.to_vec();
-        let mut tries = Tries::new();
         while !missing.is_empty() {
             let (by_leader, mut error) = self.by_leader(&missing);
             for (leader, asked) in by_leader {

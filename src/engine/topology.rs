@@ -132,7 +132,7 @@ async fn prepare(
     ready.extend(new.into_iter().map(|topic| topic.name).filter(|name| !refused.contains_key(name)));
     failed.extend(refused.into_iter().map(|(topic, error)| (topic, error.into())));
     let ready: Vec<&str> = ready.iter().map(String::as_str).collect();
-    target.await_topics(&ready).await?;
+    target.await_usable(&ready).await?;
     failed.into_iter().map(|(target_topic, error)| problem(names, target_topic, error)).collect()
 }
 
