@@ -6,6 +6,8 @@ use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 use uuid::Uuid;
 
+use super::TopicPartition;
+
 /// Which topics to ask for.
 #[derive(Debug, Clone, Copy)]
 pub enum Topics<'a> {
@@ -50,6 +52,14 @@ pub struct PartitionMeta {
     pub leader_epoch: i32,
     /// Replicas, leader or not.
     pub replicas: usize,
+}
+
+impl TopicMeta {
+    /// Its partitions, as they are asked for.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = TopicPartition> + use<> {
+        let tp = TopicPartition { topic: self.name.clone(), topic_id: self.id, partition: 0 };
+        (0..).take(self.partitions.len()).map(move |partition| TopicPartition { partition, ..tp.clone() })
+    }
 }
 
 impl Metadata {

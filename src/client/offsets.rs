@@ -9,7 +9,7 @@ use kafka_protocol::messages::{BrokerId, DeleteRecordsRequest, ListOffsetsReques
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
-use super::retry::{DEADLINE, Tries};
+use super::retry::Tries;
 use super::{Cluster, Node, TopicPartition};
 
 /// `ListOffsetsRequest`: the high watermark, or the last stable offset under read_committed.
@@ -82,7 +82,11 @@ impl Cluster {
 
     /// Waits until the leader of every partition serves it; metadata name a leader before that broker holds the partition.
     pub async fn await_served(&self, tps: &[TopicPartition]) -> Result<(), ClientError> {
-        self.log_starts(tps).await.map(drop)
+        self.await_served_at(tps, Tries::new()).await
+    }
+
+    pub(super) async fn await_served_at(&self, tps: &[TopicPartition], tries: Tries) -> Result<(), ClientError> {
+        self.list_offsets(tps, EARLIEST, false, tries).await.map(drop)
     }
 
     /// High watermarks, or last stable offsets where `committed`.
@@ -110,7 +114,7 @@ impl Cluster {
         at_ms: i64,
         committed: bool,
     ) -> Result<Offsets, ClientError> {
-        let found = self.list_offsets(tps, at_ms.max(0), committed).await?;
+        let found = self.list_offsets(tps, at_ms.max(0), committed, Tries::new()).await?;
         let missing: Vec<TopicPartition> =
             found.iter().filter(|(_, f)| f.offset < 0).map(|(tp, _)| tp.clone()).collect();
         let ends = if missing.is_empty() { Offsets::new() } else { self.log_ends(&missing, committed).await? };
@@ -125,7 +129,7 @@ impl Cluster {
 
     /// Timestamp (ms since the epoch) of the first record of each log; −1 where it has none.
     pub async fn first_timestamps(&self, tps: &[TopicPartition]) -> Result<Offsets, ClientError> {
-        let found = self.list_offsets(tps, 0, false).await?;
+        let found = self.list_offsets(tps, 0, false, Tries::new()).await?;
         Ok(found.into_iter().map(|(tp, f)| (tp, f.timestamp)).collect())
     }
 
@@ -136,11 +140,10 @@ impl Cluster {
         let known: Vec<TopicPartition> =
             tps.iter().filter(|tp| starts.get(*tp).is_some_and(Result::is_ok)).cloned().collect();
         let mut ends = self.offsets_each(&known, LogPoint::End { committed: false }).await;
-        let bounds = |tp: &TopicPartition, start: Result<i64, ClientError>| match (start, ends.remove(tp)) {
+        let mut bounds = |tp: &TopicPartition, start: Result<i64, ClientError>| match (start, ends.remove(tp)) {
             (Ok(start), Some(end)) => end.map(|end| (start, end.max(start))),
             (start, _) => start.map(|start| (start, start)),
         };
-        let mut bounds = bounds;
         starts.into_iter().map(|(tp, start)| (tp.clone(), bounds(&tp, start))).collect()
     }
 
@@ -151,20 +154,20 @@ impl Cluster {
             LogPoint::End { committed } => (LATEST, committed),
             LogPoint::Time { at_ms, committed } => (at_ms.max(0), committed),
         };
-        let found = self.list_offsets_each(tps, timestamp, committed, PATIENCE).await;
+        let found = self.list_offsets_each(tps, timestamp, committed, Tries::within(PATIENCE)).await;
         let behind = |found: &Result<Found, ClientError>| found.as_ref().is_ok_and(|f| f.offset < 0);
         let behind: Vec<TopicPartition> = found.iter().filter(|(_, f)| behind(f)).map(|(tp, _)| tp.clone()).collect();
         let mut out: Each<i64> = found.into_iter().map(|(tp, f)| (tp, f.map(|f| f.offset))).collect();
         if !behind.is_empty() {
             // No record is that young: the end stands for it.
-            let ends = self.list_offsets_each(&behind, LATEST, committed, PATIENCE).await;
+            let ends = self.list_offsets_each(&behind, LATEST, committed, Tries::within(PATIENCE)).await;
             out.extend(ends.into_iter().map(|(tp, f)| (tp, f.map(|f| f.offset))));
         }
         out
     }
 
     async fn offsets(&self, tps: &[TopicPartition], timestamp: i64, committed: bool) -> Result<Offsets, ClientError> {
-        let found = self.list_offsets(tps, timestamp, committed).await?;
+        let found = self.list_offsets(tps, timestamp, committed, Tries::new()).await?;
         Ok(found.into_iter().map(|(tp, f)| (tp, f.offset)).collect())
     }
 
@@ -173,23 +176,22 @@ impl Cluster {
         tps: &[TopicPartition],
         timestamp: i64,
         committed: bool,
+        tries: Tries,
     ) -> Result<HashMap<TopicPartition, Found>, ClientError> {
-        let each = self.list_offsets_each(tps, timestamp, committed, DEADLINE).await;
+        let each = self.list_offsets_each(tps, timestamp, committed, tries).await;
         each.into_iter().map(|(tp, found)| found.map(|found| (tp, found))).collect()
     }
 
-    /// Asks every leader for its partitions; partitions whose leader is not found are asked for again, as long as
-    /// `patience` lasts.
+    /// Asks every leader for its partitions; partitions whose leader is not found are asked for again.
     async fn list_offsets_each(
         &self,
         tps: &[TopicPartition],
         timestamp: i64,
         committed: bool,
-        patience: Duration,
+        mut tries: Tries,
     ) -> Each<Found> {
         let mut each = Each::with_capacity(tps.len());
         let mut missing: Vec<TopicPartition> = tps.to_vec();
-        let mut tries = Tries::within(patience);
         loop {
             each.extend(self.list_offsets_once(&missing, timestamp, committed).await);
             let again = |tp: &TopicPartition| each.get(tp)?.as_ref().err().filter(|e| e.is_retriable()).cloned();

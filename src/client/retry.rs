@@ -8,15 +8,17 @@ use super::error::{ClientError, Verdict};
 use super::{Cluster, Topics};
 
 /// How long an admin call is tried altogether.
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+const SHORT_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Pauses between tries until a deadline.
 #[derive(Debug)]
 pub(crate) struct Tries {
     until: Instant,
     pause: Duration,
+    pause_max: Duration,
 }
 
 impl Tries {
@@ -25,7 +27,12 @@ impl Tries {
     }
 
     pub(crate) fn within(deadline: Duration) -> Self {
-        Self { until: Instant::now() + deadline, pause: PAUSE }
+        Self { until: Instant::now() + deadline, pause: PAUSE, pause_max: PAUSE_MAX }
+    }
+
+    /// For what one caller waits for and many others after it: pauses that have grown long would be added to their start.
+    pub(crate) fn at_short_pauses() -> Self {
+        Self { pause_max: SHORT_PAUSE_MAX, ..Self::new() }
     }
 
     /// Waits before the next try, refreshing metadata of `topics` where the error asks for it; gives the error back
@@ -42,7 +49,7 @@ impl Tries {
         }
         tracing::debug!(cluster = cluster.name(), %error, "trying again");
         tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.pause = (self.pause * 2).min(self.pause_max);
         if verdict == Verdict::Refresh {
             // A refresh that fails shows in the next try.
             let _ = cluster.refresh(Topics::Named(topics)).await;

@@ -9,7 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
 use super::retry::Tries;
-use super::{Cluster, Node, Topics};
+use super::{Cluster, Node, TopicMeta, TopicPartition, Topics};
 
 /// A topic to make.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,6 +151,15 @@ impl Cluster {
             }
             None => Err(self.api_error("CreatePartitions", -1, topic)),
         }
+    }
+
+    /// Waits until topics that were made or grown can be used: once, for all that would each wait for a part of them.
+    pub async fn await_usable(&self, topics: &[&str]) -> Result<(), ClientError> {
+        self.await_topics(topics).await?;
+        let metadata = self.metadata();
+        let made: Vec<TopicPartition> =
+            topics.iter().filter_map(|name| metadata.topic(name)).flat_map(TopicMeta::partitions).collect();
+        self.await_served_at(&made, Tries::at_short_pauses()).await
     }
 
     /// Waits until the cluster's metadata knows the topics with a leader for every partition.

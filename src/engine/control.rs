@@ -194,5 +194,5 @@ async fn create_state_topic(mirror: &str, target: &Cluster) -> Result<(), Engine
         configs,
     };
     target.create_topic_if_absent(&topic).await?;
-    Ok(())
+    Ok(target.await_usable(&[topic.name.as_str()]).await?)
 }

@@ -132,7 +132,7 @@ async fn prepare(
     ready.extend(new.into_iter().map(|topic| topic.name).filter(|name| !refused.contains_key(name)));
     failed.extend(refused.into_iter().map(|(topic, error)| (topic, error.into())));
     let ready: Vec<&str> = ready.iter().map(String::as_str).collect();
-    if let Err(error) = target.await_topics(&ready).await {
+    if let Err(error) = target.await_usable(&ready).await {
         // Each partition that has a leader can do without the others.
         tracing::warn!(mirror = %config.name, %error, "not every partition of the new mirror topics has a leader yet");
     }
