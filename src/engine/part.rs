@@ -2,9 +2,9 @@
 
 use crate::client::FetchWant;
 use crate::config::MirrorConfig;
-use crate::mirror::{Appender, GapReason, Halt, HaltKind, Intake};
+use crate::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, Intake};
 
-use super::attach::{Divergence, Footing, Pair, Wanted};
+use super::attach::{Pair, Wanted};
 use super::lane::LaneKey;
 
 /// Bytes that may wait for the target per partition before it is left out of fetches.
@@ -105,8 +105,7 @@ pub(crate) struct Part {
 impl Flow {
     /// How far the source was read, where that is more than the position tells and not on record yet.
     pub(crate) fn unnoted_scan(&self) -> Option<i64> {
-        let next = self.intake.next();
-        (self.appender.is_idle() && self.intake.trails() && next > self.scanned).then_some(next)
+        self.intake.scanned().filter(|next| self.appender.is_idle() && *next > self.scanned)
     }
 }
 

@@ -452,9 +452,18 @@ impl Appender {
 
     /// Once every outcome is known, says what was found out of step.
     fn conclude(&mut self, verdict: Verdict) -> Verdict {
-        let open = self.queue.iter().any(|e| e.status == Status::InFlight || e.unknown);
-        if !self.out_of_step || open || !matches!(verdict, Verdict::Go | Verdict::Refresh) {
+        if !self.out_of_step || !matches!(verdict, Verdict::Go | Verdict::Refresh) {
             return verdict;
+        }
+        if self.queue.iter().any(|e| e.status == Status::InFlight || e.unknown) {
+            let next = self.queue.iter().find(|e| e.status == Status::Queued);
+            let stuck = self.in_flight() == 0 && next.is_some_and(|e| !e.unknown);
+            // The batch in front of an open outcome was refused, and nothing new is sent any more.
+            return if stuck {
+                Verdict::TakeOver("an outcome behind a refused batch is open".to_owned())
+            } else {
+                verdict
+            };
         }
         match self.displacements.first() {
             Some(first) if self.queue.iter().all(|e| e.status == Status::Queued) => {

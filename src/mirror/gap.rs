@@ -59,6 +59,11 @@ impl GapReason {
         ALL.into_iter().map(|(reason, _)| reason).find(|reason| reason.code() == code)
     }
 
+    /// Whether records that counted are missing, or may be.
+    pub(super) fn is_loss(self) -> bool {
+        self.weight().is_none()
+    }
+
     /// Which reason a merged gap keeps, for the reasons that lose nothing.
     fn weight(self) -> Option<u8> {
         match self {

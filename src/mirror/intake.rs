@@ -14,7 +14,7 @@ use crate::batch::{
 
 use super::gap::push_gap;
 use super::inner;
-use super::{GapReason, Halt, HaltKind};
+use super::{Bounds, GapReason, Halt, HaltKind};
 
 /// Which source records count (Kafka's `isolation.level`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
@@ -34,6 +34,17 @@ pub struct FetchedRecords {
     pub aborted: Vec<(i64, i64)>,
     /// The raw batches.
     pub records: Bytes,
+}
+
+/// Why an offset is out of the range of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutOfRange {
+    /// It is not, or not any more.
+    No,
+    /// Retention took what was next.
+    Lost(Halt),
+    /// The log lost its end.
+    Truncated,
 }
 
 /// How a batch travels; the `path` label of `kmirror_batches_total`.
@@ -107,9 +118,12 @@ impl Intake {
         self.next
     }
 
-    /// Whether what was read last has no counterpart on the target: the position alone does not tell that it was read.
-    pub fn trails(&self) -> bool {
-        !self.gaps.is_empty()
+    /// The source offset up to which everything was read and nothing lost, where the last of it has no counterpart on the
+    /// target: the position alone does not tell. A loss ends it: noted as read, it would pass for markers in the next life.
+    pub fn scanned(&self) -> Option<i64> {
+        let trailing: u64 = self.gaps.iter().map(|(_, len)| len).sum();
+        let lossless = self.gaps.iter().take_while(|(reason, _)| !reason.is_loss()).map(|(_, len)| len).sum::<u64>();
+        (lossless > 0).then(|| self.next - (trailing - lossless) as i64)
     }
 
     /// Leader epoch of the last batch read: `LastFetchedEpoch` of the next fetch (KIP-595).
@@ -139,6 +153,19 @@ impl Intake {
             self.skip(to, reason);
         }
         self.given_up.retain(|(_, to, _)| *to > self.next);
+    }
+
+    /// The source says that the next offset is not within these bounds. What was read up to `scanned` in an earlier life
+    /// held nothing to mirror: that it has gone is no loss.
+    pub fn out_of_range(&mut self, scanned: i64, at: Bounds) -> OutOfRange {
+        self.skip(at.start.min(scanned), GapReason::Control);
+        let next = self.next;
+        if next < at.start {
+            let (start, lost) = (at.start, at.start - next);
+            let detail = format!("the source log starts at {start}, {lost} records behind it were not mirrored yet");
+            return OutOfRange::Lost(Halt::over(HaltKind::RetentionLoss, next, start, detail));
+        }
+        if next > at.end { OutOfRange::Truncated } else { OutOfRange::No }
     }
 
     /// Takes what a fetch brought. On a halt, the batches before the evidence are still returned, and the intake

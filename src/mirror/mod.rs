@@ -1,24 +1,35 @@
 //! The heart, free of sockets and clocks: what a fetched batch becomes ([`Intake`]), where it must land ([`Appender`]),
-//! how source and target offsets belong together ([`OffsetMap`]), and what of it is written down ([`state`]).
+//! how source and target offsets belong together ([`OffsetMap`]), what of it is written down ([`state`]), and how a
+//! partition is taken over ([`plan`], [`data_end`]).
 
 mod append;
+mod clock;
 mod gap;
 mod halt;
 mod inner;
 mod intake;
 mod map;
+mod realign;
 pub mod state;
+mod takeover;
 
 pub use append::{Answer, Appender, Displacement, Outgoing, Segment as AppendSegment, Verdict, WINDOW, Writer};
+pub use clock::Clock;
 pub use gap::{Gap, GapReason};
 pub use halt::{Halt, HaltKind};
-pub use intake::{FetchedRecords, Intake, Isolation, Path, Ready, Run};
+pub use intake::{FetchedRecords, Intake, Isolation, OutOfRange, Path, Ready, Run};
 pub use map::{Break, MapError, OffsetMap, Segment, Translation};
+pub use realign::Realignment;
 pub use state::codec::{decode_state, encode_state};
 pub use state::{
     ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, RECORD_BYTES, ReleaseEntry,
     Scope, ShardState, StateError, StateRecord, decode_control, encode_control, segments_records, shard_of,
     state_topic, transactional_id,
+};
+
+pub use takeover::{
+    Bounds, DataEnd, Divergence, Footing, GoBack, Plan, data_end, declare, displaced_record, displacements_fit,
+    first_records, footing, go_back, in_turn, origin_record, plan, target_recreated,
 };
 
 /// Kafka's error code for a right on a topic that is missing.

@@ -1,14 +1,14 @@
 //! Batches that landed above the offsets they were bound to, and target partitions that another shard follows on.
 
 use crate::batch::{BatchHeader, RawBatch};
-use crate::client::{Cluster, TopicPartition, read_log};
-use crate::mirror::{Displacement, GapReason, Halt, HaltKind, StateRecord};
+use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
+use crate::mirror::{Displacement, Halt, Realignment, StateRecord, displaced_record, displacements_fit, in_turn};
 
 use super::super::EngineError;
 use super::super::markers::{await_marker, write_marker};
 use super::super::settle::PATIENT;
 use super::super::shard::ShardLog;
-use super::{AttachContext, Attached, Pair, Wanted, footing, one_partition};
+use super::{AttachContext, Attached, Pair, Wanted, footing_of, one_partition, undeclared};
 
 /// Makes sure that nobody writes to these target partitions under this shard's producer id any more, without writing
 /// there: the shard was theirs, another one follows.
@@ -34,7 +34,7 @@ pub(crate) async fn displaced(
 ) -> Result<Attached, EngineError> {
     let pair = &wanted.pair;
     let Some((index, _)) = shard.state.find(pair.source.topic_id, pair.source.partition) else {
-        return Ok(Attached::Halted(Halt::new(HaltKind::Unexpected, "a partition that is not declared")));
+        return Ok(Attached::Halted(undeclared(u32::MAX)));
     };
     let (records, halt) = match displacement_records(ctx, shard, pair, index, displacements).await {
         Ok(Ok(records)) => records,
@@ -45,7 +45,7 @@ pub(crate) async fn displaced(
     shard.append(records).await?;
     Ok(match halt.filter(|_| !ctx.foreign_allowed(wanted)) {
         Some(halt) => Attached::Halted(halt),
-        None => Attached::Flowing(footing(shard, index)?),
+        None => Attached::Flowing(footing_of(shard, index)?),
     })
 }
 
@@ -58,30 +58,75 @@ pub(super) async fn displacement_records(
     index: u32,
     displacements: &[Displacement],
 ) -> Result<Result<(Vec<StateRecord>, Option<Halt>), Halt>, EngineError> {
-    let mut records = Vec::new();
-    let mut halt = None;
-    let mut map = shard.state.partitions.get(&index).map(|state| state.map.clone()).unwrap_or_default();
-    for Displacement { at, to, end } in displacements.iter().copied() {
-        if let Err(refused) = map.displace(at, to - at, end) {
-            let what = format!("batches bound for offset {at} of target {} landed on {to}: {refused}", pair.target);
-            return Ok(Err(Halt::new(HaltKind::MapMismatch, what)));
-        }
-        let between = read_between(ctx.target, &pair.target, at, to).await?;
-        let ours = |h: &BatchHeader| h.is_control() && shard.state.producer_ids.contains(&h.producer_id);
-        let foreign = between.iter().find(|batch| !ours(&batch.header));
-        let reason = if foreign.is_some() { GapReason::Foreign } else { GapReason::TakeOver };
-        records.push(StateRecord::Displaced { index, at, by: to - at, end, reason });
-        halt = halt.or(foreign.map(|batch| {
-            let what = format!(
-                "offsets [{at}, {to}) of target {} were written by somebody else (offset {}, producer id {})",
-                pair.target, batch.header.base_offset, batch.header.producer_id
-            );
-            Halt::new(HaltKind::ForeignRecords, what)
-        }));
+    let Some(state) = shard.state.partitions.get(&index) else { return Ok(Err(undeclared(index))) };
+    let (mut records, mut halt) = (Vec::new(), None);
+    for displacement in in_turn(displacements) {
+        let between = read_between(ctx.target, &pair.target, displacement.at, displacement.to).await?;
+        let headers = between.iter().map(|batch| &batch.header);
+        let (record, foreign) = displaced_record(state, index, displacement, headers, &shard.state.producer_ids);
+        records.push(record);
+        halt = halt.or(foreign);
     }
-    Ok(Ok((records, halt)))
+    Ok(displacements_fit(state, &records).map(|()| (records, halt)))
 }
 
+/// Writes down displacements that a crash kept from the record: each batch carries in its sequence the offset that it was
+/// bound to.
+pub(super) async fn realign(
+    ctx: AttachContext<'_>,
+    shard: &mut ShardLog,
+    wanted: &Wanted,
+    index: u32,
+    last: &BatchHeader,
+) -> Result<Result<(), Halt>, EngineError> {
+    let target = &wanted.pair.target;
+    let Some(state) = shard.state.partitions.get(&index) else { return Ok(Err(undeclared(index))) };
+    let Some(mut search) = Realignment::new(state, last) else { return Ok(Ok(())) };
+    while let Some(at) = search.probe() {
+        match first_behind(ctx.target, target, at, &search).await? {
+            Some(header) => search.answer(&header),
+            None => return Ok(Ok(())),
+        }
+    }
+    if search.found().is_empty() {
+        return Ok(Ok(()));
+    }
+    let (records, halt) = match displacement_records(ctx, shard, &wanted.pair, index, search.found()).await? {
+        Ok(records) => records,
+        Err(halt) => return Ok(Err(halt)),
+    };
+    tracing::warn!(
+        target = %target, displacements = records.len(), "batches stand above the offsets that they were bound to"
+    );
+    shard.append(records).await?;
+    Ok(halt.filter(|_| !ctx.foreign_allowed(wanted)).map_or(Ok(()), Err))
+}
+
+/// The first batch that ends behind `at` and counts.
+async fn first_behind(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    at: i64,
+    search: &Realignment,
+) -> Result<Option<BatchHeader>, EngineError> {
+    let mut at = at;
+    loop {
+        let options = ReadOptions { max_wait_ms: 0, max_bytes: 64 << 10, ..PATIENT };
+        let slice = read_log(cluster, tp, at, options).await?;
+        let Some(last) = slice.batches.last() else { return Ok(None) };
+        let next = last.header.next_offset();
+        let mut behind = slice.batches.iter().map(|b| b.header).filter(|h| h.next_offset() > at);
+        if let Some(header) = behind.find(|h| search.counts(h)) {
+            return Ok(Some(header));
+        }
+        if next <= at {
+            return Ok(None);
+        }
+        at = next;
+    }
+}
+
+/// The batches that overlap `[from, to)`.
 async fn read_between(
     cluster: &Cluster,
     tp: &TopicPartition,

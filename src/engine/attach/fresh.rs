@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use crate::client::{ClientError, LogPoint, TopicPartition};
 use crate::config::Start;
-use crate::mirror::{Break, GapReason, Halt, HaltKind, Isolation, StateRecord};
+use crate::mirror::{Bounds, Declared, GapReason, Halt, HaltKind, Isolation, StateRecord, declare, first_records};
 
 use super::super::shard::ShardLog;
-use super::{AttachContext, Attached, Bounds, Pair, Wanted, not_attached};
+use super::{AttachContext, Attached, Pair, Wanted, not_attached};
 
 /// A partition to begin with.
 pub(super) struct Fresh {
@@ -52,12 +52,14 @@ pub(super) async fn attach_fresh(
         match (obstacle, begin, fresh.at) {
             (None, Ok(begin), Ok(at)) => {
                 let reason = if fresh.wanted.successor { GapReason::Recreated } else { GapReason::Start };
-                records.extend(first_records(&pair, index, shard.transactor.producer_epoch, at.end, (begin, reason)));
+                let epoch = shard.transactor.producer_epoch;
+                records.extend(first_records(&declared(&pair), index, epoch, at.end, (begin, reason)));
                 done.push((pair, index));
             }
             (obstacle, begin, _) => {
                 if start != Start::Earliest && fresh.declared.is_none() {
-                    records.extend([declare(&pair, index), StateRecord::Pending { index, begin: begin.ok() }]);
+                    records
+                        .extend([declare(&declared(&pair), index), StateRecord::Pending { index, begin: begin.ok() }]);
                 }
                 let nowhere = || Attached::Later("its start is not known".to_owned());
                 out.push((pair, obstacle.unwrap_or_else(nowhere)));
@@ -89,25 +91,14 @@ fn foreign(ctx: AttachContext<'_>, wanted: &Wanted, at: Bounds) -> Option<Halt> 
     Some(Halt::new(HaltKind::ForeignRecords, what))
 }
 
-fn declare(pair: &Pair, index: u32) -> StateRecord {
-    StateRecord::Declare {
-        index,
+fn declared(pair: &Pair) -> Declared {
+    Declared {
         source_topic: pair.source.topic.clone(),
         source_topic_id: pair.source.topic_id,
         partition: pair.source.partition,
         target_topic: pair.target.topic.clone(),
         target_topic_id: pair.target.topic_id,
     }
-}
-
-fn first_records(pair: &Pair, index: u32, epoch: i16, end: i64, (begin, reason): (i64, GapReason)) -> [StateRecord; 3] {
-    let gaps = if begin > 0 { vec![(reason, begin.unsigned_abs())] } else { Vec::new() };
-    let first = Break { run: 0, gaps, target_gap: end.unsigned_abs(), leader_epoch: -1, writer_epoch: epoch };
-    [
-        declare(pair, index),
-        StateRecord::Resume { index, epoch, end },
-        StateRecord::Segments { entries: vec![(index, vec![first])] },
-    ]
 }
 
 /// Where each begins on the source, or why that cannot be had.

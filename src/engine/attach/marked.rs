@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use crate::client::TopicPartition;
 use crate::config::Policy;
-use crate::mirror::{Halt, HaltKind, StateRecord};
+use crate::mirror::{Bounds, GoBack, Halt, StateRecord, go_back, origin_record};
 
 use super::super::EngineError;
-use super::super::markers::{Marker, await_marker, write_markers};
+use super::super::markers::{await_marker, write_markers};
 use super::super::shard::ShardLog;
 use super::settled::{described_end, settle};
-use super::{AttachContext, Attached, Bounds, Pair, Wanted, not_attached, one_partition};
+use super::{AttachContext, Attached, Pair, Wanted, not_attached, one_partition, undeclared};
 
 /// Partitions under one transaction; bounds the request and how long it stays open.
 const MARKED_AT_ONCE: usize = 500;
@@ -106,20 +106,8 @@ async fn settle_marked(
         Ok(Err(halt)) => return Ok(Err(Attached::Halted(halt))),
         Err(error) => return one_partition(error).map(Err),
     };
-    if let Some(halt) = contradiction(shard, &wanted.pair, *index, end, &marker) {
-        return Ok(Err(Attached::Halted(halt)));
-    }
-    let epoch = shard.transactor.producer_epoch;
-    Ok(Ok(StateRecord::Origin { index: *index, epoch, settled_end: end, marker: marker.offset }))
-}
-
-/// An origin that the map refuses stops its partition, before it is written; in the log it would stop the shard.
-fn contradiction(shard: &ShardLog, pair: &Pair, index: u32, end: i64, marker: &Marker) -> Option<Halt> {
-    let mut map = shard.state.partitions.get(&index)?.map.clone();
-    let marker = marker.offset;
-    let refused = map.take_over(end, marker, shard.transactor.producer_epoch).err()?;
-    let what = format!("target {}: data ends at {end}, our marker stands at {marker}: {refused}", pair.target);
-    Some(Halt::new(HaltKind::MapMismatch, what))
+    let Some(state) = shard.state.partitions.get(index) else { return Ok(Err(Attached::Halted(undeclared(*index)))) };
+    Ok(origin_record(state, *index, shard.transactor.producer_epoch, end, marker.offset).map_err(Attached::Halted))
 }
 
 /// Goes back on the source to where its log was truncated, if that may be.
@@ -132,31 +120,18 @@ async fn diverge(
     let (Some(divergence), Some(state)) = (&wanted.divergence, shard.state.partitions.get(&index)) else {
         return Ok(None);
     };
-    let end = state.end.unwrap_or(0);
-    let position = state.map.position(end);
-    let first = state.map.segments().first().map_or(0, |s| s.source);
-    let to = state.map.end_of_epoch(divergence.epoch, end).min(divergence.end).max(first);
-    if to >= position {
-        let detail = format!(
-            "the source log was truncated to {}, below {position}, from where on it is mirrored; wait until it has grown beyond \
-             that offset again",
-            divergence.end
-        );
-        return Ok((divergence.end < position).then(|| Halt::new(HaltKind::Truncation, detail)));
+    let (follow, end) = (ctx.config.on.truncation == Policy::Continue, state.end.unwrap_or(0));
+    match go_back(state, index, *divergence, |from, to| follow || wanted.may_lose(from, to)) {
+        GoBack::Stay => Ok(None),
+        GoBack::Halt(halt) => Ok(Some(halt)),
+        GoBack::To(record) => {
+            tracing::warn!(
+                topic = %wanted.pair.source.topic, partition = wanted.pair.source.partition,
+                position = state.map.position(end), ?record,
+                "the source log was truncated; going back there, the target keeps what the source lost"
+            );
+            shard.append(vec![record]).await?;
+            Ok(None)
+        }
     }
-    let accepted = wanted.may_lose(to, position);
-    if ctx.config.on.truncation == Policy::Halt && !accepted {
-        let detail = format!(
-            "the source log was truncated to {to} (unclean leader election?), but the records up to {position} were \
-             mirrored; their copies stand on target {} below offset {end}",
-            wanted.pair.target
-        );
-        return Ok(Some(Halt::over(HaltKind::Truncation, to, position, detail)));
-    }
-    tracing::warn!(
-        topic = %wanted.pair.source.topic, partition = wanted.pair.source.partition, from = to, to = position,
-        "the source log was truncated; going on there, the target keeps what the source lost"
-    );
-    shard.append(vec![StateRecord::Diverged { index, source: to, end }]).await?;
-    Ok(None)
 }

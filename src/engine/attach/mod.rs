@@ -10,7 +10,10 @@ mod settled;
 
 use crate::client::{ClientError, Cluster, ReadError, TopicPartition, Verdict};
 use crate::config::{MirrorConfig, Policy};
-use crate::mirror::{AppendSegment, Halt, HaltKind, PartitionState, StateRecord, TOPIC_AUTHORIZATION_FAILED, Writer};
+use crate::mirror::{
+    Bounds, Divergence, Footing, Halt, HaltKind, PartitionState, Plan, StateRecord, TOPIC_AUTHORIZATION_FAILED,
+    footing, plan,
+};
 
 use super::EngineError;
 use super::shard::ShardLog;
@@ -24,23 +27,6 @@ pub(crate) use displaced::{displaced, fence};
 pub(crate) struct Pair {
     pub(crate) source: TopicPartition,
     pub(crate) target: TopicPartition,
-}
-
-/// Everything a partition needs to flow.
-#[derive(Debug, Clone)]
-pub(crate) struct Footing {
-    /// Index in the shard's state.
-    pub(crate) index: u32,
-    pub(crate) writer: Writer,
-    /// Target offset of the next batch.
-    pub(crate) end: i64,
-    /// Source offset of the next record.
-    pub(crate) position: i64,
-    /// Source offset up to which there was nothing more to mirror, when that was last noted.
-    pub(crate) scanned: i64,
-    /// Source leader epoch of the record before it.
-    pub(crate) last_epoch: Option<i32>,
-    pub(crate) segment: AppendSegment,
 }
 
 /// A partition to attach, and what speaks for going on where it would halt otherwise.
@@ -62,14 +48,6 @@ impl Wanted {
     fn may_lose(&self, from: i64, to: i64) -> bool {
         self.accepted.iter().any(|(start, end)| *start <= from && to <= *end)
     }
-}
-
-/// A truncated source log, as its leader tells (KIP-595): the largest leader epoch not above ours that it knows, and the
-/// end of that epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Divergence {
-    pub(crate) epoch: i32,
-    pub(crate) end: i64,
 }
 
 /// What became of a partition.
@@ -117,12 +95,6 @@ impl AttachContext<'_> {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    start: i64,
-    end: i64,
-}
-
 /// Attaches the partitions, and every one comes back: flowing, halted, or to be tried again. `retake` is for those that
 /// this shard has been writing to already: they get a new epoch and are settled whatever is on record; the other
 /// partitions of the shard keep their epochs.
@@ -145,7 +117,7 @@ pub(crate) async fn attach(
     }
     out.extend(attach_marked(ctx, shard, marked, &mut done).await?);
     for (pair, index) in done {
-        let footing = footing(shard, index)?;
+        let footing = footing_of(shard, index)?;
         out.push((pair, Attached::Flowing(footing)));
     }
     Ok(out)
@@ -173,7 +145,7 @@ async fn sort(ctx: AttachContext<'_>, shard: &ShardLog, wanted: Vec<Wanted>, ret
             None => Err(ctx.target.api_error("ListOffsets", -1, &wanted.pair.target.to_string())),
         };
         let known = shard.state.find(wanted.pair.source.topic_id, wanted.pair.source.partition);
-        match (known.map(|(index, state)| (index, state, plan(state, &wanted, &at))), at) {
+        match (known.map(|(index, state)| (index, state, plan_of(state, &wanted, &at))), at) {
             (None | Some((.., Plan::Anew)), at) => sorted.fresh.push(Fresh { wanted, declared: None, at }),
             (Some((index, state, Plan::Fresh)), at) => {
                 sorted.fresh.push(Fresh { wanted, declared: Some((index, state.pending)), at });
@@ -190,67 +162,22 @@ async fn sort(ctx: AttachContext<'_>, shard: &ShardLog, wanted: Vec<Wanted>, ret
     sorted
 }
 
-enum Plan {
-    /// Declared, and nothing more: a crash came between. Nothing was written yet.
-    Fresh,
-    /// Declared for a target topic that is no more: to be declared anew.
-    Anew,
-    /// Not to be attached.
-    Halt(Halt),
-    /// Clean: goes on in this epoch at this end.
-    Resume(i16, i64),
-    /// Anything else: mark and settle.
-    Mark,
+fn plan_of(state: &PartitionState, wanted: &Wanted, at: &Result<Bounds, ClientError>) -> Plan {
+    // No log ends at −1: what cannot be reached is never plainly gone on with.
+    let end = at.as_ref().map_or(-1, |at| at.end);
+    plan(state, wanted.pair.target.topic_id, end, wanted.freed)
 }
 
-fn plan(state: &PartitionState, wanted: &Wanted, at: &Result<Bounds, ClientError>) -> Plan {
-    let target = &wanted.pair.target;
-    if state.declared.target_topic_id != target.topic_id {
-        // A topic made anew that holds records already has halted for those after it was freed the first time.
-        if wanted.freed.is_some_and(HaltKind::ends_with_a_new_target) {
-            return Plan::Anew;
-        }
-        let was = state.declared.target_topic_id;
-        return Plan::Halt(target_recreated(&target.topic, was, target.topic_id));
-    }
-    if state.map.is_empty() {
-        return Plan::Fresh;
-    }
-    match (&state.release, &state.origin) {
-        (Some(release), Some(origin)) if at.as_ref().is_ok_and(|at| release.end == at.end) => {
-            Plan::Resume(origin.epoch, release.end)
-        }
-        _ => Plan::Mark,
-    }
-}
-
-/// The halt over a target topic that bears another id than the one mirrored to.
-pub(crate) fn target_recreated(topic: &str, was: uuid::Uuid, is: uuid::Uuid) -> Halt {
-    let detail = format!("target topic {topic} was deleted and made again: id {was} is now {is}");
-    Halt::new(HaltKind::TargetRecreated, detail)
+fn undeclared(index: u32) -> Halt {
+    Halt::new(HaltKind::Unexpected, format!("index {index} is not declared"))
 }
 
 /// What the state says about a partition that may flow now.
-fn footing(shard: &ShardLog, index: u32) -> Result<Footing, EngineError> {
+fn footing_of(shard: &ShardLog, index: u32) -> Result<Footing, EngineError> {
     let unexpected = |detail: &str| EngineError::Unexpected {
         mirror: shard.mirror.clone(),
         detail: format!("shard {} partition index {index}: {detail}", shard.shard),
     };
     let state = shard.state.partitions.get(&index).ok_or_else(|| unexpected("not declared"))?;
-    let origin = state.origin.ok_or_else(|| unexpected("no origin"))?;
-    let segment = state.map.last().ok_or_else(|| unexpected("empty offset map"))?;
-    let end = state.end.ok_or_else(|| unexpected("no end"))?;
-    Ok(Footing {
-        index,
-        writer: Writer {
-            producer_id: shard.transactor.producer_id,
-            producer_epoch: origin.epoch,
-            origin: origin.start,
-        },
-        end,
-        position: state.map.position(end),
-        scanned: state.scanned,
-        last_epoch: Some(state.map.leader_epoch_at(end)).filter(|epoch| *epoch >= 0),
-        segment: AppendSegment::Open { run: (end - segment.target).unsigned_abs(), leader_epoch: segment.leader_epoch },
-    })
+    footing(state, index, shard.transactor.producer_id).map_err(unexpected)
 }

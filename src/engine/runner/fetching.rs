@@ -6,9 +6,8 @@ use tokio::sync::mpsc;
 
 use crate::client::{ClientError, FetchChange, FetchLimits, Fetched, Verdict, classify};
 use crate::config::Policy;
-use crate::mirror::{FetchedRecords, GapReason, Halt, HaltKind, Isolation};
+use crate::mirror::{Bounds, Divergence, FetchedRecords, GapReason, Halt, HaltKind, Isolation, OutOfRange};
 
-use super::super::attach::Divergence;
 use super::super::events::{Event, PartId};
 use super::super::fetcher::{FetchPlan, fetcher};
 use super::super::part::{Leave, Stage};
@@ -209,22 +208,13 @@ impl Runner {
                 return;
             }
         };
-        // What was read before and held nothing to mirror is no loss.
-        flow.intake.skip(start.min(flow.scanned), GapReason::Control);
-        let next = flow.intake.next();
-        if next < start {
-            let lost = Halt::over(
-                HaltKind::RetentionLoss,
-                next,
-                start,
-                format!("the source log starts at {start}, {} records behind it were not mirrored yet", start - next),
-            );
-            match policy {
+        match flow.intake.out_of_range(flow.scanned, Bounds { start, end }) {
+            OutOfRange::No => {}
+            OutOfRange::Lost(lost) => match policy {
                 Policy::Continue => self.accept(id, &lost, GapReason::Retention),
                 Policy::Halt => self.halt(id, lost),
-            }
-        } else if next > end {
-            self.on_divergence(id, i32::MAX, end);
+            },
+            OutOfRange::Truncated => self.on_divergence(id, i32::MAX, end),
         }
     }
 

@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use crate::client::FetchChange;
 use crate::config::Policy;
-use crate::mirror::{Halt, HaltKind, shard_of};
+use crate::mirror::{Halt, HaltKind, shard_of, target_recreated};
 
 use super::super::EngineError;
-use super::super::attach::{Pair, target_recreated};
+use super::super::attach::Pair;
 use super::super::events::PartId;
 use super::super::part::{Again, Leave, Part, Stage};
 use super::super::shard_worker::Job;

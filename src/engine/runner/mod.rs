@@ -10,7 +10,7 @@ mod stopping;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::client::{Cluster, FetchChange, FetchWant};
 use crate::config::{Config, MirrorConfig};
-use crate::mirror::{Break, Halt};
+use crate::mirror::{Break, Clock, Halt};
 
 use super::EngineError;
 use super::budget::Budget;
@@ -124,6 +124,8 @@ pub(crate) struct Runner {
     next_scan_note_ms: u64,
     /// When what is due was last looked at.
     looked_ms: u64,
+    started: Instant,
+    clock: Clock,
     refreshing: bool,
     refresh_not_before_ms: u64,
     problems: Vec<super::topology::TopicProblem>,
@@ -172,6 +174,8 @@ impl Runner {
             next_discovery_ms: 0,
             next_scan_note_ms: 0,
             looked_ms: 0,
+            started: Instant::now(),
+            clock: Clock::default(),
             refreshing: false,
             refresh_not_before_ms: 0,
             problems: Vec::new(),
@@ -312,7 +316,8 @@ impl Runner {
 
     /// Milliseconds since the epoch, as the pure parts count time.
     fn now_ms(&self) -> u64 {
-        u64::try_from(super::shard::now_ms()).unwrap_or(0)
+        let day_ms = u64::try_from(super::shard::now_ms()).unwrap_or(0);
+        self.clock.read(day_ms, u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn spawn<F>(&mut self, task: F)

@@ -124,7 +124,7 @@ fn a_sound_batch_passes_as_the_same_bytes() {
         assert_eq!((halt, ready[0].path, ready[0].leader_epoch), (None, Path::Raw, EPOCH));
         assert_eq!((&ready[0].payload, &ready[0].runs), (&batch.payload(), &vec![run(&[], 5, 3)]));
         assert!(response.records.as_ptr_range().contains(&ready[0].payload.as_ptr()), "a slice, not a copy");
-        assert_eq!((intake.next(), intake.last_epoch(), intake.trails()), (8, Some(EPOCH), false));
+        assert_eq!((intake.next(), intake.last_epoch(), intake.scanned()), (8, Some(EPOCH), None));
     }
 }
 
@@ -150,7 +150,7 @@ fn interleaved_transactions_are_told_apart_by_a_list_in_any_order() {
         run(&[(GapReason::Control, 1)], 7, 1),
     ];
     assert_eq!(runs, want);
-    assert_eq!((intake.next(), intake.trails()), (10, true));
+    assert_eq!((intake.next(), intake.scanned()), (10, Some(10)));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn an_emptied_batch_is_a_gap_and_the_next_offset_lies_behind_it() {
     });
     let mut intake = intake(0);
     assert_eq!(taken(&mut intake, &fetched(&[empty])), []);
-    assert_eq!((intake.next(), intake.trails(), intake.last_epoch()), (5, true, Some(EPOCH)));
+    assert_eq!((intake.next(), intake.scanned(), intake.last_epoch()), (5, Some(5), Some(EPOCH)));
     assert_eq!(taken(&mut intake, &fetched(&[data(&[5])])), [run(&[(GapReason::Compaction, 5)], 5, 1)]);
 }
 
@@ -305,7 +305,7 @@ fn a_skip_forgets_the_leader_epoch_and_never_goes_back() {
     intake.skip(1, GapReason::Retention);
     assert_eq!((intake.next(), intake.last_epoch()), (2, Some(EPOCH)));
     intake.skip(6, GapReason::Retention);
-    assert_eq!((intake.next(), intake.last_epoch(), intake.trails()), (6, None, true));
+    assert_eq!((intake.next(), intake.last_epoch(), intake.scanned()), (6, None, None));
     assert_eq!(taken(&mut intake, &fetched(&[data(&[6])])), [run(&[(GapReason::Retention, 4)], 6, 1)]);
 }
 
@@ -330,4 +330,15 @@ fn a_compressed_batch_that_was_damaged_keeps_its_damage_for_the_target_to_see() 
     let bytes: Bytes = [&ready[0].header.to_bytes()[..], &ready[0].payload].concat().into();
     let sent = rewritten(&RawBatch::parse(bytes).unwrap(), Stamp::NONE).unwrap();
     assert!(matches!(check_crc(&sent), Err(BatchError::BadChecksum { .. })));
+}
+
+/// A loss behind the last record, noted as read, came out as markers after a restart (seed 1389 of the simulation).
+#[test]
+fn a_loss_is_not_noted_as_read() {
+    let mut intake = intake(10);
+    intake.skip(12, GapReason::Control);
+    assert_eq!(intake.scanned(), Some(12));
+    intake.skip(20, GapReason::Retention);
+    intake.skip(21, GapReason::Control);
+    assert_eq!((intake.next(), intake.scanned()), (21, Some(12)));
 }
