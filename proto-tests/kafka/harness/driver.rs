@@ -305,6 +305,11 @@ impl Driver {
         parsed(&answer, "topic_id")
     }
 
+    /// Deletes a topic.
+    pub(crate) fn delete_topic(&self, bootstrap: &str, topic: &str) {
+        self.call("delete_topic", bootstrap, json!({ "topic": topic }));
+    }
+
     /// Grows a topic to this many partitions.
     pub(crate) fn add_partitions(&self, bootstrap: &str, topic: &str, partitions: i32) {
         self.call("add_partitions", bootstrap, json!({ "topic": topic, "partitions": partitions }));

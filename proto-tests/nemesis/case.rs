@@ -1,0 +1,186 @@
+//! One scenario's mirror, its workload, and the checker at the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use super::Rig;
+use crate::e2e::Mirror;
+use crate::e2e::crash::assert_map_is_exact;
+use crate::e2e::mirror::{LIMIT, end_offsets};
+use crate::kafka::harness::proxy::Fault;
+use crate::kafka::harness::{Cluster, ClusterSpec, Produce, TopicSpec, Version, compare, driver, wait_until};
+
+pub(crate) const PARTITIONS: i32 = 4;
+const CODECS: [&str; 5] = ["none", "lz4", "zstd", "snappy", "gzip"];
+/// Records of one round of the workload.
+const ROUND: u64 = 200;
+
+/// A source and a target of one node each, both behind proxies.
+pub(crate) struct Pair {
+    pub(crate) source: Cluster,
+    pub(crate) target: Cluster,
+}
+
+impl Rig for Pair {
+    fn start() -> Self {
+        let start = || Cluster::start(ClusterSpec::new(Version::V4_3_1).proxied());
+        std::thread::scope(|scope| {
+            let source = scope.spawn(start);
+            let target = start();
+            Self { source: source.join().unwrap(), target }
+        })
+    }
+
+    fn heal(&mut self) {
+        for cluster in [&mut self.source, &mut self.target] {
+            cluster.disturb(Fault::None);
+            cluster.continue_node(1);
+            if !cluster.is_up(1) {
+                cluster.restart_node(1);
+            }
+        }
+    }
+}
+
+/// Records written round by round, each another kind of batch, until told to stop.
+pub(crate) struct Workload {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl Workload {
+    fn start(bootstrap: &str, topic: &str) -> Self {
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+        let (until, count) = (Arc::clone(&stop), Arc::clone(&written));
+        let thread = std::thread::spawn(move || {
+            for seed in 0.. {
+                if until.load(Ordering::SeqCst) {
+                    return;
+                }
+                driver().produce(&bootstrap, &round(&topic, seed));
+                count.fetch_add(ROUND, Ordering::SeqCst);
+            }
+        });
+        Self { stop, written, thread }
+    }
+
+    /// Records acknowledged so far.
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::SeqCst)
+    }
+
+    fn finish(self) -> u64 {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().expect("the workload was acknowledged");
+        self.written.load(Ordering::SeqCst)
+    }
+}
+
+fn round(topic: &str, seed: u64) -> Produce {
+    let codec = CODECS[seed as usize % CODECS.len()];
+    let odd = Produce { timestamp: 0, ..Produce::odd(topic, ROUND) };
+    Produce { seed, codec, partitions: PARTITIONS, batch_size: 4_000, ..odd }
+}
+
+/// A mirror of one topic between two clusters, with a workload while it lasts.
+pub(crate) struct Case {
+    pub(crate) topic: String,
+    pub(crate) mirror: Mirror,
+    from: String,
+    workload: Option<Workload>,
+    /// Records written before the present workload.
+    before: u64,
+}
+
+impl Case {
+    /// A new topic and the configuration of its mirror, through the proxies; nothing runs yet. `more` are further lines
+    /// of the mirror, indented by four.
+    pub(crate) fn new(topic: &str, source: &Cluster, target: &Cluster, replication: i16, more: &str) -> Self {
+        let from = source.bootstrap();
+        driver().create_topic(&from, &TopicSpec::new(topic, PARTITIONS).replication(replication));
+        let (here, there) = (source.proxied_bootstrap(), target.proxied_bootstrap());
+        let mirror = Mirror::between(topic, &here, &there, &[topic], more);
+        Self { topic: topic.to_owned(), mirror, from, workload: None, before: 0 }
+    }
+
+    /// Mirror and workload, until the first records have arrived.
+    pub(crate) fn flowing(topic: &str, pair: &Pair) -> Self {
+        let mut case = Self::new(topic, &pair.source, &pair.target, 1, "");
+        case.mirror.start();
+        case.write();
+        case.await_more(&pair.target, ROUND as i64);
+        case
+    }
+
+    /// Starts the workload.
+    pub(crate) fn write(&mut self) {
+        assert!(self.workload.is_none(), "it writes already");
+        self.workload = Some(Workload::start(&self.from, &self.topic));
+    }
+
+    /// Ends the workload.
+    pub(crate) fn pause_writing(&mut self) {
+        self.before += self.workload.take().map_or(0, Workload::finish);
+    }
+
+    /// Records acknowledged so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.before + self.workload.as_ref().map_or(0, Workload::written)
+    }
+
+    /// Waits until the source has taken so many records more.
+    pub(crate) fn await_written(&self, more: u64) {
+        let goal = self.written() + more;
+        wait_until("the workload", LIMIT, || {
+            if self.written() >= goal { Ok(()) } else { Err(self.written().to_string()) }
+        });
+    }
+
+    /// Offsets used on the target so far.
+    pub(crate) fn mirrored(&self, target: &Cluster) -> i64 {
+        end_offsets(target, &self.topic).unwrap_or(0)
+    }
+
+    /// Waits until the target's log has grown by so much from now on.
+    pub(crate) fn await_more(&self, target: &Cluster, more: i64) {
+        let goal = self.mirrored(target) + more;
+        let what = format!("{} to reach {goal} on the target", self.topic);
+        wait_until(&what, LIMIT, || match self.mirrored(target) {
+            there if there >= goal => Ok(()),
+            there => Err(format!("{there} there, {} written", self.written())),
+        });
+    }
+
+    /// Waits until the mirror stands still although the source grows.
+    pub(crate) fn await_stall(&self, target: &Cluster) {
+        wait_until("the mirror to stand still", LIMIT, || {
+            let before = self.mirrored(target);
+            self.await_written(2 * ROUND);
+            match self.mirrored(target) {
+                after if after == before => Ok(()),
+                after => Err(format!("it went on from {before} to {after}")),
+            }
+        });
+    }
+
+    /// Ends the workload, lets the mirror catch up, stops it, and compares: every record once, in order, unchanged, and
+    /// every offset mapped exactly.
+    pub(crate) fn assert_whole(&mut self, source: &Cluster, target: &Cluster) {
+        self.pause_writing();
+        self.mirror.await_caught_up(PARTITIONS as usize);
+        self.mirror.stop();
+        self.assert_equal(source, target);
+    }
+
+    /// The comparison alone, of a mirror that was stopped cleanly.
+    pub(crate) fn assert_equal(&self, source: &Cluster, target: &Cluster) {
+        let topic = self.topic.as_str();
+        let (here, there) =
+            (driver().dump(&source.bootstrap(), &[topic]), driver().dump(&target.bootstrap(), &[topic]));
+        compare(&here, &there).assert_exactly(self.written() as usize);
+        assert_map_is_exact(&self.mirror.name, target, &here, &there);
+    }
+}
