@@ -259,7 +259,7 @@ async fn attach_marked(
     let mut settled = Vec::new();
     for part in marked.chunks(MARKED_AT_ONCE) {
         let targets: Vec<TopicPartition> = part.iter().map(|(w, ..)| w.pair.target.clone()).collect();
-        write_markers(ctx.target, &shard.transactor, &targets).await?;
+        write_markers(&shard.mirror, ctx.target, &shard.transactor, &targets).await?;
         for (wanted, index, at) in part {
             let (pair, from) = (&wanted.pair, at.end);
             let marker =
@@ -493,7 +493,7 @@ pub(crate) async fn fence(
 ) -> Result<(), EngineError> {
     let (_, end) = ctx.target.log_bounds(std::slice::from_ref(target)).await?[target];
     shard.bump().await?;
-    write_markers(ctx.target, &shard.transactor, std::slice::from_ref(target)).await?;
+    write_markers(&shard.mirror, ctx.target, &shard.transactor, std::slice::from_ref(target)).await?;
     await_marker(&shard.mirror, ctx.target, target, end, &shard.transactor, |_| Ok(())).await?;
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::batch::RawBatch;
-use crate::client::{Cluster, LogSlice, ReadOptions, TopicPartition, read_log};
+use crate::client::{ClientError, Cluster, LogSlice, ReadOptions, TopicPartition, read_log};
 
 use super::EngineError;
 
@@ -34,14 +34,29 @@ const MARKER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Opens a transaction over the partitions and aborts it, without having written anything in it.
 pub(crate) async fn write_markers(
+    mirror: &str,
     cluster: &Cluster,
     who: &Transactor,
     partitions: &[TopicPartition],
 ) -> Result<(), EngineError> {
     let names: Vec<(String, i32)> = partitions.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
-    cluster.add_partitions_to_txn(&who.transactional_id, who.producer_id, who.producer_epoch, &names).await?;
-    cluster.end_txn(&who.transactional_id, who.producer_id, who.producer_epoch, false).await?;
-    Ok(())
+    let (id, producer_id, epoch) = (&who.transactional_id, who.producer_id, who.producer_epoch);
+    let fenced = |error| if_fenced(mirror, id, error);
+    cluster.add_partitions_to_txn(id, producer_id, epoch, &names).await.map_err(fenced)?;
+    cluster.end_txn(id, producer_id, epoch, false).await.map_err(fenced)
+}
+
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const PRODUCER_FENCED: i16 = 90;
+
+/// Says of an error that it means a newer owner, where it does.
+pub(crate) fn if_fenced(mirror: &str, what: &str, error: ClientError) -> EngineError {
+    match error {
+        ClientError::Api { code: INVALID_PRODUCER_EPOCH | PRODUCER_FENCED, .. } => {
+            EngineError::Fenced { mirror: mirror.to_owned(), what: what.to_owned(), detail: error.to_string() }
+        }
+        other => other.into(),
+    }
 }
 
 /// Reads on from `from` until the marker of exactly this producer id and epoch appears below the high watermark.

@@ -55,6 +55,10 @@ pub(crate) struct ShardSpec {
 
 /// Init, state marker, read up to it.
 pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
+    take(cluster, spec).await.map_err(|error| error.while_taking(&spec.mirror))
+}
+
+async fn take(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
     let txn_id = transactional_id(&spec.mirror, spec.generation, spec.shard);
     let producer = cluster.init_producer_id(&txn_id, TRANSACTION_TIMEOUT_MS, None).await?;
     let transactor = Transactor {
@@ -62,7 +66,7 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
         producer_id: producer.producer_id,
         producer_epoch: producer.producer_epoch,
     };
-    write_markers(cluster, &transactor, std::slice::from_ref(&spec.tp)).await?;
+    write_markers(&spec.mirror, cluster, &transactor, std::slice::from_ref(&spec.tp)).await?;
     let start = cluster.log_start(&spec.tp).await?;
     let mut state = ShardState::default();
     let mut bytes = 0;
@@ -84,8 +88,7 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
         bytes_since_snapshot: bytes,
         snapshot_bytes: 0,
     };
-    let id = StateRecord::Id { producer_id: log.transactor.producer_id, producer_epoch: log.transactor.producer_epoch };
-    log.append(vec![id]).await?;
+    log.write_id().await?;
     Ok(log)
 }
 
@@ -131,6 +134,19 @@ impl ShardLog {
             })?;
         }
         Ok(())
+    }
+
+    async fn write_id(&mut self) -> Result<(), EngineError> {
+        let Transactor { producer_id, producer_epoch, .. } = self.transactor;
+        self.append(vec![StateRecord::Id { producer_id, producer_epoch }]).await
+    }
+
+    /// Makes sure that the shard is still ours, now that all others are, too. Of two that take over at once each may have
+    /// taken some shards from the other; what each finds in its own hands after it has taken the last one tells who
+    /// stays (see `lib.rs`, "Non-obvious").
+    pub(crate) async fn confirm(&mut self) -> Result<(), EngineError> {
+        let mirror = self.mirror.clone();
+        self.write_id().await.map_err(|error| error.while_taking(&mirror))
     }
 
     async fn append_unapplied(&mut self, records: &[StateRecord]) -> Result<(), EngineError> {
@@ -225,7 +241,7 @@ impl ShardLog {
 
     /// Keeps the transactional id known to the coordinator: an empty aborted transaction over the state partition.
     pub(crate) async fn keep_alive(&mut self, cluster: &Cluster) -> Result<(), EngineError> {
-        write_markers(cluster, &self.transactor, std::slice::from_ref(&self.tp)).await?;
+        write_markers(&self.mirror, cluster, &self.transactor, std::slice::from_ref(&self.tp)).await?;
         // The marker carries the newest epoch; state goes on in it, from sequence 0.
         if self.state_epoch != self.transactor.producer_epoch {
             self.state_epoch = self.transactor.producer_epoch;

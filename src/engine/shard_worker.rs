@@ -52,8 +52,23 @@ pub(crate) async fn shard_worker(
         }
     };
     let _ = events.send(Event::ShardTaken { shard, outcome: Ok(Holdings::of(&log.state)) });
+    let mut confirmed = false;
     while let Some(job) = jobs.recv().await {
-        let Some(event) = work(&shared, &mut log, job).await else { continue };
+        // The first attachment comes once all shards are taken.
+        let outcome = match job {
+            Job::Attach { .. } if !confirmed => log.confirm().await,
+            _ => Ok(()),
+        };
+        confirmed |= matches!(job, Job::Attach { .. });
+        let event = match outcome {
+            Ok(()) => work(&shared, &mut log, job).await,
+            Err(error) => Some(Event::ShardFailed(error)),
+        };
+        let event = match event {
+            Some(Event::ShardFailed(error)) if !confirmed => Event::ShardFailed(error.while_taking(&log.mirror)),
+            Some(event) => event,
+            None => continue,
+        };
         if events.send(event).is_err() {
             return;
         }
