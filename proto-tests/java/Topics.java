@@ -251,6 +251,8 @@ final class Topics {
             answer.put("cluster_id", cluster.clusterId().get(TIMEOUT_S, TimeUnit.SECONDS));
             ArrayNode nodes = answer.putArray("nodes");
             cluster.nodes().get(TIMEOUT_S, TimeUnit.SECONDS).forEach(node -> nodes.add(node.id()));
+            // The controller of describeCluster is any broker that forwards to it.
+            answer.put("controller", admin.describeMetadataQuorum().quorumInfo().get(TIMEOUT_S, TimeUnit.SECONDS).leaderId());
         }
     }
 

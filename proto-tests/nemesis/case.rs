@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::Rig;
 use crate::e2e::Mirror;
 use crate::e2e::crash::assert_map_is_exact;
 use crate::e2e::mirror::{LIMIT, end_offsets};
 use crate::kafka::harness::proxy::Fault;
-use crate::kafka::harness::{Cluster, ClusterSpec, Produce, TopicSpec, Version, compare, driver, wait_until};
+use crate::kafka::harness::{Cluster, ClusterSpec, Dump, Produce, TopicSpec, Version, compare, driver, wait_until};
 
 pub(crate) const PARTITIONS: i32 = 4;
 const CODECS: [&str; 5] = ["none", "lz4", "zstd", "snappy", "gzip"];
+/// Between two rounds.
+const PACE: Duration = Duration::from_millis(50);
 /// Records of one round of the workload.
 const ROUND: u64 = 200;
 
@@ -33,13 +36,34 @@ impl Rig for Pair {
     }
 
     fn heal(&mut self) {
-        for cluster in [&mut self.source, &mut self.target] {
-            cluster.disturb(Fault::None);
-            cluster.continue_node(1);
-            if !cluster.is_up(1) {
-                cluster.restart_node(1);
-            }
-        }
+        revive(&mut self.source, 1);
+        revive(&mut self.target, 1);
+    }
+}
+
+/// Three nodes, and one; all behind proxies.
+pub(crate) struct Three {
+    pub(crate) three: Cluster,
+    pub(crate) one: Cluster,
+}
+
+impl Rig for Three {
+    fn start() -> Self {
+        let start = |nodes| Cluster::start(ClusterSpec::new(Version::V4_3_1).nodes(nodes).proxied());
+        Self { three: start(3), one: start(1) }
+    }
+
+    fn heal(&mut self) {
+        (1..=3).for_each(|node| revive(&mut self.three, node));
+        revive(&mut self.one, 1);
+    }
+}
+
+fn revive(cluster: &mut Cluster, node: u16) {
+    cluster.disturb(Fault::None);
+    cluster.continue_node(node);
+    if !cluster.is_up(node) {
+        cluster.restart_node(node);
     }
 }
 
@@ -62,6 +86,8 @@ impl Workload {
                 }
                 driver().produce(&bootstrap, &round(&topic, seed));
                 count.fetch_add(ROUND, Ordering::SeqCst);
+                // Kept slow, so that a scenario's length does not blow up what is compared in the end.
+                std::thread::sleep(PACE);
             }
         });
         Self { stop, written, thread }
@@ -90,6 +116,9 @@ pub(crate) struct Case {
     pub(crate) topic: String,
     pub(crate) mirror: Mirror,
     from: String,
+    /// The addresses that the mirror is configured with, source and target.
+    addresses: (String, String),
+    more: String,
     workload: Option<Workload>,
     /// Records written before the present workload.
     before: u64,
@@ -101,9 +130,14 @@ impl Case {
     pub(crate) fn new(topic: &str, source: &Cluster, target: &Cluster, replication: i16, more: &str) -> Self {
         let from = source.bootstrap();
         driver().create_topic(&from, &TopicSpec::new(topic, PARTITIONS).replication(replication));
-        let (here, there) = (source.proxied_bootstrap(), target.proxied_bootstrap());
-        let mirror = Mirror::between(topic, &here, &there, &[topic], more);
-        Self { topic: topic.to_owned(), mirror, from, workload: None, before: 0 }
+        let addresses = (source.proxied_bootstrap(), target.proxied_bootstrap());
+        let mirror = Mirror::between(topic, &addresses.0, &addresses.1, &[topic], more);
+        Self { topic: topic.to_owned(), mirror, from, addresses, more: more.to_owned(), workload: None, before: 0 }
+    }
+
+    /// The same mirror once more, as somebody starts it by mistake.
+    pub(crate) fn twin(&self) -> Mirror {
+        Mirror::between(&self.topic, &self.addresses.0, &self.addresses.1, &[&self.topic], &self.more)
     }
 
     /// Mirror and workload, until the first records have arrived.
@@ -113,6 +147,12 @@ impl Case {
         case.write();
         case.await_more(&pair.target, ROUND as i64);
         case
+    }
+
+    /// Puts a twin in the mirror's place, not started yet; gives the one before.
+    pub(crate) fn hand_over(&mut self) -> Mirror {
+        let twin = self.twin();
+        std::mem::replace(&mut self.mirror, twin)
     }
 
     /// Starts the workload.
@@ -180,7 +220,12 @@ impl Case {
         let topic = self.topic.as_str();
         let (here, there) =
             (driver().dump(&source.bootstrap(), &[topic]), driver().dump(&target.bootstrap(), &[topic]));
-        compare(&here, &there).assert_exactly(self.written() as usize);
-        assert_map_is_exact(&self.mirror.name, target, &here, &there);
+        self.assert_same(target, &here, &there, self.written() as usize);
+    }
+
+    /// These records, in this number, are the same here and there, and mapped to one another.
+    pub(crate) fn assert_same(&self, target: &Cluster, here: &Dump, there: &Dump, count: usize) {
+        compare(here, there).assert_exactly(count);
+        assert_map_is_exact(&self.mirror.name, target, here, there);
     }
 }

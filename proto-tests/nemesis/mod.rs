@@ -4,8 +4,10 @@
 //! Scenarios that need the same clusters are a group, one test that runs them in turn and names all that failed.
 //! `KMIRROR_NEMESIS` picks those whose names hold a word; slow ones run with `KMIRROR_TESTS=full` only.
 
+mod brokers;
 mod case;
 mod network;
+mod processes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;

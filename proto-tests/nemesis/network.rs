@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::case::{Case, Pair};
 use super::{Scenario, run};
-use crate::kafka::harness::Cluster;
+use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::proxy::{Fault, Way};
+use crate::kafka::harness::{Cluster, wait_until};
 
 /// Each fault on the source side and on the target side.
 pub(crate) const NETWORK: &[Scenario<Pair>] = &[
@@ -26,10 +27,21 @@ pub(crate) const NETWORK: &[Scenario<Pair>] = &[
         limps(pair, "target_answers_reset", Side::Target, Fault::ResetAfter(Way::Down, 2_000), 5);
     }),
     Scenario::new("source_delayed", |pair| {
-        limps(pair, "source_delayed", Side::Source, Fault::Delay(Duration::from_millis(300)), 10);
+        limps(pair, "source_delayed", Side::Source, Fault::Delay(Duration::from_millis(100)), 5);
     }),
     Scenario::new("target_delayed", |pair| {
-        limps(pair, "target_delayed", Side::Target, Fault::Delay(Duration::from_millis(300)), 10);
+        limps(pair, "target_delayed", Side::Target, Fault::Delay(Duration::from_millis(100)), 5);
+    }),
+    Scenario::slow("source_trickles", |pair| {
+        limps(pair, "source_trickles", Side::Source, Fault::Trickle(1_000), 200);
+    }),
+    Scenario::slow("target_trickles", |pair| {
+        limps(pair, "target_trickles", Side::Target, Fault::Trickle(1_000), 200);
+    }),
+    Scenario::slow("source_hangs_long", |pair| hangs_long(pair, "source_hangs_long", Side::Source, Way::Down)),
+    Scenario::slow("target_hangs_long", |pair| hangs_long(pair, "target_hangs_long", Side::Target, Way::Up)),
+    Scenario::slow("target_answers_held_long", |pair| {
+        hangs_long(pair, "target_answers_held_long", Side::Target, Way::Down);
     }),
 ];
 
@@ -60,19 +72,32 @@ fn stalls(pair: &mut Pair, name: &str, side: Side, fault: Fault) {
     case.assert_whole(&pair.source, &pair.target);
 }
 
+/// Longer than any request is waited for: the connections are given up, and what was sent on them arrives all the same when
+/// the network comes back.
+fn hangs_long(pair: &mut Pair, name: &str, side: Side, way: Way) {
+    let mut case = Case::flowing(name, pair);
+    side.of(pair).disturb(Fault::Hold(way));
+    wait_until("a request to be given up", LIMIT, || {
+        if case.mirror.log().contains("did not answer") { Ok(()) } else { Err(case.mirror.log()) }
+    });
+    // Also those that were asked on the next connection.
+    case.await_written(1_000);
+    side.of(pair).disturb(Fault::None);
+    case.await_more(&pair.target, 400);
+    case.assert_whole(&pair.source, &pair.target);
+}
+
 /// A fault under which the mirror gets on, however slowly: it must have struck so many times, and then end.
 fn limps(pair: &mut Pair, name: &str, side: Side, fault: Fault, times: u64) {
     let mut case = Case::flowing(name, pair);
     let before = side.of(pair).disturbed();
     side.of(pair).disturb(fault);
-    crate::kafka::harness::wait_until("the fault to strike", crate::e2e::mirror::LIMIT, || {
-        match side.of(pair).disturbed() - before {
-            struck if struck >= times => Ok(()),
-            struck => Err(format!("{struck} times")),
-        }
+    wait_until("the fault to strike", LIMIT, || match side.of(pair).disturbed() - before {
+        struck if struck >= times => Ok(()),
+        struck => Err(format!("{struck} times")),
     });
-    case.await_more(&pair.target, 400);
     side.of(pair).disturb(Fault::None);
+    case.await_more(&pair.target, 400);
     case.assert_whole(&pair.source, &pair.target);
 }
 

@@ -305,6 +305,11 @@ impl Driver {
         parsed(&answer, "topic_id")
     }
 
+    /// The node that leads the quorum of controllers.
+    pub(crate) fn controller(&self, bootstrap: &str) -> u16 {
+        parsed(&self.call("cluster", bootstrap, json!({})), "controller")
+    }
+
     /// Deletes a topic.
     pub(crate) fn delete_topic(&self, bootstrap: &str, topic: &str) {
         self.call("delete_topic", bootstrap, json!({ "topic": topic }));
