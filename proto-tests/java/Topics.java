@@ -31,6 +31,8 @@ import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.quota.ClientQuotaAlteration;
+import org.apache.kafka.common.quota.ClientQuotaEntity;
 
 /** Commands that need an admin client: topics, configs, offsets, leaders. */
 final class Topics {
@@ -51,6 +53,8 @@ final class Topics {
         commands.put("move_leader", Topics::moveLeader);
         commands.put("describe_producers", Topics::producers);
         commands.put("cluster", Topics::cluster);
+        commands.put("set_quota", Topics::setQuota);
+        commands.put("transactions", Topics::transactions);
         commands.put("log_bytes", Topics::logBytes);
     }
 
@@ -253,6 +257,26 @@ final class Topics {
             cluster.nodes().get(TIMEOUT_S, TimeUnit.SECONDS).forEach(node -> nodes.add(node.id()));
             // The controller of describeCluster is any broker that forwards to it.
             answer.put("controller", admin.describeMetadataQuorum().quorumInfo().get(TIMEOUT_S, TimeUnit.SECONDS).leaderId());
+        }
+    }
+
+    private static void setQuota(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            ClientQuotaEntity client =
+                    new ClientQuotaEntity(Map.of(ClientQuotaEntity.CLIENT_ID, args.get("client").asText()));
+            JsonNode value = args.get("value");
+            Double rate = value.isNull() ? null : Double.valueOf(value.asDouble());
+            var op = new ClientQuotaAlteration.Op(args.get("quota").asText(), rate);
+            admin.alterClientQuotas(List.of(new ClientQuotaAlteration(client, List.of(op)))).all()
+                    .get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    private static void transactions(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            ArrayNode ids = answer.putArray("ids");
+            admin.listTransactions().all().get(TIMEOUT_S, TimeUnit.SECONDS)
+                    .forEach(listing -> ids.add(listing.transactionalId()));
         }
     }
 

@@ -9,6 +9,7 @@ use super::Rig;
 use crate::e2e::Mirror;
 use crate::e2e::crash::assert_map_is_exact;
 use crate::e2e::mirror::{LIMIT, end_offsets};
+use crate::kafka::harness::dump::{Digest, TopicPartition};
 use crate::kafka::harness::proxy::Fault;
 use crate::kafka::harness::{Cluster, ClusterSpec, Dump, Produce, TopicSpec, Version, compare, driver, wait_until};
 
@@ -19,6 +20,9 @@ const PACE: Duration = Duration::from_millis(50);
 /// Records of one round of the workload.
 const ROUND: u64 = 200;
 
+/// How often a broker looks for transactions whose time is up, ms.
+const TIMED_OUT_EVERY: &str = "transaction.abort.timed.out.transaction.cleanup.interval.ms";
+
 /// A source and a target of one node each, both behind proxies.
 pub(crate) struct Pair {
     pub(crate) source: Cluster,
@@ -27,7 +31,7 @@ pub(crate) struct Pair {
 
 impl Rig for Pair {
     fn start() -> Self {
-        let start = || Cluster::start(ClusterSpec::new(Version::V4_3_1).proxied());
+        let start = || Cluster::start(ClusterSpec::new(Version::V4_3_1).proxied().set(TIMED_OUT_EVERY, "500"));
         std::thread::scope(|scope| {
             let source = scope.spawn(start);
             let target = start();
@@ -75,12 +79,12 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    fn start(bootstrap: &str, topic: &str) -> Self {
+    fn start(bootstrap: &str, topic: &str, first: u64) -> Self {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
         let (until, count) = (Arc::clone(&stop), Arc::clone(&written));
         let thread = std::thread::spawn(move || {
-            for seed in 0.. {
+            for seed in first.. {
                 if until.load(Ordering::SeqCst) {
                     return;
                 }
@@ -122,17 +126,33 @@ pub(crate) struct Case {
     workload: Option<Workload>,
     /// Records written before the present workload.
     before: u64,
+    /// Records written by others.
+    besides: u64,
 }
 
 impl Case {
     /// A new topic and the configuration of its mirror, through the proxies; nothing runs yet. `more` are further lines
     /// of the mirror, indented by four.
     pub(crate) fn new(topic: &str, source: &Cluster, target: &Cluster, replication: i16, more: &str) -> Self {
-        let from = source.bootstrap();
-        driver().create_topic(&from, &TopicSpec::new(topic, PARTITIONS).replication(replication));
+        Self::of(&TopicSpec::new(topic, PARTITIONS).replication(replication), source, target, more)
+    }
+
+    /// The same with a topic of any kind.
+    pub(crate) fn of(spec: &TopicSpec, source: &Cluster, target: &Cluster, more: &str) -> Self {
+        let (from, topic) = (source.bootstrap(), spec.name());
+        driver().create_topic(&from, spec);
         let addresses = (source.proxied_bootstrap(), target.proxied_bootstrap());
         let mirror = Mirror::between(topic, &addresses.0, &addresses.1, &[topic], more);
-        Self { topic: topic.to_owned(), mirror, from, addresses, more: more.to_owned(), workload: None, before: 0 }
+        Self {
+            topic: topic.to_owned(),
+            mirror,
+            from,
+            addresses,
+            more: more.to_owned(),
+            workload: None,
+            before: 0,
+            besides: 0,
+        }
     }
 
     /// The same mirror once more, as somebody starts it by mistake.
@@ -158,7 +178,8 @@ impl Case {
     /// Starts the workload.
     pub(crate) fn write(&mut self) {
         assert!(self.workload.is_none(), "it writes already");
-        self.workload = Some(Workload::start(&self.from, &self.topic));
+        // Seeds go on where they were: no content comes twice.
+        self.workload = Some(Workload::start(&self.from, &self.topic, self.before / ROUND));
     }
 
     /// Ends the workload.
@@ -168,7 +189,7 @@ impl Case {
 
     /// Records acknowledged so far.
     pub(crate) fn written(&self) -> u64 {
-        self.before + self.workload.as_ref().map_or(0, Workload::written)
+        self.before + self.besides + self.workload.as_ref().map_or(0, Workload::written)
     }
 
     /// Waits until the source has taken so many records more.
@@ -206,6 +227,53 @@ impl Case {
         });
     }
 
+    /// Ends of the partitions of the target.
+    pub(crate) fn ends(&self, target: &Cluster) -> Vec<i64> {
+        driver().offsets(&target.bootstrap(), &[&self.topic]).iter().map(|row| row.end).collect()
+    }
+
+    /// All records of the topic on one side.
+    pub(crate) fn dump(&self, cluster: &Cluster) -> Dump {
+        driver().dump(&cluster.bootstrap(), &[&self.topic])
+    }
+
+    /// Waits until a cluster has forgotten the topic.
+    pub(crate) fn await_gone(&self, cluster: &Cluster) {
+        wait_until("the topic to be gone", LIMIT, || {
+            let all = driver().list_topics(&cluster.bootstrap());
+            if all.contains(&self.topic) { Err(format!("{all:?}")) } else { Ok(()) }
+        });
+    }
+
+    /// Waits until a partition has halted for this reason; the command that its halt names.
+    pub(crate) fn await_halt(&self, partition: i32, reason: &str) -> Vec<String> {
+        let row = self.mirror.await_state(&self.topic, partition, "halted");
+        let text = |field: &str| row[field].as_str().expect("text");
+        assert!(text("reason").starts_with(reason), "{row}");
+        let (_, command) = text("way_out").split_once("kmirror ").expect("a command");
+        command.split(' ').map(str::to_owned).collect()
+    }
+
+    /// Counts records that were written besides the workload.
+    pub(crate) fn counts(&mut self, records: u64) {
+        self.besides += records;
+    }
+
+    /// Waits until retention has taken all there is.
+    pub(crate) fn await_emptied(&self, cluster: &Cluster) {
+        wait_until("retention", LIMIT, || {
+            let rows = driver().offsets(&cluster.bootstrap(), &[&self.topic]);
+            if rows.iter().all(|row| row.start == row.end) { Ok(()) } else { Err(format!("{rows:?}")) }
+        });
+    }
+
+    /// Runs the command that a halt has named.
+    pub(crate) fn obey(&self, command: &[String]) {
+        let args: Vec<&str> = command.iter().map(String::as_str).collect();
+        let output = self.mirror.output(&args);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+
     /// Ends the workload, lets the mirror catch up, stops it, and compares: every record once, in order, unchanged, and
     /// every offset mapped exactly.
     pub(crate) fn assert_whole(&mut self, source: &Cluster, target: &Cluster) {
@@ -217,9 +285,7 @@ impl Case {
 
     /// The comparison alone, of a mirror that was stopped cleanly.
     pub(crate) fn assert_equal(&self, source: &Cluster, target: &Cluster) {
-        let topic = self.topic.as_str();
-        let (here, there) =
-            (driver().dump(&source.bootstrap(), &[topic]), driver().dump(&target.bootstrap(), &[topic]));
+        let (here, there) = (self.dump(source), self.dump(target));
         self.assert_same(target, &here, &there, self.written() as usize);
     }
 
@@ -228,4 +294,14 @@ impl Case {
         compare(here, there).assert_exactly(count);
         assert_map_is_exact(&self.mirror.name, target, here, there);
     }
+}
+
+/// The records of the first, partition by partition, and behind them those of the second that count.
+pub(crate) fn joined(first: &Dump, second: &Dump, counts: impl Fn(&TopicPartition, &Digest) -> bool) -> Dump {
+    let mut all = first.clone();
+    for (at, records) in &second.partitions {
+        let more = records.iter().filter(|record| counts(at, record)).copied();
+        all.partitions.entry(at.clone()).or_default().extend(more);
+    }
+    all
 }

@@ -6,6 +6,8 @@
 
 mod brokers;
 mod case;
+mod data;
+mod mirror_topics;
 mod network;
 mod processes;
 

@@ -41,6 +41,11 @@ impl TopicSpec {
         Self { topic: topic.to_owned(), partitions, replication: 1, configs: HashMap::new() }
     }
 
+    /// What the topic is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.topic
+    }
+
     /// Replicas of each partition.
     pub(crate) fn replication(mut self, replication: i16) -> Self {
         self.replication = replication;
@@ -308,6 +313,12 @@ impl Driver {
     /// The node that leads the quorum of controllers.
     pub(crate) fn controller(&self, bootstrap: &str) -> u16 {
         parsed(&self.call("cluster", bootstrap, json!({})), "controller")
+    }
+
+    /// Sets a quota of a client id, or removes it.
+    pub(crate) fn set_quota(&self, bootstrap: &str, client: &str, quota: &str, bytes_per_s: Option<u32>) {
+        let args = json!({ "client": client, "quota": quota, "value": bytes_per_s });
+        self.call("set_quota", bootstrap, args);
     }
 
     /// Deletes a topic.
