@@ -14,7 +14,7 @@ use crate::mirror::{
 
 use super::EngineError;
 use super::markers::{Marker, await_marker, write_markers};
-use super::settle::{LastRecord, compare_last, last_data_below};
+use super::settle::{LastRecord, compare_last, end_by_sequence, last_data_below};
 use super::shard::ShardLog;
 
 /// A source partition and the target partition it is mirrored to.
@@ -259,11 +259,14 @@ async fn attach_marked(
     let mut settled = Vec::new();
     for part in marked.chunks(MARKED_AT_ONCE) {
         let targets: Vec<TopicPartition> = part.iter().map(|(w, ..)| w.pair.target.clone()).collect();
+        let emptied = emptied_ends(ctx, shard, part).await;
         write_markers(&shard.mirror, ctx.target, &shard.transactor, &targets).await?;
         for (wanted, index, at) in part {
             let (pair, from) = (&wanted.pair, at.end);
             let marker =
                 await_marker(&shard.mirror, ctx.target, &pair.target, from, &shard.transactor, |_| Ok(())).await?;
+            // Nothing came between what the leader told and our marker.
+            let emptied = emptied.get(index).copied().filter(|end| *end == marker.offset);
             let outcome = match settle(ctx, shard, wanted, *index, *at, &marker).await {
                 // A log that cannot be read concerns nobody else.
                 Err(EngineError::Read(error)) if !matches!(error, ReadError::Client(_)) => {
@@ -271,7 +274,7 @@ async fn attach_marked(
                 }
                 other => other?,
             };
-            match outcome {
+            match outcome.or_else(|halt| emptied.ok_or(halt)) {
                 Ok(end) => {
                     if let Some(halt) = contradiction(shard, pair, *index, end, marker.offset) {
                         out.push((pair.clone(), Attached::Halted(halt)));
@@ -299,6 +302,19 @@ async fn attach_marked(
         }
     }
     Ok(out)
+}
+
+/// The ends of logs that hold nothing any more, by index in the shard, where the leader still knows our last sequence.
+async fn emptied_ends(ctx: AttachContext<'_>, shard: &ShardLog, part: &[(Wanted, u32, Bounds)]) -> HashMap<u32, i64> {
+    let mut ends = HashMap::new();
+    for (wanted, index, at) in part.iter().filter(|(.., at)| at.start == at.end) {
+        let Some(origin) = shard.state.partitions.get(index).and_then(|state| state.origin) else { continue };
+        let producer_id = shard.transactor.producer_id;
+        if let Some(end) = end_by_sequence(ctx.target, &wanted.pair.target, producer_id, origin, at.end).await {
+            ends.insert(*index, end);
+        }
+    }
+    ends
 }
 
 /// Goes back on the source to where its log was truncated, if that may be.

@@ -5,6 +5,7 @@
 
 use crate::batch::{self, BatchHeader, RawBatch, Record};
 use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
+use crate::mirror::{Origin, Writer};
 
 /// The last data batch that counts and begins below `below`, or `None` where there is none down to `log_start`.
 pub(crate) async fn last_data_below(
@@ -63,6 +64,29 @@ async fn scan(
         at = next;
     }
     Ok(found)
+}
+
+/// The end of the data by the sequence that the leader remembers of our producer, for a log `[end, end)` that retention has
+/// emptied: it outlives the records. To be asked before our marker, which ends that epoch. `None` where it is not known,
+/// or where it is not the log's end: then something else was written behind our last record.
+pub(crate) async fn end_by_sequence(
+    target: &Cluster,
+    tp: &TopicPartition,
+    producer_id: i64,
+    origin: Origin,
+    end: i64,
+) -> Option<i64> {
+    let producers = match target.describe_producers(tp).await {
+        Ok(producers) => producers,
+        Err(error) => {
+            tracing::debug!(%error, "what the leader remembers of our producer is not known");
+            return None;
+        }
+    };
+    let ours = producers.into_iter().find(|p| p.producer_id == producer_id)?;
+    let last = Writer { producer_id, producer_epoch: origin.epoch, origin: origin.start }.sequence_at(end - 1);
+    let written = ours.producer_epoch == i32::from(origin.epoch) && ours.last_sequence >= 0;
+    (written && end > origin.start && ours.last_sequence == last).then_some(end)
 }
 
 /// What the comparison of the last mirrored record with its source record showed.
