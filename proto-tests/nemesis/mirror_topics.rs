@@ -99,7 +99,7 @@ fn throttled(pair: &mut Pair, name: &str, target: bool) {
     let (cluster, quota) =
         if target { (&pair.target, "producer_byte_rate") } else { (&pair.source, "consumer_byte_rate") };
     let client = format!("kmirror.{name}");
-    driver().set_quota(&cluster.bootstrap(), &client, quota, Some(20_000));
+    driver().set_quota(&cluster.bootstrap(), &client, quota, Some(500_000));
     case.await_written(2_000);
     case.await_more(&pair.target, 200);
     assert!(case.mirrored(&pair.target) < case.written() as i64, "the quota did not bite");

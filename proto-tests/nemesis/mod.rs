@@ -4,6 +4,7 @@
 //! Scenarios that need the same clusters are a group, one test that runs them in turn and names all that failed.
 //! `KMIRROR_NEMESIS` picks those whose names hold a word; slow ones run with `KMIRROR_TESTS=full` only.
 
+mod answers;
 mod brokers;
 mod case;
 mod data;
