@@ -54,6 +54,7 @@ final class Topics {
         commands.put("describe_producers", Topics::producers);
         commands.put("cluster", Topics::cluster);
         commands.put("set_quota", Topics::setQuota);
+        commands.put("ends_of", Topics::endsOf);
         commands.put("transactions", Topics::transactions);
         commands.put("log_bytes", Topics::logBytes);
     }
@@ -218,6 +219,17 @@ final class Topics {
                         .put("start", start.get(partition)).put("end", end.get(partition))
                         .put("stable_end", stable.get(partition));
             }
+        }
+    }
+
+    private static void endsOf(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            List<TopicPartition> asked = new ArrayList<>();
+            args.get("partitions").forEach(
+                    partition -> asked.add(new TopicPartition(args.get("topic").asText(), partition.asInt())));
+            var found = ends(admin, new HashSet<>(asked), IsolationLevel.READ_UNCOMMITTED);
+            ArrayNode rows = answer.putArray("ends");
+            asked.forEach(partition -> rows.add(found.get(partition)));
         }
     }
 

@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::case::{Case, Pair, Three};
+use super::partitions::{LEADERLESS, LEADERLESS_AT_START, UNCLEAN_SOURCE, UNCLEAN_TARGET};
 use super::{Scenario, run};
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::{Cluster, driver, wait_until};
@@ -105,6 +106,10 @@ pub(crate) const OF_THREE: &[Scenario<Three>] = &[
             three.continue_node(2);
         })
     }),
+    LEADERLESS,
+    LEADERLESS_AT_START,
+    UNCLEAN_SOURCE,
+    UNCLEAN_TARGET,
 ];
 
 fn await_another_controller(three: &Cluster, before: u16) {

@@ -2,7 +2,8 @@
 
 use super::case::{Case, PARTITIONS, Pair};
 use super::{Scenario, run};
-use crate::kafka::harness::{Dump, Produce, TopicSpec, compare, driver};
+use crate::e2e::mirror::LIMIT;
+use crate::kafka::harness::{Dump, Produce, compare, driver, wait_until};
 
 pub(crate) const TARGET_DATA: &[Scenario<Pair>] = &[
     Scenario::new("target_topic_deleted", target_topic_deleted),
@@ -10,7 +11,7 @@ pub(crate) const TARGET_DATA: &[Scenario<Pair>] = &[
     Scenario::new("message_too_large", message_too_large),
     Scenario::new("turned_compacted", turned_compacted),
     Scenario::new("target_throttles", |pair| throttled(pair, "target_throttles", true)),
-    Scenario::new("source_throttles", |pair| throttled(pair, "source_throttles", false)),
+    Scenario::slow("source_throttles", |pair| throttled(pair, "source_throttles", false)),
     Scenario::new("emptied_and_killed", emptied_and_killed),
 ];
 
@@ -99,10 +100,12 @@ fn throttled(pair: &mut Pair, name: &str, target: bool) {
     let (cluster, quota) =
         if target { (&pair.target, "producer_byte_rate") } else { (&pair.source, "consumer_byte_rate") };
     let client = format!("kmirror.{name}");
-    driver().set_quota(&cluster.bootstrap(), &client, quota, Some(500_000));
-    case.await_written(2_000);
-    case.await_more(&pair.target, 200);
-    assert!(case.mirrored(&pair.target) < case.written() as i64, "the quota did not bite");
+    driver().set_quota(&cluster.bootstrap(), &client, quota, Some(50_000));
+    wait_until("the quota to bite", LIMIT, || match case.written() as i64 - case.mirrored(&pair.target) {
+        behind if behind > 1_000 => Ok(()),
+        behind => Err(format!("{behind} behind")),
+    });
+    case.await_more(&pair.target, 100);
     driver().set_quota(&cluster.bootstrap(), &client, quota, None);
     case.assert_whole(&pair.source, &pair.target);
 }

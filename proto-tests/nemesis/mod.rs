@@ -7,9 +7,12 @@
 mod answers;
 mod brokers;
 mod case;
+mod corrupt;
 mod data;
+mod expiry;
 mod mirror_topics;
 mod network;
+mod partitions;
 mod processes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -321,6 +321,16 @@ impl Driver {
         self.call("set_quota", bootstrap, args);
     }
 
+    /// Transactional ids that the cluster remembers.
+    pub(crate) fn transactional_ids(&self, bootstrap: &str) -> Vec<String> {
+        parsed(&self.call("transactions", bootstrap, json!({})), "ids")
+    }
+
+    /// High watermarks of these partitions of a topic, in their order; no other is asked about.
+    pub(crate) fn ends_of(&self, bootstrap: &str, topic: &str, partitions: &[i32]) -> Vec<i64> {
+        parsed(&self.call("ends_of", bootstrap, json!({ "topic": topic, "partitions": partitions })), "ends")
+    }
+
     /// Deletes a topic.
     pub(crate) fn delete_topic(&self, bootstrap: &str, topic: &str) {
         self.call("delete_topic", bootstrap, json!({ "topic": topic }));
