@@ -92,8 +92,7 @@ impl Mirror {
     /// Starts what `dress` makes of the command, such as the same under a limit.
     pub(crate) fn start_as(&mut self, dress: impl FnOnce(Command) -> Command) -> &mut Self {
         assert!(self.process.is_none(), "it runs already");
-        let command =
-            dress(self.command(&["run", "--log-level", &std::env::var("KMIRROR_LOG").unwrap_or("info".to_owned())]));
+        let command = dress(self.command(&["run", "--log-level", "info"]));
         self.process = Some(Process::start(&command, &self.folder.join("out"), &self.folder.join("log"), None));
         self
     }

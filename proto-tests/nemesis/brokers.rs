@@ -68,13 +68,13 @@ pub(crate) const OF_THREE: &[Scenario<Three>] = &[
                     driver().move_leader(&three.bootstrap(), topic, partition, 1 + (partition + 1) % 3);
                 }
             }
-        })
+        });
     }),
     Scenario::new("one_of_three_stops", |three| {
         both_ways(three, "one_of_three_stops", |three, _| {
             three.shut_down_node(2);
             three.restart_node(2);
-        })
+        });
     }),
     Scenario::new("controller_killed", |three| {
         both_ways(three, "controller_killed", |three, _| {
@@ -82,14 +82,14 @@ pub(crate) const OF_THREE: &[Scenario<Three>] = &[
             three.kill_node(controller);
             await_another_controller(three, controller);
             three.restart_node(controller);
-        })
+        });
     }),
     Scenario::new("one_of_three_moves", |three| {
         both_ways(three, "one_of_three_moves", |three, _| {
             three.shut_down_node(3);
             three.move_node(3);
             three.restart_node(3);
-        })
+        });
     }),
     Scenario::slow("rolling_restart", |three| {
         both_ways(three, "rolling_restart", |three, _| {
@@ -97,14 +97,14 @@ pub(crate) const OF_THREE: &[Scenario<Three>] = &[
                 three.shut_down_node(node);
                 three.restart_node(node);
             }
-        })
+        });
     }),
     Scenario::slow("one_of_three_hangs", |three| {
         both_ways(three, "one_of_three_hangs", |three, _| {
             three.pause_node(2);
             sleep(Duration::from_secs(45));
             three.continue_node(2);
-        })
+        });
     }),
     LEADERLESS,
     LEADERLESS_AT_START,

@@ -64,7 +64,8 @@ fn damage_is_quarantined_by_its_range() {
         let (found, command) = pair.await_halt();
         assert!(found.starts_with(&format!("{reason} at source offsets [10, 20): ")), "{name}: {found}");
         pair.await_values(1, &numbered("", 0, 30));
-        assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 10), "{name}");
+        // What was read in front of it may have been sent already or not.
+        assert!(numbered("", 0, 10).starts_with(&pair.values(&pair.target, 0)), "{name}");
         pair.obey(&command);
         let expected = [numbered("", 0, 10), numbered("", 20, 30)].concat();
         pair.await_values(0, &expected);

@@ -43,6 +43,16 @@ impl<R> Scenario<R> {
     }
 }
 
+/// The names of all scenarios; the README declares each of them.
+pub(crate) fn names() -> Vec<&'static str> {
+    fn of<R>(scenarios: &[Scenario<R>]) -> impl Iterator<Item = &'static str> {
+        scenarios.iter().map(|scenario| scenario.name)
+    }
+    let pairs =
+        [network::NETWORK, processes::PROCESSES, brokers::SINGLE, data::SOURCE_DATA, mirror_topics::TARGET_DATA];
+    pairs.into_iter().flat_map(of).chain(of(brokers::OF_THREE)).chain(of(expiry::EXPIRY)).collect()
+}
+
 /// What a group's scenarios share.
 pub(crate) trait Rig {
     fn start() -> Self;

@@ -15,7 +15,7 @@ pub(crate) const NETWORK: &[Scenario<Pair>] = &[
     Scenario::new("source_hangs", |pair| stalls(pair, "source_hangs", Side::Source, Fault::Hold(Way::Down))),
     Scenario::new("target_hangs", |pair| stalls(pair, "target_hangs", Side::Target, Fault::Hold(Way::Up))),
     Scenario::new("target_answers_held", |pair| {
-        stalls(pair, "target_answers_held", Side::Target, Fault::Hold(Way::Down))
+        stalls(pair, "target_answers_held", Side::Target, Fault::Hold(Way::Down));
     }),
     Scenario::new("source_resets", |pair| {
         limps(pair, "source_resets", Side::Source, Fault::ResetAfter(Way::Down, 50_000), 5);

@@ -1,13 +1,17 @@
 //! What happens to kmirror's own process: killed at every step, too few file descriptors, two of it, one that wakes late.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use super::case::{Case, PARTITIONS, Pair};
-use super::{Scenario, run};
+use super::{Rig, Scenario, run};
 use crate::e2e::Mirror;
 use crate::e2e::mirror::LIMIT;
-use crate::kafka::harness::{driver, wait_until};
+use crate::kafka::harness::proxy::Fault;
+use crate::kafka::harness::{driver, jars, wait_until};
 
 pub(crate) const PROCESSES: &[Scenario<Pair>] = &[
     Scenario::new("killed_at_every_step", killed_at_every_step),
@@ -18,6 +22,7 @@ pub(crate) const PROCESSES: &[Scenario<Pair>] = &[
         two_at_the_first_start(pair, "two_at_the_first_start_latest", "    start: latest\n");
     }),
     Scenario::new("wakes_after_a_take_over", wakes_after_a_take_over),
+    Scenario::new("clock_jumps", clock_jumps),
 ];
 
 const KILLS: u32 = 14;
@@ -132,6 +137,56 @@ fn wakes_after_a_take_over(pair: &mut Pair) {
     sleeper.process().signal("CONT");
     assert_ends_fenced(&mut sleeper);
     case.await_more(&pair.target, 400);
+    case.assert_whole(&pair.source, &pair.target);
+}
+
+/// A library that shifts the wall clock of what it is preloaded into, and the file that says how far.
+struct Clock {
+    folder: tempfile::TempDir,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let clock = Self { folder: tempfile::tempdir().unwrap() };
+        let source = jars::tests_folder("nemesis").join("clock.c");
+        jars::run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(clock.file("clock.so")).arg(source));
+        clock.shift(0);
+        clock
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// So many hours from the true time. Written in place: the file is mapped.
+    fn shift(&self, hours: i64) {
+        let ns = hours * 3_600_000_000_000;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(self.file("shift")).unwrap();
+        file.write_all(&ns.to_ne_bytes()).unwrap();
+    }
+
+    fn dress(&self, mut command: Command) -> Command {
+        command.env("LD_PRELOAD", self.file("clock.so")).env("CLOCK_SHIFT", self.file("shift"));
+        command
+    }
+}
+
+/// The wall clock is set forward and back while it runs, with answers that get lost, so that pauses are under way.
+fn clock_jumps(pair: &mut Pair) {
+    let clock = Clock::new();
+    let mut case = Case::new("clock_jumps", &pair.source, &pair.target, 1, "");
+    case.mirror.start_as(|command| clock.dress(command));
+    case.write();
+    case.await_more(&pair.target, 400);
+    for hours in [72, 0, -72, 1, 0] {
+        for cluster in [&pair.source, &pair.target] {
+            cluster.disturb(Fault::Refuse);
+        }
+        case.await_stall(&pair.target);
+        clock.shift(hours);
+        pair.heal();
+        case.await_more(&pair.target, 400);
+    }
     case.assert_whole(&pair.source, &pair.target);
 }
 

@@ -53,8 +53,6 @@ pub(crate) struct Proxy {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Connections taken.
-    accepted: AtomicU64,
     /// How often the fault in force did something to somebody.
     disturbed: AtomicU64,
 }
@@ -81,12 +79,8 @@ impl Proxy {
     /// Listens on `port` for what goes to `upstream`, both on loopback.
     pub(crate) fn start(port: u16, upstream: u16) -> Self {
         let state = State { upstream, fault: Fault::None, left: 0, over: false, live: Vec::new() };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            accepted: AtomicU64::new(0),
-            disturbed: AtomicU64::new(0),
-        });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), disturbed: AtomicU64::new(0) });
         let listener = listen(port).unwrap_or_else(|error| panic!("cannot listen on port {port}: {error}"));
         let own = Arc::clone(&shared);
         std::thread::spawn(move || accept(&own, port, listener));
@@ -115,11 +109,6 @@ impl Proxy {
     /// How often faults did something to a connection so far.
     pub(crate) fn disturbed(&self) -> u64 {
         self.shared.disturbed.load(Ordering::SeqCst)
-    }
-
-    /// Connections taken so far.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.shared.accepted.load(Ordering::SeqCst)
     }
 }
 
@@ -231,7 +220,6 @@ fn begin(shared: &Arc<Shared>, client: TcpStream, upstream: u16) {
         let _ = stream.set_read_timeout(Some(LOOK_EVERY));
         let _ = stream.set_write_timeout(Some(LOOK_EVERY));
     }
-    shared.accepted.fetch_add(1, Ordering::SeqCst);
     let connection = Arc::new(Connection { client, broker, cut: AtomicBool::new(false) });
     shared.state().live.push(Arc::clone(&connection));
     for way in [Way::Up, Way::Down] {
