@@ -14,4 +14,5 @@ mod conformance;
 mod e2e;
 mod embedded;
 mod goldens;
+mod nemesis;
 mod tidy;

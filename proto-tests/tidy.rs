@@ -306,6 +306,12 @@ fn snake(name: &str) -> String {
 }
 
 #[test]
+fn the_readme_declares_every_scenario_of_the_nemesis_suite() {
+    let all: BTreeSet<String> = crate::nemesis::names().into_iter().map(str::to_owned).collect();
+    assert_eq!(first_cells(&read("README.md"), "Under faults"), all);
+}
+
+#[test]
 fn the_readme_names_the_metrics_that_exist() {
     let mut written = BTreeSet::new();
     for (_, text) in rust_files("src") {

@@ -58,6 +58,11 @@
 //!
 //! # Non-obvious
 //!
+//! - **Two that start at once.** Shards are taken side by side, so each of two processes can take some from the other, and
+//!   if losing one ended a process, both would end. Whoever loses a shard while it still takes others owns nothing yet and
+//!   begins anew after a pause of its own length; and once all are taken, each is written to once more before anything is
+//!   attached. If both passed that, each would have taken its last shard before the other did (`engine::shard_worker`,
+//!   `ShardLog::confirm`). From there on a fence is final.
 //! - **A response to another question.** A partition can be reset, or move to another broker, while a fetch for it
 //!   is under way. Records behind an offset that was not asked for would look like a compaction hole in front of
 //!   them. The runner remembers what each partition was asked for and drops any other answer

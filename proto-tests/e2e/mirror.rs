@@ -86,8 +86,13 @@ impl Mirror {
 
     /// Starts `kmirror run`.
     pub(crate) fn start(&mut self) -> &mut Self {
+        self.start_as(|command| command)
+    }
+
+    /// Starts what `dress` makes of the command, such as the same under a limit.
+    pub(crate) fn start_as(&mut self, dress: impl FnOnce(Command) -> Command) -> &mut Self {
         assert!(self.process.is_none(), "it runs already");
-        let command = self.command(&["run", "--log-level", "info"]);
+        let command = dress(self.command(&["run", "--log-level", "info"]));
         self.process = Some(Process::start(&command, &self.folder.join("out"), &self.folder.join("log"), None));
         self
     }
@@ -95,6 +100,18 @@ impl Mirror {
     /// The running process.
     pub(crate) fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it runs")
+    }
+
+    /// Waits until the process has ended by itself; its exit code.
+    pub(crate) fn await_end(&mut self) -> i32 {
+        let code = self.process().wait_exit(LIMIT);
+        self.process = None;
+        code
+    }
+
+    /// Whether the process runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::is_running)
     }
 
     /// kill -9.

@@ -3,7 +3,7 @@
 
 mod bench;
 mod checking;
-mod crash;
+pub(crate) mod crash;
 mod halting;
 mod kinds;
 mod leaders;

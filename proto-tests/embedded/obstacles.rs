@@ -1,9 +1,11 @@
 //! Partitions that cannot be reached, or cannot begin: the others go on, and what was meant for them still holds later.
 
+use kmirror::broker::Cluster;
+use kmirror::mirror::{shard_of, state_topic};
+
 use super::{Pair, append, numbered};
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::wait_until;
-use kmirror::broker::Cluster;
 
 /// Partition 0 is without a leader on one side; the others must flow, and it must follow once it has one.
 fn one_without_a_leader(topic: &str, side: fn(&Pair) -> &Cluster) {
@@ -88,5 +90,36 @@ fn a_start_holds_for_a_partition_that_cannot_begin_yet() {
     assert_eq!(pair.mirror.output(&resume).status.code(), Some(0));
     pair.await_values(1, &[numbered("foreign-", 0, 3), numbered("", 5, 10)].concat());
     pair.mirror.await_caught_up(3);
+    pair.mirror.stop();
+}
+
+/// A shard whose partition of the state topic has no leader cannot be taken: the others are.
+#[test]
+fn a_state_partition_without_a_leader_holds_up_no_other_shard() {
+    let topic = "leaderless-state";
+    let mut pair = Pair::new(topic, 2, 3, "");
+    for partition in 0..3 {
+        pair.write(partition, 0, 10);
+    }
+    pair.mirror.start();
+    for partition in 0..3 {
+        pair.await_values(partition, &numbered("", 0, 10));
+    }
+    pair.mirror.kill();
+    let id = pair.source.topics().into_iter().find(|t| t.name == topic).expect("it was made").id;
+    let shard = i32::try_from(shard_of(id, 0, 16)).unwrap();
+    pair.target.set_leaderless(&state_topic(topic), shard).unwrap();
+    for partition in 0..3 {
+        pair.write(partition, 10, 20);
+    }
+    pair.mirror.start();
+    for partition in 1..3 {
+        pair.await_values(partition, &numbered("", 0, 20));
+    }
+    assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 10));
+    pair.target.move_leader(&state_topic(topic), shard, 1).unwrap();
+    pair.await_values(0, &numbered("", 0, 20));
+    pair.mirror.await_caught_up(3);
+    assert!(!pair.mirror.log().contains("starting it anew"), "{}", pair.mirror.log());
     pair.mirror.stop();
 }

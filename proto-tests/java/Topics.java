@@ -31,6 +31,8 @@ import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.quota.ClientQuotaAlteration;
+import org.apache.kafka.common.quota.ClientQuotaEntity;
 
 /** Commands that need an admin client: topics, configs, offsets, leaders. */
 final class Topics {
@@ -51,6 +53,9 @@ final class Topics {
         commands.put("move_leader", Topics::moveLeader);
         commands.put("describe_producers", Topics::producers);
         commands.put("cluster", Topics::cluster);
+        commands.put("set_quota", Topics::setQuota);
+        commands.put("ends_of", Topics::endsOf);
+        commands.put("transactions", Topics::transactions);
         commands.put("log_bytes", Topics::logBytes);
     }
 
@@ -217,6 +222,17 @@ final class Topics {
         }
     }
 
+    private static void endsOf(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            List<TopicPartition> asked = new ArrayList<>();
+            args.get("partitions").forEach(
+                    partition -> asked.add(new TopicPartition(args.get("topic").asText(), partition.asInt())));
+            var found = ends(admin, new HashSet<>(asked), IsolationLevel.READ_UNCOMMITTED);
+            ArrayNode rows = answer.putArray("ends");
+            asked.forEach(partition -> rows.add(found.get(partition)));
+        }
+    }
+
     private static void moveLeader(JsonNode args, ObjectNode answer) throws Exception {
         try (Admin admin = admin(args)) {
             String topic = args.get("topic").asText();
@@ -251,6 +267,28 @@ final class Topics {
             answer.put("cluster_id", cluster.clusterId().get(TIMEOUT_S, TimeUnit.SECONDS));
             ArrayNode nodes = answer.putArray("nodes");
             cluster.nodes().get(TIMEOUT_S, TimeUnit.SECONDS).forEach(node -> nodes.add(node.id()));
+            // The controller of describeCluster is any broker that forwards to it.
+            answer.put("controller", admin.describeMetadataQuorum().quorumInfo().get(TIMEOUT_S, TimeUnit.SECONDS).leaderId());
+        }
+    }
+
+    private static void setQuota(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            ClientQuotaEntity client =
+                    new ClientQuotaEntity(Map.of(ClientQuotaEntity.CLIENT_ID, args.get("client").asText()));
+            JsonNode value = args.get("value");
+            Double rate = value.isNull() ? null : Double.valueOf(value.asDouble());
+            var op = new ClientQuotaAlteration.Op(args.get("quota").asText(), rate);
+            admin.alterClientQuotas(List.of(new ClientQuotaAlteration(client, List.of(op)))).all()
+                    .get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    private static void transactions(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            ArrayNode ids = answer.putArray("ids");
+            admin.listTransactions().all().get(TIMEOUT_S, TimeUnit.SECONDS)
+                    .forEach(listing -> ids.add(listing.transactionalId()));
         }
     }
 

@@ -39,6 +39,14 @@ pub enum EngineError {
         /// The broker's words.
         detail: String,
     },
+    /// Another process takes over at the same time, before this one owned anything.
+    #[error("mirror {mirror}: another kmirror is taking over as well: {detail}")]
+    Contended {
+        /// Mirror name.
+        mirror: String,
+        /// What was taken.
+        detail: String,
+    },
     /// A marker did not show up.
     #[error(
         "mirror {mirror}: the marker of producer {producer_id} epoch {producer_epoch} did not appear in {subject} within \
@@ -92,7 +100,20 @@ pub enum EngineError {
 impl EngineError {
     /// Whether starting the mirror again after a pause can help.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::NoMarker { .. }) || self.client().is_some_and(ClientError::is_retriable)
+        matches!(self, Self::NoMarker { .. } | Self::Contended { .. })
+            || self.client().is_some_and(ClientError::is_retriable)
+    }
+
+    /// The same, while the shards are still being taken: nothing is owned yet that somebody could have taken away. Two that
+    /// start at once would fence each other, and none would be left.
+    #[must_use]
+    pub(crate) fn while_taking(self, mirror: &str) -> Self {
+        match self {
+            Self::Fenced { what, detail, .. } => {
+                Self::Contended { mirror: mirror.to_owned(), detail: format!("{what} ({detail})") }
+            }
+            other => other,
+        }
     }
 
     /// The failed request behind it, where that is all there is to it.

@@ -41,17 +41,19 @@ const MARKER_DEADLINE: Duration = Duration::from_secs(15);
 /// Their leaders must be seen to serve them before: metadata name a leader before that broker holds the partition, and the
 /// marker for one that it does not hold yet can cost the answer to all the markers sent with it (`lib.rs`, "Non-obvious").
 pub(crate) async fn write_markers(
+    mirror: &str,
     cluster: &Cluster,
     who: &Transactor,
     partitions: &[TopicPartition],
-) -> Result<HashMap<(String, i32), ClientError>, ClientError> {
+) -> Result<HashMap<(String, i32), ClientError>, EngineError> {
     let mut names: Vec<(String, i32)> = partitions.iter().map(|tp| (tp.topic.clone(), tp.partition)).collect();
+    let (id, producer_id, epoch) = (&who.transactional_id, who.producer_id, who.producer_epoch);
+    let fenced = |error| if_fenced(mirror, id, error);
     let mut left_out = HashMap::new();
     while !names.is_empty() {
-        let refused =
-            cluster.add_partitions_to_txn(&who.transactional_id, who.producer_id, who.producer_epoch, &names).await?;
+        let refused = cluster.add_partitions_to_txn(id, producer_id, epoch, &names).await.map_err(fenced)?;
         if refused.is_empty() {
-            cluster.end_txn(&who.transactional_id, who.producer_id, who.producer_epoch, false).await?;
+            cluster.end_txn(id, producer_id, epoch, false).await.map_err(fenced)?;
             break;
         }
         left_out.extend(refused);
@@ -62,13 +64,27 @@ pub(crate) async fn write_markers(
 
 /// Marks one partition, once it is served; refused where it cannot be marked.
 pub(crate) async fn write_marker(
+    mirror: &str,
     cluster: &Cluster,
     who: &Transactor,
     partition: &TopicPartition,
-) -> Result<(), ClientError> {
+) -> Result<(), EngineError> {
     cluster.await_served(std::slice::from_ref(partition)).await?;
-    let left_out = write_markers(cluster, who, std::slice::from_ref(partition)).await?;
-    left_out.into_values().next().map_or(Ok(()), Err)
+    let left_out = write_markers(mirror, cluster, who, std::slice::from_ref(partition)).await?;
+    left_out.into_values().next().map_or(Ok(()), |error| Err(error.into()))
+}
+
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const PRODUCER_FENCED: i16 = 90;
+
+/// Says of an error that it means a newer owner, where it does.
+pub(crate) fn if_fenced(mirror: &str, what: &str, error: ClientError) -> EngineError {
+    match error {
+        ClientError::Api { code: INVALID_PRODUCER_EPOCH | PRODUCER_FENCED, .. } => {
+            EngineError::Fenced { mirror: mirror.to_owned(), what: what.to_owned(), detail: error.to_string() }
+        }
+        other => other.into(),
+    }
 }
 
 /// Reads on from `from` until the marker of exactly this producer id and epoch appears below the high watermark.

@@ -70,7 +70,7 @@ pub async fn run_mirror(
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
     let mut pause = RESTART_PAUSE;
-    loop {
+    for round in 0_u32.. {
         let began = tokio::time::Instant::now();
         let outcome = run_once(&config, &mirror, &budget, &board, stop.clone()).await;
         let error = match outcome {
@@ -78,14 +78,23 @@ pub async fn run_mirror(
             Err(error) if error.is_retriable() => error,
             Err(error) => return Err(error),
         };
-        tracing::error!(mirror = %mirror.name, %error, pause_ms = pause.as_millis() as u64, "mirror failed, starting it anew");
+        let contended = matches!(error, EngineError::Contended { .. });
+        let wait = if contended { pause + pause.mul_f64(share_of_this_process(round)) } else { pause };
+        tracing::error!(mirror = %mirror.name, %error, pause_ms = wait.as_millis() as u64, "mirror failed, starting it anew");
         let mut stop = stop.clone();
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(wait) => {}
         }
         pause = if began.elapsed() > RESTART_PAUSE_MAX { RESTART_PAUSE } else { (pause * 2).min(RESTART_PAUSE_MAX) };
     }
+    Ok(())
+}
+
+/// From 0 to 4, another for each process and round: two that got in each other's way wait differently long.
+fn share_of_this_process(round: u32) -> f64 {
+    let hash = (u64::from(std::process::id()) << 32 | u64::from(round)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    f64::from((hash >> 32) as u32) / f64::from(u32::MAX) * 4.0
 }
 
 async fn run_once(

@@ -12,7 +12,7 @@ use crate::mirror::{
 };
 
 use super::EngineError;
-use super::markers::{Transactor, await_marker, write_marker};
+use super::markers::{Transactor, await_marker, if_fenced, write_marker};
 use super::unfenced::{fence_without_coordinator, standing_targets, unfenced_halts};
 
 /// How long the coordinator may keep one of our (empty) transactions open before it aborts it by itself, ms.
@@ -21,9 +21,6 @@ const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
 const STATE_BATCH_BYTES: usize = 256 * 1024;
 /// A state this much longer than its snapshot is written anew, bytes.
 const SNAPSHOT_SLACK_BYTES: u64 = 4 << 20;
-
-const INVALID_PRODUCER_EPOCH: i16 = 47;
-const PRODUCER_FENCED: i16 = 90;
 
 /// An owned shard: the state as replayed, and the right to write on.
 #[derive(Debug)]
@@ -57,6 +54,10 @@ pub(crate) struct ShardSpec {
 
 /// Init, state marker, read up to it; and the fence of a producer id that Init has put aside.
 pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
+    take(cluster, spec).await.map_err(|error| error.while_taking(&spec.mirror))
+}
+
+async fn take(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
     let txn_id = transactional_id(&spec.mirror, spec.generation, spec.shard);
     let producer = cluster.init_producer_id(&txn_id, TRANSACTION_TIMEOUT_MS, None).await?;
     let transactor = Transactor {
@@ -64,7 +65,7 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
         producer_id: producer.producer_id,
         producer_epoch: producer.producer_epoch,
     };
-    write_marker(cluster, &transactor, &spec.tp).await?;
+    write_marker(&spec.mirror, cluster, &transactor, &spec.tp).await?;
     let (mut state, mut bytes) = read_to_marker(cluster, spec, &transactor).await?;
     let mut first = Vec::new();
     if let Some(old) = state.id.filter(|(id, _)| *id != producer.producer_id) {
@@ -87,8 +88,7 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
         bytes_since_snapshot: bytes,
         snapshot_bytes: 0,
     };
-    let id = StateRecord::Id { producer_id: log.transactor.producer_id, producer_epoch: log.transactor.producer_epoch };
-    first.insert(0, id);
+    first.insert(0, log.id_record());
     log.append(first).await?;
     Ok(log)
 }
@@ -179,6 +179,19 @@ impl ShardLog {
         Ok(())
     }
 
+    fn id_record(&self) -> StateRecord {
+        let Transactor { producer_id, producer_epoch, .. } = self.transactor;
+        StateRecord::Id { producer_id, producer_epoch }
+    }
+
+    /// Makes sure that the shard is still ours, now that all others are, too. Of two that take over at once each may have
+    /// taken some shards from the other; what each finds in its own hands after it has taken the last one tells who
+    /// stays (see `lib.rs`, "Non-obvious").
+    pub(crate) async fn confirm(&mut self) -> Result<(), EngineError> {
+        let mirror = self.mirror.clone();
+        self.append(vec![self.id_record()]).await.map_err(|error| error.while_taking(&mirror))
+    }
+
     async fn append_unapplied(&mut self, records: &[StateRecord]) -> Result<(), EngineError> {
         let mut chunk = Vec::new();
         let mut bytes = 0;
@@ -219,15 +232,9 @@ impl ShardLog {
                     self.next_sequence = batch::sequence_add(self.next_sequence, count);
                     return Ok(());
                 }
+                Err(error) if error.verdict() == Verdict::Fatal => return Err(self.if_fenced(error)),
                 Err(error) => error,
             };
-            match &error {
-                ClientError::Api { code, .. } if [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED].contains(code) => {
-                    return Err(self.fenced(&error));
-                }
-                _ if error.verdict() == Verdict::Fatal => return Err(error.into()),
-                _ => {}
-            }
             tracing::warn!(mirror = %self.mirror, shard = self.shard, %error, "state write failed, trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
@@ -235,12 +242,8 @@ impl ShardLog {
         }
     }
 
-    fn fenced(&self, error: &ClientError) -> EngineError {
-        EngineError::Fenced {
-            mirror: self.mirror.clone(),
-            what: format!("shard {}", self.shard),
-            detail: error.to_string(),
-        }
+    fn if_fenced(&self, error: ClientError) -> EngineError {
+        if_fenced(&self.mirror, &format!("shard {}", self.shard), error)
     }
 
     /// Bumps the epoch to take single partitions over; the other partitions keep theirs. Refused by the coordinator
@@ -262,16 +265,13 @@ impl ShardLog {
                     self.shard, producer.producer_id, current.0
                 ),
             }),
-            Err(error @ ClientError::Api { code: INVALID_PRODUCER_EPOCH | PRODUCER_FENCED, .. }) => {
-                Err(self.fenced(&error))
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.if_fenced(error)),
         }
     }
 
     /// Keeps the transactional id known to the coordinator: an empty aborted transaction over the state partition.
     pub(crate) async fn keep_alive(&mut self, cluster: &Cluster) -> Result<(), EngineError> {
-        write_marker(cluster, &self.transactor, &self.tp).await?;
+        write_marker(&self.mirror, cluster, &self.transactor, &self.tp).await?;
         // The marker carries the newest epoch; state goes on in it, from sequence 0.
         if self.state_epoch != self.transactor.producer_epoch {
             self.state_epoch = self.transactor.producer_epoch;

@@ -57,8 +57,23 @@ pub(crate) async fn shard_worker(
         }
     };
     let _ = events.send(Event::ShardTaken { shard, outcome: Ok(Holdings::of(&log.state)) });
+    let mut confirmed = false;
     while let Some(job) = jobs.recv().await {
-        let Some(event) = work(&shared, &mut log, job).await else { continue };
+        // The first attachment comes once all shards are taken, if they can be.
+        let outcome = match job {
+            Job::Attach { .. } if !confirmed => log.confirm().await,
+            _ => Ok(()),
+        };
+        confirmed |= matches!(job, Job::Attach { .. });
+        let event = match outcome {
+            Ok(()) => work(&shared, &mut log, job).await,
+            Err(error) => Some(Event::ShardFailed(error)),
+        };
+        let event = match event {
+            Some(Event::ShardFailed(error)) if !confirmed => Event::ShardFailed(error.while_taking(&log.mirror)),
+            Some(event) => event,
+            None => continue,
+        };
         if events.send(event).is_err() {
             return;
         }
@@ -70,6 +85,8 @@ async fn take(shared: &Shared, spec: &ShardSpec) -> Result<ShardLog, EngineError
     let mut pause = TAKE_PAUSE;
     loop {
         match take_shard(&shared.target, spec).await {
+            // Two that take the same shards at once would take them from each other for ever.
+            Err(error @ EngineError::Contended { .. }) => return Err(error),
             Err(error) if error.is_retriable() => {
                 tracing::warn!(mirror = %spec.mirror, shard = spec.shard, %error, "the shard cannot be taken yet, trying again");
             }

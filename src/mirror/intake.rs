@@ -315,6 +315,12 @@ fn is_in_step(batch: &RawBatch) -> bool {
 fn range_end(bytes: &[u8]) -> i64 {
     let base_offset = bytes.first_chunk().map_or(-1, |b: &[u8; 8]| i64::from_be_bytes(*b));
     let magic = bytes.get(16).copied();
+    // Of a format that nobody knows the length alone is known: it ends where the next batch begins.
+    if magic.is_some_and(|magic| magic > 2) {
+        let next =
+            bytes.get(batch_len(bytes)..).and_then(|b| b.first_chunk()).map(|b: &[u8; 8]| i64::from_be_bytes(*b));
+        return next.filter(|next| *next > base_offset).unwrap_or(base_offset.saturating_add(1));
+    }
     // Message formats v0 and v1 stand at the offset of their (last) message.
     let delta = bytes.get(23..27).and_then(|b| b.first_chunk()).map_or(0, |b: &[u8; 4]| i32::from_be_bytes(*b));
     let delta = if magic == Some(2) { delta.max(0) } else { 0 };

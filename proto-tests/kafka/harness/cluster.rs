@@ -1,5 +1,6 @@
 //! A real Kafka cluster: combined KRaft nodes as child processes on loopback ports.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use super::jars;
 use super::process::{Process, wait_ready};
+use super::proxy::{Fault, Proxy};
 
 /// Starting a JVM on a busy two-core machine takes its time; this only bounds a hang.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -41,17 +43,31 @@ pub(crate) struct ClusterSpec {
     nodes: u16,
     heap_mb: u32,
     quick: bool,
+    proxied: bool,
+    overrides: Vec<(String, String)>,
 }
 
 impl ClusterSpec {
     /// One node with settings for tests.
     pub(crate) fn new(version: Version) -> Self {
-        Self { version, nodes: 1, heap_mb: 384, quick: true }
+        Self { version, nodes: 1, heap_mb: 384, quick: true, proxied: false, overrides: Vec::new() }
     }
 
     /// Several nodes; each is broker and controller.
     pub(crate) fn nodes(mut self, nodes: u16) -> Self {
         self.nodes = nodes;
+        self
+    }
+
+    /// With a second listener, whose advertised addresses are those of proxies; see [`Cluster::proxied_bootstrap`].
+    pub(crate) fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    /// One more line of server.properties, in place of one of the same key.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        self.overrides.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -69,16 +85,36 @@ pub(crate) struct Cluster {
     spec: ClusterSpec,
     id: String,
     nodes: Vec<Node>,
+    /// Of the controllers, as server.properties wants it.
+    voters: String,
     folder: PathBuf,
 }
 
-/// One node: its ports stay the same over restarts.
+/// One node: its ports stay the same over restarts, unless it moves.
 #[derive(Debug)]
 pub(crate) struct Node {
     id: u16,
     port: u16,
+    controller_port: u16,
+    front: Option<Front>,
     folder: PathBuf,
     process: Option<Process>,
+}
+
+/// The listener behind a proxy.
+#[derive(Debug)]
+struct Front {
+    /// Where the broker listens.
+    port: u16,
+    /// What clients are told instead.
+    proxy: Proxy,
+}
+
+impl Front {
+    fn new() -> Self {
+        let port = free_port();
+        Self { port, proxy: Proxy::start(free_port(), port) }
+    }
 }
 
 impl Cluster {
@@ -89,15 +125,14 @@ impl Cluster {
         let ports: Vec<(u16, u16)> = (0..spec.nodes).map(|_| (free_port(), free_port())).collect();
         let voters: Vec<String> =
             ports.iter().enumerate().map(|(at, (_, port))| format!("{}@127.0.0.1:{port}", at + 1)).collect();
-        let mut cluster = Self { nodes: Vec::new(), spec, id, folder };
-        for (at, (port, controller_port)) in ports.iter().enumerate() {
-            let node = at as u16 + 1;
-            let folder = cluster.folder.join(format!("node-{node}"));
+        let mut cluster = Self { nodes: Vec::new(), voters: voters.join(","), spec, id, folder };
+        for (at, (port, controller_port)) in ports.into_iter().enumerate() {
+            let id = at as u16 + 1;
+            let folder = cluster.folder.join(format!("node-{id}"));
             fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
-            let text = properties(&cluster.spec, node, *port, *controller_port, &voters.join(","), &folder);
-            fs::write(folder.join("server.properties"), text)
-                .unwrap_or_else(|error| panic!("cannot write into {}: {error}", folder.display()));
-            cluster.nodes.push(Node { id: node, port: *port, folder, process: None });
+            let front = cluster.spec.proxied.then(Front::new);
+            cluster.nodes.push(Node { id, port, controller_port, front, folder, process: None });
+            cluster.configure(at);
         }
         cluster.format();
         for at in 0..cluster.nodes.len() {
@@ -111,6 +146,28 @@ impl Cluster {
     pub(crate) fn bootstrap(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         addresses.join(",")
+    }
+
+    /// The same through the proxies; all that clients who begin here ever hear of are proxies.
+    pub(crate) fn proxied_bootstrap(&self) -> String {
+        let addresses: Vec<String> = self.proxies().iter().map(|proxy| format!("127.0.0.1:{}", proxy.port())).collect();
+        assert!(!addresses.is_empty(), "a cluster without proxies");
+        addresses.join(",")
+    }
+
+    /// The proxies of all nodes, in the order of their ids.
+    pub(crate) fn proxies(&self) -> Vec<&Proxy> {
+        self.nodes.iter().filter_map(|node| Some(&node.front.as_ref()?.proxy)).collect()
+    }
+
+    /// Puts a fault into force at every node's proxy.
+    pub(crate) fn disturb(&self, fault: Fault) {
+        self.proxies().into_iter().for_each(|proxy| proxy.set(fault));
+    }
+
+    /// How often faults did something to a connection so far, at all nodes.
+    pub(crate) fn disturbed(&self) -> u64 {
+        self.proxies().into_iter().map(Proxy::disturbed).sum()
     }
 
     /// The release it runs.
@@ -133,6 +190,36 @@ impl Cluster {
         }
     }
 
+    /// SIGSTOP: the node hangs with its connections open.
+    pub(crate) fn pause_node(&mut self, id: u16) {
+        self.signal_node(id, "STOP");
+    }
+
+    /// SIGCONT: it goes on.
+    pub(crate) fn continue_node(&mut self, id: u16) {
+        self.signal_node(id, "CONT");
+    }
+
+    /// Whether a node's process runs; a paused one does.
+    pub(crate) fn is_up(&mut self, id: u16) -> bool {
+        self.node(id).process.as_mut().is_some_and(Process::is_running)
+    }
+
+    /// Gives a node that is down other addresses for clients, to be known from its next start on. Nobody listens on the
+    /// old ones any more.
+    pub(crate) fn move_node(&mut self, id: u16) {
+        let node = self.node(id);
+        assert!(node.process.is_none(), "node {id} runs");
+        node.port = free_port();
+        node.front = node.front.take().map(|_| Front::new());
+        self.configure(usize::from(id) - 1);
+    }
+
+    /// The folder of a partition's log on a node.
+    pub(crate) fn log_folder(&self, id: u16, topic: &str, partition: i32) -> PathBuf {
+        self.nodes[usize::from(id) - 1].folder.join("data").join(format!("{topic}-{partition}"))
+    }
+
     /// Starts a node again on its old ports and data, and waits until it serves.
     pub(crate) fn restart_node(&mut self, id: u16) {
         self.node(id);
@@ -151,6 +238,19 @@ impl Cluster {
             .iter_mut()
             .find(|node| node.id == id)
             .unwrap_or_else(|| panic!("no node {id}: the cluster has {known}, counted from 1"))
+    }
+
+    fn signal_node(&mut self, id: u16, name: &str) {
+        if let Some(process) = &mut self.node(id).process {
+            process.signal(name);
+        }
+    }
+
+    fn configure(&self, at: usize) {
+        let node = &self.nodes[at];
+        let file = node.folder.join("server.properties");
+        let text = properties(&self.spec, node, &self.voters);
+        fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
     }
 
     fn format(&self) {
@@ -226,18 +326,24 @@ fn java(spec: &ClusterSpec) -> Command {
 
 /// Retention is off unless a topic asks for it: tests write records with old timestamps, and a broker that looks every
 /// second would delete them under the test's hands.
-fn properties(spec: &ClusterSpec, node: u16, port: u16, controller: u16, voters: &str, folder: &Path) -> String {
+fn properties(spec: &ClusterSpec, node: &Node, voters: &str) -> String {
     let copies = spec.nodes.min(3);
     let in_sync = copies.min(2);
-    let data = folder.join("data");
-    format!(
+    let Node { id, port, controller_port, .. } = node;
+    let (mut listeners, mut advertised) = (String::new(), String::new());
+    if let Some(front) = &node.front {
+        listeners = format!(",PROXIED://127.0.0.1:{}", front.port);
+        advertised = format!(",PROXIED://127.0.0.1:{}", front.proxy.port());
+    }
+    let data = node.folder.join("data");
+    let mut text = format!(
         "process.roles=broker,controller
-node.id={node}
+node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
 log.dirs={}
 auto.create.topics.enable=false
 log.retention.ms=-1
@@ -260,7 +366,11 @@ log.retention.check.interval.ms=1000
 log.segment.delete.delay.ms=1000
 ",
         data.display()
-    )
+    );
+    for (key, value) in &spec.overrides {
+        let _ = writeln!(text, "{key}={value}");
+    }
+    text
 }
 
 /// A folder for this run under `target/kafka/run`, after removing those of runs that are over.

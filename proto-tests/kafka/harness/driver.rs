@@ -41,6 +41,11 @@ impl TopicSpec {
         Self { topic: topic.to_owned(), partitions, replication: 1, configs: HashMap::new() }
     }
 
+    /// What the topic is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.topic
+    }
+
     /// Replicas of each partition.
     pub(crate) fn replication(mut self, replication: i16) -> Self {
         self.replication = replication;
@@ -303,6 +308,32 @@ impl Driver {
     pub(crate) fn create_topic(&self, bootstrap: &str, spec: &TopicSpec) -> String {
         let answer = self.call("create_topic", bootstrap, json!(spec));
         parsed(&answer, "topic_id")
+    }
+
+    /// The node that leads the quorum of controllers.
+    pub(crate) fn controller(&self, bootstrap: &str) -> u16 {
+        parsed(&self.call("cluster", bootstrap, json!({})), "controller")
+    }
+
+    /// Sets a quota of a client id, or removes it.
+    pub(crate) fn set_quota(&self, bootstrap: &str, client: &str, quota: &str, bytes_per_s: Option<u32>) {
+        let args = json!({ "client": client, "quota": quota, "value": bytes_per_s });
+        self.call("set_quota", bootstrap, args);
+    }
+
+    /// Transactional ids that the cluster remembers.
+    pub(crate) fn transactional_ids(&self, bootstrap: &str) -> Vec<String> {
+        parsed(&self.call("transactions", bootstrap, json!({})), "ids")
+    }
+
+    /// High watermarks of these partitions of a topic, in their order; no other is asked about.
+    pub(crate) fn ends_of(&self, bootstrap: &str, topic: &str, partitions: &[i32]) -> Vec<i64> {
+        parsed(&self.call("ends_of", bootstrap, json!({ "topic": topic, "partitions": partitions })), "ends")
+    }
+
+    /// Deletes a topic.
+    pub(crate) fn delete_topic(&self, bootstrap: &str, topic: &str) {
+        self.call("delete_topic", bootstrap, json!({ "topic": topic }));
     }
 
     /// Grows a topic to this many partitions.

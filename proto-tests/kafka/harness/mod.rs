@@ -8,6 +8,7 @@ pub(crate) mod driver;
 pub(crate) mod dump;
 pub(crate) mod jars;
 pub(crate) mod process;
+pub(crate) mod proxy;
 mod smoke;
 pub(crate) mod wait;
 

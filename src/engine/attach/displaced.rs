@@ -19,7 +19,7 @@ pub(crate) async fn fence(
 ) -> Result<(), EngineError> {
     let end = ctx.target.log_end(target).await?;
     shard.bump().await?;
-    write_marker(ctx.target, &shard.transactor, target).await?;
+    write_marker(&shard.mirror, ctx.target, &shard.transactor, target).await?;
     await_marker(&shard.mirror, ctx.target, target, end, &shard.transactor, |_| Ok(())).await?;
     Ok(())
 }

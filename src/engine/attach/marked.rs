@@ -36,14 +36,14 @@ pub(super) async fn attach_marked(
     for part in marked.chunks(MARKED_AT_ONCE) {
         let described = described_ends(ctx, shard, part).await;
         let targets: Vec<TopicPartition> = part.iter().map(|m| m.wanted.pair.target.clone()).collect();
-        let refused = match write_markers(ctx.target, &shard.transactor, &targets).await {
+        let refused = match write_markers(&shard.mirror, ctx.target, &shard.transactor, &targets).await {
             Ok(refused) => refused,
             // Another transaction of this shard is not through, perhaps for want of a leader: nobody else waits for that.
             Err(error) if error.is_retriable() => {
-                out.extend(part.iter().map(|m| (m.wanted.pair.clone(), not_attached(&error))));
+                out.extend(part.iter().map(|m| (m.wanted.pair.clone(), Attached::Later(error.to_string()))));
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         for marked in part {
             let pair = &marked.wanted.pair;

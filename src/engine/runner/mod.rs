@@ -105,6 +105,7 @@ pub(crate) struct Runner {
     /// Shards taken over so far. Nothing new is attached before all are: only then it is known what was mirrored under
     /// which topic id.
     shards_taken: u32,
+    taking_since_ms: u64,
     /// Source topic ids that were mirrored under a name, with their shards.
     identities: HashMap<(String, i32), Vec<(Uuid, u32)>>,
     /// Halts on record, by source topic and partition.
@@ -159,6 +160,7 @@ impl Runner {
             shards: Vec::new(),
             shard_count: generation.shards,
             shards_taken: 0,
+            taking_since_ms: 0,
             identities: HashMap::new(),
             halts: HashMap::new(),
             fetchers: HashMap::new(),

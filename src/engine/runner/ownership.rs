@@ -22,10 +22,13 @@ const REFRESH_EVERY_MS: u64 = 100;
 /// non-transactional writes do not refresh it.
 const KEEP_ALIVE_MS: u64 = 6 * 3600 * 1000;
 const KEEP_ALIVE_AGAIN_MS: u64 = 60 * 1000;
+/// How long shards that are taken wait for the others before they begin.
+const SHARDS_TOGETHER_MS: u64 = 10_000;
 
 impl Runner {
     pub(super) fn take_shards(&mut self) {
         let now_ms = self.now_ms();
+        self.taking_since_ms = now_ms;
         for number in 0..self.shard_count {
             let spec = ShardSpec {
                 mirror: self.shared.config.name.clone(),
@@ -172,9 +175,11 @@ impl Runner {
             return;
         }
         let all_taken = self.shards_taken == self.shard_count;
+        // A shard that cannot be taken stands in nobody's way; but not at once, for the sake of two that start together.
+        let begins = all_taken || self.now_ms() > self.taking_since_ms + SHARDS_TOGETHER_MS;
         for number in 0..self.shards.len() {
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            if shard.attaching || !shard.taken || !(all_taken || shard.baselined) {
+            if shard.attaching || !shard.taken || !begins || !(all_taken || shard.baselined) {
                 continue;
             }
             let waiting = std::mem::take(&mut shard.waiting);

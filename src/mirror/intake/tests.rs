@@ -264,6 +264,17 @@ fn an_old_message_format_is_no_corruption() {
 }
 
 #[test]
+fn an_unknown_message_format_halts_up_to_the_next_batch() {
+    let (mut unknown, next) = (data(&[4, 5, 6]).bytes.to_vec(), data(&[7]));
+    unknown[16] = 9;
+    let records = Bytes::from([&unknown[..], &next.bytes[..]].concat());
+    let (ready, halt) = halted(&mut intake(4), &FetchedRecords { records, ..fetched(&[]) });
+    assert_eq!((ready, halt.kind, halt.range), (vec![], HaltKind::InvalidRecord, Some((4, 7))));
+    let last = FetchedRecords { records: unknown.into(), ..fetched(&[]) };
+    assert_eq!(halted(&mut intake(4), &last).1.range, Some((4, 5)));
+}
+
+#[test]
 fn a_base_offset_too_far_away_to_be_true_is_no_gap() {
     let far = with(&data(&[4]), |h| h.base_offset = 5 + LEAP_MAX);
     let (ready, halt) = halted(&mut intake(4), &fetched(&[far]));

@@ -1,0 +1,82 @@
+//! The mirror under faults: each scenario is a workload, faults, and a checker that looks for lost, duplicated, reordered
+//! and wrongly mapped records. README.md declares for each of them what kmirror does ("Under faults").
+//!
+//! Scenarios that need the same clusters are a group, one test that runs them in turn and names all that failed.
+//! `KMIRROR_NEMESIS` picks those whose names hold a word; slow ones run with `KMIRROR_TESTS=full` only.
+
+mod answers;
+mod brokers;
+mod case;
+mod corrupt;
+mod data;
+mod expiry;
+mod mirror_topics;
+mod network;
+mod partitions;
+mod processes;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crate::kafka::harness::{Tier, real_kafka_wanted, tier};
+
+/// A scenario by its name in the README, and in which tier it begins to run.
+pub(crate) struct Scenario<R> {
+    pub(crate) name: &'static str,
+    tier: Tier,
+    run: fn(&mut R),
+}
+
+impl<R> Scenario<R> {
+    pub(crate) const fn new(name: &'static str, run: fn(&mut R)) -> Self {
+        Self { name, tier: Tier::Ci, run }
+    }
+
+    /// Takes long: not in CI.
+    pub(crate) const fn slow(name: &'static str, run: fn(&mut R)) -> Self {
+        Self { name, tier: Tier::Full, run }
+    }
+
+    fn is_wanted(&self) -> bool {
+        let picked = std::env::var("KMIRROR_NEMESIS").map_or(true, |word| self.name.contains(&word));
+        picked && (self.tier == Tier::Ci || tier() == Tier::Full)
+    }
+}
+
+/// The names of all scenarios; the README declares each of them.
+pub(crate) fn names() -> Vec<&'static str> {
+    fn of<R>(scenarios: &[Scenario<R>]) -> impl Iterator<Item = &'static str> {
+        scenarios.iter().map(|scenario| scenario.name)
+    }
+    let pairs =
+        [network::NETWORK, processes::PROCESSES, brokers::SINGLE, data::SOURCE_DATA, mirror_topics::TARGET_DATA];
+    pairs.into_iter().flat_map(of).chain(of(brokers::OF_THREE)).chain(of(expiry::EXPIRY)).collect()
+}
+
+/// What a group's scenarios share.
+pub(crate) trait Rig {
+    fn start() -> Self;
+    /// Ends whatever fault a scenario left in force.
+    fn heal(&mut self);
+}
+
+/// Runs a group's scenarios in turn on one rig; one that fails does not keep the others from running.
+pub(crate) fn run<R: Rig>(group: &str, scenarios: &[Scenario<R>]) {
+    let wanted: Vec<&Scenario<R>> = scenarios.iter().filter(|scenario| scenario.is_wanted()).collect();
+    if wanted.is_empty() || !real_kafka_wanted(group) {
+        return;
+    }
+    let mut rig = R::start();
+    let mut failed = Vec::new();
+    for scenario in wanted {
+        let began = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&mut rig)));
+        rig.heal();
+        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+        eprintln!("nemesis: {group}: {} {word} in {:.1} s", scenario.name, began.elapsed().as_secs_f64());
+        if outcome.is_err() {
+            failed.push(scenario.name);
+        }
+    }
+    assert!(failed.is_empty(), "{group}: {failed:?} failed; what they said stands above");
+}
