@@ -121,7 +121,7 @@ fn two_replicas(topic: &str) -> TopicSpec {
 }
 
 fn records(topic: &str, seed: u64, count: u64) -> Produce {
-    Produce { seed, ..Produce::odd(topic, count) }
+    Produce { seed, timestamp: 0, ..Produce::odd(topic, count) }
 }
 
 /// Leader and follower of the one partition.
@@ -184,7 +184,7 @@ fn unclean_election_on_source(rig: &mut Three) {
     compare(&here, &there).assert_exactly(450);
 }
 
-/// The target loses records that it had acknowledged: the partition halts, and what was lost is copied again when told to.
+/// The target loses records that it had acknowledged: its next answer tells, and what was lost is copied again.
 fn unclean_election_on_target(rig: &mut Three) {
     let topic = "unclean-target";
     let (from, to) = (rig.one.bootstrap(), rig.three.bootstrap());
@@ -202,9 +202,6 @@ fn unclean_election_on_target(rig: &mut Three) {
     await_end_offsets(&rig.three, topic, 300, LIMIT);
     elect_uncleanly(&mut rig.three, topic, nodes);
     driver().produce(&from, &records(topic, 3, 150));
-    let row = mirror.await_state(topic, 0, "halted");
-    assert!(row["reason"].as_str().unwrap().starts_with("target_truncated"), "{row}");
-    assert_eq!(mirror.output(&["resume", "--partition", &format!("{topic}:0")]).status.code(), Some(0));
     rig.three.restart_node(nodes.0);
     mirror.await_caught_up(1);
     mirror.stop();
