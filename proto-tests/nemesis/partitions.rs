@@ -57,15 +57,15 @@ fn leaderless_partitions(rig: &mut Three) {
     let (gone_out, gone_into) =
         (led_by(&rig.three, &from_three.topic, node), led_by(&rig.three, &to_three.topic, node));
     assert!(!gone_out.is_empty() && !gone_into.is_empty());
+    let restarts = |case: &Case| case.mirror.log().matches("starting it anew").count();
+    let before = [restarts(&from_three), restarts(&to_three)];
     rig.three.kill_node(node);
     await_others(&rig.three, &to_three.topic, &gone_into, 400);
     write_to(&from_three, &rig.three, 2, &others(&gone_out));
     from_three.counts(200 * others(&gone_out).len() as u64);
     let expected: i64 = (200 * PARTITIONS as usize + 200 * others(&gone_out).len()) as i64;
     await_end_offsets(&rig.one, &from_three.topic, expected, LIMIT);
-    for case in [&from_three, &to_three] {
-        assert!(!case.mirror.log().contains("starting it anew"), "{}", case.mirror.log());
-    }
+    assert_eq!([restarts(&from_three), restarts(&to_three)], before, "{}", to_three.mirror.log());
     rig.three.restart_node(node);
     from_three.assert_whole(&rig.three, &rig.one);
     to_three.assert_whole(&rig.one, &rig.three);
