@@ -10,10 +10,10 @@ use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::{Cluster, driver, wait_until};
 
 pub(crate) const SINGLE: &[Scenario<Pair>] = &[
-    Scenario::new("source_broker_stops", |pair| gone(pair, "source_broker_stops", |p| &mut p.source, stop)),
+    Scenario::slow("source_broker_stops", |pair| gone(pair, "source_broker_stops", |p| &mut p.source, stop)),
     Scenario::new("target_broker_stops", |pair| gone(pair, "target_broker_stops", |p| &mut p.target, stop)),
     Scenario::new("source_broker_killed", |pair| gone(pair, "source_broker_killed", |p| &mut p.source, kill)),
-    Scenario::new("target_broker_killed", |pair| gone(pair, "target_broker_killed", |p| &mut p.target, kill)),
+    Scenario::slow("target_broker_killed", |pair| gone(pair, "target_broker_killed", |p| &mut p.target, kill)),
     Scenario::new("target_broker_hangs", target_broker_hangs),
     Scenario::slow("source_broker_hangs_long", |pair| hangs_long(pair, "source_broker_hangs_long", |p| &mut p.source)),
     Scenario::slow("target_broker_hangs_long", |pair| hangs_long(pair, "target_broker_hangs_long", |p| &mut p.target)),
@@ -60,8 +60,9 @@ fn hangs_long(pair: &mut Pair, name: &str, of: Of) {
     case.assert_whole(&pair.source, &pair.target);
 }
 
+/// Leaders that move and brokers that stop are in CI already (`e2e::leaders`).
 pub(crate) const OF_THREE: &[Scenario<Three>] = &[
-    Scenario::new("leaders_move", |three| {
+    Scenario::slow("leaders_move", |three| {
         both_ways(three, "leaders_move", |three, topics| {
             for partition in 0..4 {
                 for topic in topics {
@@ -70,7 +71,7 @@ pub(crate) const OF_THREE: &[Scenario<Three>] = &[
             }
         });
     }),
-    Scenario::new("one_of_three_stops", |three| {
+    Scenario::slow("one_of_three_stops", |three| {
         both_ways(three, "one_of_three_stops", |three, _| {
             three.shut_down_node(2);
             three.restart_node(2);

@@ -267,6 +267,15 @@ impl Case {
         });
     }
 
+    /// Nothing is deleted any more, and the broker knows it.
+    pub(crate) fn end_retention(&self, cluster: &Cluster) {
+        driver().alter_configs(&cluster.bootstrap(), &self.topic, &[("retention.ms", "-1")]);
+        wait_until("the end of retention", LIMIT, || {
+            let configs = driver().topic_configs(&cluster.bootstrap(), &self.topic);
+            if configs.get("retention.ms").is_some_and(|ms| ms == "-1") { Ok(()) } else { Err(format!("{configs:?}")) }
+        });
+    }
+
     /// Runs the command that a halt has named.
     pub(crate) fn obey(&self, command: &[String]) {
         let args: Vec<&str> = command.iter().map(String::as_str).collect();

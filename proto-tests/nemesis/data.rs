@@ -59,13 +59,9 @@ fn retention_overtakes(pair: &mut Pair) {
     pair.source.disturb(Fault::Hold(Way::Down));
     case.await_stall(&pair.target);
     case.pause_writing();
-    let held = case.ends(&pair.target);
     driver().alter_configs(&pair.source.bootstrap(), &case.topic, &[("retention.ms", "1")]);
-    wait_until("retention", LIMIT, || {
-        let starts = driver().offsets(&pair.source.bootstrap(), &[&case.topic]);
-        if starts.iter().zip(&held).all(|(row, held)| row.start > *held) { Ok(()) } else { Err(format!("{starts:?}")) }
-    });
-    driver().alter_configs(&pair.source.bootstrap(), &case.topic, &[("retention.ms", "-1")]);
+    case.await_emptied(&pair.source);
+    case.end_retention(&pair.source);
     case.write();
     pair.source.disturb(Fault::None);
     for partition in 0..PARTITIONS {

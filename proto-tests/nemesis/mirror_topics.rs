@@ -119,7 +119,7 @@ fn emptied_and_killed(pair: &mut Pair) {
     driver().alter_configs(&pair.target.bootstrap(), &case.topic, &[("retention.ms", "1")]);
     case.await_emptied(&pair.target);
     case.mirror.kill();
-    driver().alter_configs(&pair.target.bootstrap(), &case.topic, &[("retention.ms", "-1")]);
+    case.end_retention(&pair.target);
     case.mirror.start();
     case.write();
     case.await_more(&pair.target, 400);

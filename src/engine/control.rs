@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::batch;
-use crate::client::{Cluster, NewTopic, ReadOptions, TopicPartition, Topics, append_batch, read_log};
+use crate::client::{ClientError, Cluster, NewTopic, ReadOptions, TopicPartition, Topics, append_batch, read_log};
 use crate::config::MirrorConfig;
 use crate::mirror::{ControlRecord, ControlState, Generation, StateError, decode_control, encode_control, state_topic};
 
@@ -184,15 +184,26 @@ async fn create_state_topic(mirror: &str, target: &Cluster) -> Result<(), Engine
             ("message.timestamp.type", "CreateTime"),
             ("min.insync.replicas", min_insync),
             ("unclean.leader.election.enable", "false"),
+            // State bears the time of this machine: a clock that runs ahead must not stop it.
+            (TIMESTAMP_LIMIT, "9223372036854775807"),
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned())),
     );
-    let topic = NewTopic {
+    let mut topic = NewTopic {
         name: state_topic(mirror),
         partitions: i32::try_from(SHARDS + 1).unwrap_or(i32::MAX),
         replication_factor,
         configs,
     };
-    target.create_topic_if_absent(&topic).await?;
+    match target.create_topic_if_absent(&topic).await {
+        // Before Kafka 3.6 there is no such limit.
+        Err(ClientError::Api { code: INVALID_CONFIG, .. }) if topic.configs.remove(TIMESTAMP_LIMIT).is_some() => {
+            target.create_topic_if_absent(&topic).await?;
+        }
+        outcome => outcome?,
+    }
     Ok(target.await_usable(&[topic.name.as_str()]).await?)
 }
+
+const TIMESTAMP_LIMIT: &str = "message.timestamp.after.max.ms";
+const INVALID_CONFIG: i16 = 40;
