@@ -15,4 +15,5 @@ mod e2e;
 mod embedded;
 mod goldens;
 mod nemesis;
+mod sim;
 mod tidy;

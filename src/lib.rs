@@ -91,6 +91,15 @@
 //!   declared, not when its first batch comes: else a restart in between would start at a later "latest".
 //! - **A shard without partitions has a baseline too.** `start:` applies to what existed at the mirror's first start;
 //!   a shard that was empty then must not apply it to the first topic that appears later.
+//! - **A displacement may be found late.** A coordinator repeats a marker, the batch behind it lands one further up, and a
+//!   crash comes before the answer: the batches' own sequences tell, so the take-over writes it down (`mirror::realign`).
+//!   Several are written down in turn, each reaching to the end of the last one (`mirror::in_turn`): a record voids what
+//!   was written ahead beyond its end, which the next one needs.
+//! - **A loss is not noted as read.** `scanned` stops in front of it; noted, it would pass for markers after a restart.
+//! - **A fence can be forgotten.** Producer state expires by the age of the records, and with it the epoch that a marker
+//!   set: a request of an older epoch that comes late enough is let in. A batch of another epoch behind the origin is
+//!   therefore not ours (`mirror::is_ours`), and stops the partition.
+//! - **Time of day may go back.** Pauses and the age of records go by a clock that does not (`mirror::Clock`).
 //! - **kafka-protocol's `records` module is not on the data path**: it loses duplicate header keys, recomputes
 //!   last_offset_delta, and fails a whole response for a truncated last batch.
 

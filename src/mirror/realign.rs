@@ -89,7 +89,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::batch::{BatchHeader, HEADER_LEN};
+    use crate::batch::HEADER_LEN;
     use crate::mirror::{Declared, OffsetMap};
 
     fn header(base_offset: i64, count: i32, epoch: i16, base_sequence: i32) -> BatchHeader {

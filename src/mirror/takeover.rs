@@ -152,12 +152,13 @@ pub fn data_end(
     let Some(last) = last.filter(|header| header.next_offset() > floor) else {
         return recorded_end(state, at, floor).map(DataEnd::Recorded);
     };
-    if !producer_ids.contains(&last.producer_id) {
+    if !is_ours(state, last, producer_ids) {
         return Err(Halt::new(
             HaltKind::ForeignRecords,
             format!(
-                "the last batch of target {target} (offset {}) was written by producer id {}, which is not this mirror's",
-                last.base_offset, last.producer_id
+                "the last batch of target {target} (offset {}) was written by producer id {}, epoch {}, which is not this \
+                 mirror's, or not any more",
+                last.base_offset, last.producer_id, last.producer_epoch
             ),
         ));
     }
@@ -173,6 +174,13 @@ pub fn data_end(
         ));
     }
     Ok(DataEnd::Behind { end, source: named.offset, leader_epoch: state.map.leader_epoch_at(end) })
+}
+
+/// Whether a batch was written by the owner that it was then. Behind the marker of an epoch an older one has nothing to
+/// say; where the broker has forgotten the producer, by the age of its records, it lets a late request in all the same.
+pub fn is_ours(state: &PartitionState, header: &BatchHeader, producer_ids: &BTreeSet<i64>) -> bool {
+    let late = |origin: super::Origin| header.base_offset >= origin.start && header.producer_epoch != origin.epoch;
+    producer_ids.contains(&header.producer_id) && !state.origin.is_some_and(late)
 }
 
 /// A batch's sequence says which offset it was bound to. One that landed elsewhere, without a record of it (a crash came
@@ -345,3 +353,6 @@ pub fn footing(state: &PartitionState, index: u32, producer_id: i64) -> Result<F
 fn target_name(state: &PartitionState) -> String {
     format!("{}:{}", state.declared.target_topic, state.declared.partition)
 }
+
+#[cfg(test)]
+mod tests;

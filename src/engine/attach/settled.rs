@@ -2,7 +2,7 @@
 //! map and the source say of it.
 
 use crate::batch::{self, BatchHeader, RawBatch};
-use crate::mirror::{Bounds, DataEnd, Halt, HaltKind, PartitionState, Writer, data_end};
+use crate::mirror::{Bounds, DataEnd, Halt, HaltKind, PartitionState, Writer, data_end, is_ours};
 
 use super::super::EngineError;
 use super::super::markers::Marker;
@@ -10,7 +10,7 @@ use super::super::settle::{LastRecord, compare_last, last_data_below};
 use super::super::shard::ShardLog;
 use super::displaced::realign;
 use super::marked::Marked;
-use super::{AttachContext, Pair, Wanted, undeclared};
+use super::{AttachContext, Pair, undeclared};
 
 /// The settled end, checked against the source; or why it cannot be had.
 pub(super) async fn settle(
@@ -24,7 +24,7 @@ pub(super) async fn settle(
     let Some(state) = shard.state.partitions.get(index) else { return Ok(Err(undeclared(*index))) };
     // What lies below is on record already, and may be of another branch of the source or of another topic.
     let floor = state.map.floor();
-    let last = last_batch(ctx, shard, wanted, *at, marker, floor).await?;
+    let last = last_batch(ctx, shard, marked, marker, floor).await?;
     let header = last.as_ref().map(|batch| &batch.header);
     if let Some(header) = header
         && let Err(halt) = realign(ctx, shard, wanted, *index, header).await?
@@ -50,14 +50,14 @@ pub(super) async fn settle(
 async fn last_batch(
     ctx: AttachContext<'_>,
     shard: &ShardLog,
-    wanted: &Wanted,
-    at: Bounds,
+    Marked { wanted, index, at }: &Marked,
     marker: &Marker,
     floor: i64,
 ) -> Result<Option<RawBatch>, EngineError> {
     let target = &wanted.pair.target;
     let from = floor.max(at.start);
-    let ours = |header: &BatchHeader| shard.state.producer_ids.contains(&header.producer_id);
+    let Some(state) = shard.state.partitions.get(index) else { return Ok(None) };
+    let ours = |header: &BatchHeader| is_ours(state, header, &shard.state.producer_ids);
     let mut last = match &marker.last_data {
         Some(batch) => Some(batch.clone()),
         None => last_data_below(ctx.target, target, at.end, from, |_| true).await?,
