@@ -92,7 +92,8 @@ pub(crate) const OF_THREE: &[Scenario<Three>] = &[
             three.restart_node(3);
         });
     }),
-    Scenario::slow("rolling_restart", |three| {
+    // Not seen to pass yet; the README says so.
+    Scenario::blocked("rolling_restart", |three| {
         both_ways(three, "rolling_restart", |three, _| {
             for node in 1..=3 {
                 three.shut_down_node(node);
@@ -100,7 +101,8 @@ pub(crate) const OF_THREE: &[Scenario<Three>] = &[
             }
         });
     }),
-    Scenario::slow("one_of_three_hangs", |three| {
+    // Not seen to pass yet; the README says so.
+    Scenario::blocked("one_of_three_hangs", |three| {
         both_ways(three, "one_of_three_hangs", |three, _| {
             three.pause_node(2);
             sleep(Duration::from_secs(45));

@@ -75,7 +75,7 @@ fn revive(cluster: &mut Cluster, node: u16) {
 pub(crate) struct Workload {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Workload {
@@ -94,7 +94,7 @@ impl Workload {
                 std::thread::sleep(PACE);
             }
         });
-        Self { stop, written, thread }
+        Self { stop, written, thread: Some(thread) }
     }
 
     /// Records acknowledged so far.
@@ -102,10 +102,18 @@ impl Workload {
         self.written.load(Ordering::SeqCst)
     }
 
-    fn finish(self) -> u64 {
+    fn finish(mut self) -> u64 {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().expect("the workload was acknowledged");
-        self.written.load(Ordering::SeqCst)
+        let thread = self.thread.take().expect("it is finished once");
+        thread.join().expect("the workload was acknowledged");
+        self.written()
+    }
+}
+
+/// That of a scenario that failed must not go on under the others.
+impl Drop for Workload {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
     }
 }
 

@@ -32,7 +32,7 @@ enum When {
     Always,
     /// Takes long: not in CI.
     Full,
-    /// Shows a known fault: only when `KMIRROR_NEMESIS` is its name.
+    /// Not in order yet: only when `KMIRROR_NEMESIS` is its name.
     Asked,
 }
 
@@ -46,7 +46,7 @@ impl<R> Scenario<R> {
         Self { name, when: When::Full, run }
     }
 
-    /// Shows a fault that is known and not mended yet; the README says so in its row.
+    /// Shows a fault that is not mended yet, or was not seen to pass; the README says so in its row.
     pub(crate) const fn blocked(name: &'static str, run: fn(&mut R)) -> Self {
         Self { name, when: When::Asked, run }
     }
