@@ -41,7 +41,7 @@ pub(crate) const FOREIGN: u64 = 1 << 40;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Excuses {
     pub(crate) foreigners: bool,
-    /// The broker, having forgotten the producer, let in a batch of an epoch that was fenced.
+    /// The broker, having forgotten the producer, let in a batch of an epoch that was fenced, or a late one again.
     pub(crate) unfenced: bool,
     /// Every halt there was.
     pub(crate) halts: Vec<Halt>,
@@ -191,7 +191,7 @@ impl World {
             }
             _ => self.ask_target(&request),
         };
-        self.note_unfenced(&request, &stage);
+        self.note_unfenced(&request, &stage, self.net.calls[at].orphan);
         let call = &mut self.net.calls[at];
         trace!(
             self,
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// The batch was appended last, if it was appended.
-    fn note_unfenced(&mut self, request: &Request, stage: &Stage) {
+    fn note_unfenced(&mut self, request: &Request, stage: &Stage, late: bool) {
         let (Request::Produce { log: LogId::Data(part), .. }, Stage::Waiting { base, .. }) = (request, stage) else {
             return;
         };
@@ -216,8 +216,11 @@ impl World {
         let Some(written) = log.batches.last().map(|b| b.header).filter(|h| h.base_offset == *base) else { return };
         let mut markers = log.batches.iter().filter(|b| b.commits.is_some()).map(|b| b.header);
         let fenced = |m: BatchHeader| m.producer_id == written.producer_id && m.producer_epoch > written.producer_epoch;
-        if markers.any(fenced) {
-            trace!(self, "part {part}: a batch of a fenced epoch is let in at {base}");
+        let sequence = |h: BatchHeader| (h.producer_id, h.producer_epoch, h.base_sequence);
+        let mut data = log.batches.iter().filter(|b| b.commits.is_none()).map(|b| b.header);
+        let again = late && data.any(|h| sequence(h) == sequence(written) && h.base_offset < *base);
+        if again || markers.any(fenced) {
+            trace!(self, "part {part}: a batch that is fenced, or stands there already, is let in at {base}");
             self.excuses[*part].unfenced = true;
         }
     }

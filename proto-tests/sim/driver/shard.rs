@@ -101,14 +101,8 @@ impl Shard {
         let skip = io.broken(Mutation::SkipStateMarker);
         await_marker(&io, LogId::State, start, producer, |batch| if skip { Ok(()) } else { replay(&mut state, batch) })
             .await?;
-        let mut shard = Self {
-            io,
-            producer,
-            state_epoch: producer.1,
-            next_sequence: 0,
-            state,
-            records_since_snapshot: 0,
-        };
+        let mut shard =
+            Self { io, producer, state_epoch: producer.1, next_sequence: 0, state, records_since_snapshot: 0 };
         shard.append(vec![StateRecord::Id { producer_id: producer.0, producer_epoch: producer.1 }]).await?;
         Ok(shard)
     }

@@ -156,7 +156,8 @@ impl World {
             HaltKind::RetentionLoss => {
                 source.bereft || halt.range.is_some_and(|(from, to)| source.committed_within(from, to) == 0)
             }
-            HaltKind::Truncation => source.truncated,
+            // ListOffsets names the topic by its name: the bounds may be those of the topic that was made anew.
+            HaltKind::Truncation => source.truncated || source.recreated,
             HaltKind::SourceRecreated => source.recreated,
             HaltKind::ForeignRecords => strange,
             HaltKind::MapMismatch => strange,
