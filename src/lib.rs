@@ -89,6 +89,18 @@
 //!   displacement has replaced. Whoever ends a flow drops those that were not handed over (`Runner::drop_breaks`).
 //! - **`start: latest` before the first record.** The start is written as the map's first break when the partition is
 //!   declared, not when its first batch comes: else a restart in between would start at a later "latest".
+//! - **What could not begin at the first start still begins there.** A partition without a leader, or whose target holds
+//!   foreign data, is declared with the source offset that `start:` named (`StateRecord::Pending`): by the time it can begin,
+//!   `latest` would mean something else, and `earliest` is for what appeared later.
+//! - **A forgotten transactional id fences nobody.** Init gives another producer id then, and the old owner's writes go on.
+//!   The new owner's id is written down together with the halts of what could not be fenced: the next start finds its own id
+//!   on record and would see nothing amiss. State records of the old id behind it are void (`engine::shard::replay`).
+//! - **A fence is forgotten, but not by the coordinator.** Who slept for longer than the target remembers producers would not be
+//!   refused any more by the partitions. So nothing is written later than a lease after the coordinator has last confirmed the
+//!   shard (an empty aborted transaction; a quarter of `producer.id.expiration.ms`, two minutes at most): data by
+//!   `Runner::may_write`, what is on its way to a lane by `Flight::lease`, state by `shard_worker::within_lease`.
+//! - **The leader is asked for our last sequence before our marker.** With the epoch that it brings, sequences count anew,
+//!   and the end of a log that retention has emptied is told by nothing else (`engine::attach::settled`).
 //! - **A shard without partitions has a baseline too.** `start:` applies to what existed at the mirror's first start;
 //!   a shard that was empty then must not apply it to the first topic that appears later.
 //! - **A displacement may be found late.** A coordinator repeats a marker, the batch behind it lands one further up, and a

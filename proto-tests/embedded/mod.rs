@@ -37,20 +37,32 @@ impl Pair {
 
     /// The same without a topic as yet: the mirror follows what the pattern matches.
     pub(crate) fn matching(topic: &str, include: &str, nodes: i32, more: &str) -> Self {
+        Self::with_target(topic, include, nodes, more, &[])
+    }
+
+    /// The same with broker configs of the target.
+    pub(crate) fn with_target(topic: &str, include: &str, nodes: i32, more: &str, configs: &[(&str, &str)]) -> Self {
         let runtime = Runtime::new().unwrap();
-        let start = |name: &str| {
+        let start = |name: &str, configs: &[(&str, &str)]| {
             let options = ClusterOptions {
                 nodes,
                 cluster_id: format!("{topic}-{name}"),
                 auto_create_topics: false,
+                broker_configs: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
                 ..ClusterOptions::default()
             };
             Arc::new(runtime.block_on(Cluster::start(options)).unwrap())
         };
-        let (source, target) = (start("source"), start("target"));
+        let (source, target) = (start("source", &[]), start("target", configs));
         let addresses = |cluster: &Cluster| cluster.bootstrap().join(",");
         let mirror = Mirror::between(topic, &addresses(&source), &addresses(&target), &[include], more);
         Self { source, target, mirror, topic: topic.to_owned(), _runtime: runtime }
+    }
+
+    /// The same mirror once more, as a second process.
+    pub(crate) fn twin(&self) -> Mirror {
+        let addresses = |cluster: &Cluster| cluster.bootstrap().join(",");
+        Mirror::between(&self.topic, &addresses(&self.source), &addresses(&self.target), &[&self.topic], "")
     }
 
     /// Appends records `from..to` to a partition of the source as one batch; their values say which they are.

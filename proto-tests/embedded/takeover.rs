@@ -1,6 +1,7 @@
 //! Take-overs of what an earlier process left in an unusual state.
 
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
@@ -175,4 +176,35 @@ fn a_forgotten_producer_that_cannot_be_fenced_halts_until_resumed() {
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 10));
     pair.obey(&command);
     ends_with(pair, &numbered("", 0, 15));
+}
+
+/// The first process sleeps until the target has forgotten the fence of the one that took over: no partition would refuse
+/// its batches any more. It must ask the coordinator before it writes.
+#[test]
+fn a_sleeper_that_outlasts_its_fence_asks_before_it_writes() {
+    let topic = "sleeper";
+    let mut pair = Pair::with_target(topic, topic, 2, "", &[("producer.id.expiration.ms", "4000")]);
+    pair.source.create_topic(topic, 1, 1, &[]).unwrap();
+    pair.write(0, 0, 10);
+    pair.mirror.start();
+    pair.await_values(0, &numbered("", 0, 10));
+    pair.mirror.process().signal("STOP");
+    let asleep = Instant::now();
+    let mut second = pair.twin();
+    second.start();
+    pair.write(0, 10, 20);
+    pair.await_values(0, &numbered("", 0, 20));
+    second.kill();
+    pair.target.expire_producers(topic, 0).unwrap();
+    pair.write(0, 20, 30);
+    wait_until("the lease to be over", LIMIT, || {
+        if asleep.elapsed() > Duration::from_secs(2) { Ok(()) } else { Err(format!("{:?}", asleep.elapsed())) }
+    });
+    pair.mirror.process().signal("CONT");
+    assert_eq!(pair.mirror.await_end(), 1);
+    assert!(pair.mirror.log().contains("fenced"), "{}", pair.mirror.log());
+    assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 20));
+    second.start();
+    pair.await_values(0, &numbered("", 0, 30));
+    second.stop();
 }

@@ -1,5 +1,7 @@
 //! Everything that can happen to a mirror. The runner's loop takes these one by one; nothing else changes its state.
 
+use std::time::Instant;
+
 use uuid::Uuid;
 
 use crate::client::{ClientError, Fetched};
@@ -49,11 +51,13 @@ pub(crate) enum Event {
     Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, outcome: Result<Answers, ClientError> },
     /// Breaks are acknowledged in the state topic (or the shard cannot be written any more).
     StateWritten { shard: u32, tickets: Vec<Ticket>, outcome: Result<(), EngineError> },
-    /// A shard was taken over.
-    ShardTaken { shard: u32, outcome: Result<Holdings, EngineError> },
+    /// A shard was taken over; it was ours at `owned`.
+    ShardTaken { shard: u32, owned: Instant, outcome: Result<Holdings, EngineError> },
     /// Nobody writes to this partition's target under the shard it had before any more.
     Fenced { part: PartId, shard: u32, outcome: Result<(), EngineError> },
-    /// A shard's transactional id could not be kept known this time.
+    /// The coordinator has confirmed that a shard was ours at this time.
+    KeptAlive { shard: u32, owned: Instant },
+    /// It could not be asked this time.
     NotKeptAlive { shard: u32 },
     /// A shard cannot be written any more.
     ShardFailed(EngineError),

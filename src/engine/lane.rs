@@ -2,6 +2,7 @@
 //! partitions are pinned to a lane, and requests of a lane are answered in order.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -18,6 +19,9 @@ pub(crate) struct Flight {
     pub(crate) entries: Vec<ProduceEntry>,
     /// Part and bound target offset of each entry, in the same order.
     pub(crate) whose: Vec<(PartId, i64)>,
+    /// When it was handed over; it is not sent later than `lease` after that, should the process sleep in between.
+    pub(crate) made: Instant,
+    pub(crate) lease: Duration,
 }
 
 struct InFlight {
@@ -70,6 +74,12 @@ async fn send(cluster: &Cluster, key: LaneKey, flight: Flight) -> Result<InFligh
         Ok(connection) => connection,
         Err(error) => return Err((flight.whose, error)),
     };
+    if flight.made.elapsed() > flight.lease {
+        let (address, detail) =
+            (connection.address().to_owned(), "this process slept, and does not send any more".to_owned());
+        let error = ClientError::Disconnected { cluster: cluster.name().to_owned(), address, detail };
+        return Err((flight.whose, error));
+    }
     let keys = flight.entries.iter().map(|e| (e.topic.clone(), e.topic_id, e.partition)).collect();
     let version = match connection.produce_version() {
         Ok(version) => version,

@@ -3,7 +3,7 @@
 //! The order is what makes it right: breaks of the offset map are steps from the segment before, so those of a flow
 //! that was given up must be in the log before the origin or displacement that ends it, and none may come after.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,21 +48,22 @@ pub(crate) async fn shard_worker(
     events: mpsc::UnboundedSender<Event>,
 ) {
     let shard = spec.shard;
-    let mut log = match take(&shared, &spec).await {
-        Ok(log) => log,
+    let (mut log, mut owned) = match take(&shared, &spec).await {
+        Ok(taken) => taken,
         Err(error) => {
             // The runner is gone when nobody listens any more.
-            let _ = events.send(Event::ShardTaken { shard, outcome: Err(error) });
+            let _ = events.send(Event::ShardTaken { shard, owned: Instant::now(), outcome: Err(error) });
             return;
         }
     };
-    let _ = events.send(Event::ShardTaken { shard, outcome: Ok(Holdings::of(&log.state)) });
+    let _ = events.send(Event::ShardTaken { shard, owned, outcome: Ok(Holdings::of(&log.state)) });
     let mut confirmed = false;
     while let Some(job) = jobs.recv().await {
         // The first attachment comes once all shards are taken, if they can be.
         let outcome = match job {
             Job::Attach { .. } if !confirmed => log.confirm().await,
-            _ => Ok(()),
+            Job::KeepAlive => Ok(()),
+            _ => within_lease(&shared, &mut log, &mut owned).await,
         };
         confirmed |= matches!(job, Job::Attach { .. });
         let event = match outcome {
@@ -81,20 +82,40 @@ pub(crate) async fn shard_worker(
 }
 
 /// Takes the shard, however long its partition or its coordinator is away: the other shards do not wait for that.
-async fn take(shared: &Shared, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
+async fn take(shared: &Shared, spec: &ShardSpec) -> Result<(ShardLog, Instant), EngineError> {
     let mut pause = TAKE_PAUSE;
     loop {
+        let began = Instant::now();
         match take_shard(&shared.target, spec).await {
             // Two that take the same shards at once would take them from each other for ever.
             Err(error @ EngineError::Contended { .. }) => return Err(error),
             Err(error) if error.is_retriable() => {
                 tracing::warn!(mirror = %spec.mirror, shard = spec.shard, %error, "the shard cannot be taken yet, trying again");
             }
-            outcome => return outcome,
+            outcome => return outcome.map(|log| (log, began)),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(TAKE_PAUSE_MAX);
     }
+}
+
+/// Nothing is written to the state once the lease is over, before the coordinator has said that the shard is still ours:
+/// who slept that long may have been fenced, and the fence been forgotten since (`lib.rs`, "Non-obvious").
+async fn within_lease(shared: &Shared, log: &mut ShardLog, owned: &mut Instant) -> Result<(), EngineError> {
+    let mut pause = TAKE_PAUSE;
+    while owned.elapsed() > shared.lease() {
+        let began = Instant::now();
+        match log.keep_alive(&shared.target).await {
+            Ok(()) => *owned = began,
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(mirror = %log.mirror, shard = log.shard, %error, "the shard's lease is over, trying to renew it");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(TAKE_PAUSE_MAX);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
@@ -125,8 +146,8 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             Ok(()) => return None,
             Err(error) => Event::ShardFailed(error),
         },
-        Job::KeepAlive => match log.keep_alive(&shared.target).await {
-            Ok(()) => return None,
+        Job::KeepAlive => match keep_alive(shared, log).await {
+            Ok(owned) => Event::KeptAlive { shard, owned },
             Err(error) if error.is_retriable() => {
                 tracing::warn!(mirror = %log.mirror, shard, %error, "the shard's transactional id is not refreshed, trying again");
                 Event::NotKeptAlive { shard }
@@ -139,6 +160,12 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             return None;
         }
     })
+}
+
+async fn keep_alive(shared: &Shared, log: &mut ShardLog) -> Result<Instant, EngineError> {
+    let began = Instant::now();
+    log.keep_alive(&shared.target).await?;
+    Ok(began)
 }
 
 async fn displaced(

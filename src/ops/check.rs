@@ -276,7 +276,9 @@ async fn check_foreign(
     let known: BTreeSet<i32> = state
         .iter()
         .flat_map(|s| s.partitions())
-        .filter(|p| p.declared.target_topic_id == mirror.id && p.declared.source_topic_id == topic.id)
+        .filter(|p| {
+            p.declared.target_topic_id == mirror.id && p.declared.source_topic_id == topic.id && !p.map.is_empty()
+        })
         .map(|p| p.declared.partition)
         .collect();
     let unknown: Vec<TopicPartition> = (0..)

@@ -88,9 +88,10 @@ fn ownership_holds_with_three_writers() {
     holds(Ownership { writers: 3, source_records: 2, ..ALL });
 }
 
-/// A limit of the protocol as it is built: the broker's memory of a fence ends with the newest timestamp under it, so an
-/// owner that sleeps through the expiration of old records wakes unfenced. The simulation shows that the next owner
-/// notices (`Excuses::unfenced`); to keep it from happening needs a lease.
+/// Why there is a lease, which this model does not have: the broker's memory of a fence ends with the newest timestamp under
+/// it, so an owner that sleeps through the expiration of old records wakes unfenced. (That it asks the coordinator before it
+/// writes is shown in `embedded::takeover`; what it put on its way before it slept, the next owner notices: the
+/// simulation's `Excuses::unfenced`.)
 #[test]
 fn a_sleeper_may_outlast_the_fence() {
     breaks_without(Dropped::Nothing, Ownership { lives: 2, expiries: 1, sleepers: true, ..ALL });

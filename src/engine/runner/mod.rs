@@ -50,6 +50,18 @@ pub(crate) struct Shared {
     pub(crate) expiration_ms: u64,
 }
 
+/// The longest lease, however long the target remembers producers: the memory of a fence ends earlier where its new owner
+/// writes old records.
+const LEASE_MAX_MS: u64 = 120_000;
+const LEASE_MIN_MS: u64 = 1_000;
+
+impl Shared {
+    /// How long after the coordinator's word a shard may be written to without asking again.
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_millis((self.expiration_ms / 4).clamp(LEASE_MIN_MS, LEASE_MAX_MS))
+    }
+}
+
 /// A source broker's fetcher as the runner sees it.
 struct Fetcher {
     plans: mpsc::Sender<FetchPlan>,
@@ -88,6 +100,10 @@ struct Shard {
     /// `start:` was applied (by this run or an earlier one), also where the shard held no partition.
     baselined: bool,
     last_keep_alive_ms: u64,
+    /// When the coordinator last said that the shard was ours.
+    owned: Instant,
+    /// It is being asked.
+    confirming: bool,
 }
 
 /// Shard, halt, number of resumes that it followed.
@@ -225,7 +241,7 @@ impl Runner {
             Event::Fetched { broker, outcome } => self.on_fetched(broker, outcome),
             Event::Produced { lane, whose, outcome } => self.on_produced(lane, whose, outcome)?,
             Event::StateWritten { shard, tickets, outcome } => self.on_state_written(shard, tickets, outcome)?,
-            Event::ShardTaken { shard, outcome } => self.on_shard_taken(shard, outcome)?,
+            Event::ShardTaken { shard, owned, outcome } => self.on_shard_taken(shard, owned, outcome)?,
             Event::Attached { shard, retake, outcome } => {
                 if let Some(shard) = self.shards.get_mut(shard as usize) {
                     shard.attaching = false;
@@ -234,7 +250,8 @@ impl Runner {
             }
             Event::Displaced { outcome } => self.on_attached(outcome, Again::Retake)?,
             Event::Fenced { part, shard, outcome } => self.on_fenced(part, shard, outcome)?,
-            Event::NotKeptAlive { shard } => self.keep_alive_soon(shard),
+            Event::KeptAlive { shard, owned } => self.on_kept_alive(shard, Some(owned)),
+            Event::NotKeptAlive { shard } => self.on_kept_alive(shard, None),
             Event::ShardFailed(error) => return Err(error),
             Event::Discovered(outcome) => self.on_discovered(outcome)?,
             Event::Refreshed => {
@@ -356,6 +373,8 @@ impl Shard {
             taken: false,
             baselined: false,
             last_keep_alive_ms: now_ms,
+            owned: Instant::now(),
+            confirming: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Shards and partitions: taking over, attaching, leaders that move, the control partition.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -47,6 +48,7 @@ impl Runner {
     pub(super) fn on_shard_taken(
         &mut self,
         shard: u32,
+        owned: Instant,
         outcome: Result<Holdings, EngineError>,
     ) -> Result<(), EngineError> {
         let holdings = outcome?;
@@ -63,6 +65,7 @@ impl Runner {
         if let Some(shard) = self.shards.get_mut(shard as usize) {
             shard.baselined = holdings.baseline;
             shard.taken = true;
+            shard.owned = owned;
         }
         Ok(())
     }
@@ -273,11 +276,33 @@ impl Runner {
         }
     }
 
-    /// The transactional id was not refreshed: not in six hours, but soon.
-    pub(super) fn keep_alive_soon(&mut self, shard: u32) {
-        if let Some(shard) = self.shards.get_mut(shard as usize) {
-            shard.last_keep_alive_ms = shard.last_keep_alive_ms.saturating_sub(KEEP_ALIVE_MS - KEEP_ALIVE_AGAIN_MS);
+    /// The coordinator was asked whether a shard is still ours. It was at `owned`; or it could not be asked, and is soon.
+    pub(super) fn on_kept_alive(&mut self, number: u32, owned: Option<Instant>) {
+        let Some(shard) = self.shards.get_mut(number as usize) else { return };
+        shard.confirming = false;
+        match owned {
+            Some(owned) => shard.owned = owned,
+            None => {
+                let early = KEEP_ALIVE_MS - KEEP_ALIVE_AGAIN_MS;
+                shard.last_keep_alive_ms = shard.last_keep_alive_ms.saturating_sub(early);
+            }
         }
+        // What waited for the answer.
+        let mine = self.parts.iter().enumerate().filter(|(_, part)| part.shard == number);
+        self.touched.extend(mine.map(|(id, _)| id));
+    }
+
+    /// Whether the shard may be written to. Asks the coordinator in time for the lease not to run out under way.
+    pub(super) fn may_write(&mut self, number: u32) -> bool {
+        let (lease, now_ms) = (self.shared.lease(), self.now_ms());
+        let Some(shard) = self.shards.get_mut(number as usize) else { return false };
+        let age = shard.owned.elapsed();
+        if age > lease / 2 && !shard.confirming {
+            shard.confirming = true;
+            shard.last_keep_alive_ms = now_ms;
+            self.give(number as usize, Job::KeepAlive);
+        }
+        age <= lease
     }
 
     /// Once nothing of a flow is in flight, its partition can be settled.

@@ -1,6 +1,7 @@
 //! To the target: write-ahead of map breaks, produce requests, answers.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -93,6 +94,10 @@ impl Runner {
         if !flow.appender.has_outgoing(now_ms) {
             return;
         }
+        let shard = part.shard;
+        if !self.may_write(shard) {
+            return;
+        }
         if let Some(lane) = self.lanes.get_mut(&key)
             && lane.queued.insert(id)
         {
@@ -103,15 +108,22 @@ impl Runner {
     /// Fills every lane that has room: one batch per partition and request, partitions in turn.
     pub(super) fn send_flights(&mut self) {
         let now_ms = self.now_ms();
+        let lease = self.shared.lease();
+        // The process may have slept since they were queued.
+        let over: Vec<bool> = self.shards.iter().map(|shard| shard.owned.elapsed() > lease).collect();
         for (key, lane) in &mut self.lanes {
             while lane.in_flight < LANE_DEPTH && !lane.ready.is_empty() {
-                let mut flight = Flight { entries: Vec::new(), whose: Vec::new() };
+                let mut flight = Flight { entries: Vec::new(), whose: Vec::new(), made: Instant::now(), lease };
                 let mut bytes = 0;
                 let mut again = Vec::new();
                 while bytes < REQUEST_BYTES {
                     let Some(id) = lane.ready.pop_front() else { break };
                     lane.queued.remove(&id);
                     let Some(part) = self.parts.get_mut(id).filter(|p| p.lane == Some(*key)) else { continue };
+                    if over.get(part.shard as usize).copied().unwrap_or(true) {
+                        self.touched.insert(id);
+                        continue;
+                    }
                     let target = part.pair.target.clone();
                     let Some(flow) = part.flow() else { continue };
                     let Some(out) = flow.appender.take_outgoing(now_ms) else { continue };
