@@ -35,6 +35,23 @@ impl Pair {
         pair
     }
 
+    /// Mirrors records 0 to 9 of the one partition.
+    pub(crate) fn mirrored(topic: &str, more: &str) -> Self {
+        let mut pair = Self::new(topic, 2, 1, more);
+        pair.write(0, 0, 10);
+        pair.mirror.start();
+        pair.await_values(0, &numbered("", 0, 10));
+        pair
+    }
+
+    /// The target ends up with exactly these records, all of them mapped.
+    pub(crate) fn ends_with(mut self, expected: &[String]) {
+        self.await_values(0, expected);
+        self.mirror.await_caught_up(1);
+        self.assert_mapped(0);
+        self.mirror.stop();
+    }
+
     /// The same without a topic as yet: the mirror follows what the pattern matches.
     pub(crate) fn matching(topic: &str, include: &str, nodes: i32, more: &str) -> Self {
         Self::with_target(topic, include, nodes, more, &[])

@@ -4,23 +4,6 @@ use super::{Pair, append, numbered};
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::wait_until;
 
-/// Mirrors records 0 to 9 of partition 0.
-fn mirrored(topic: &str, more: &str) -> Pair {
-    let mut pair = Pair::new(topic, 2, 1, more);
-    pair.write(0, 0, 10);
-    pair.mirror.start();
-    pair.await_values(0, &numbered("", 0, 10));
-    pair
-}
-
-/// The target ends up with exactly these records, all of them mapped.
-fn ends_with(mut pair: Pair, expected: &[String]) {
-    pair.await_values(0, expected);
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
-}
-
 fn recreate_source(pair: &Pair) {
     assert!(pair.source.delete_topic(&pair.topic));
     pair.source.create_topic(&pair.topic, 1, 1, &[]).unwrap();
@@ -33,17 +16,17 @@ fn both_topics() -> Vec<String> {
 
 #[test]
 fn a_recreated_source_topic_halts_and_is_mirrored_behind_the_old_one_on_resume() {
-    let pair = mirrored("recreated-halt", "");
+    let pair = Pair::mirrored("recreated-halt", "");
     recreate_source(&pair);
     let (reason, command) = pair.await_halt();
     assert!(reason.starts_with("source_recreated: "), "{reason}");
     pair.obey(&command);
-    ends_with(pair, &both_topics());
+    pair.ends_with(&both_topics());
 }
 
 #[test]
 fn a_source_topic_that_was_recreated_while_nobody_looked_halts_too() {
-    let mut pair = mirrored("recreated-meanwhile", "");
+    let mut pair = Pair::mirrored("recreated-meanwhile", "");
     pair.mirror.stop();
     recreate_source(&pair);
     pair.mirror.start();
@@ -54,18 +37,18 @@ fn a_source_topic_that_was_recreated_while_nobody_looked_halts_too() {
     // Said while nobody runs: the next start heeds it.
     pair.obey(&command);
     pair.mirror.start();
-    ends_with(pair, &both_topics());
+    pair.ends_with(&both_topics());
 }
 
 #[test]
 fn a_recreated_source_topic_is_followed_where_the_policy_says_so() {
-    let mut pair = mirrored("recreated-continue", "    on: { source_recreated: continue }\n");
+    let mut pair = Pair::mirrored("recreated-continue", "    on: { source_recreated: continue }\n");
     recreate_source(&pair);
     pair.await_values(0, &both_topics());
     pair.mirror.kill();
     append(&pair.source, &pair.topic, 0, "newer-", 0, 3);
     pair.mirror.start();
-    ends_with(pair, &[both_topics(), numbered("newer-", 0, 3)].concat());
+    pair.ends_with(&[both_topics(), numbered("newer-", 0, 3)].concat());
 }
 
 /// The source loses its records from 10 on, and gets others there under a new leader.
@@ -76,7 +59,7 @@ fn truncate_source(pair: &Pair) {
 }
 
 fn before_truncation(topic: &str, more: &str) -> Pair {
-    let pair = mirrored(topic, more);
+    let pair = Pair::mirrored(topic, more);
     pair.write(0, 10, 15);
     pair.await_values(0, &numbered("", 0, 15));
     pair
@@ -96,7 +79,7 @@ fn a_truncated_source_halts_until_the_divergence_is_accepted() {
     assert!(command.ends_with(&["--accept-loss".to_owned(), "10..15".to_owned()]), "{command:?}");
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 15));
     pair.obey(&command);
-    ends_with(pair, &both_branches());
+    pair.ends_with(&both_branches());
 }
 
 #[test]
@@ -119,24 +102,24 @@ fn a_truncated_source_is_followed_where_the_policy_says_so() {
     pair.mirror.kill();
     append(&pair.source, &pair.topic, 0, "last-", 0, 3);
     pair.mirror.start();
-    ends_with(pair, &[both_branches(), numbered("last-", 0, 3)].concat());
+    pair.ends_with(&[both_branches(), numbered("last-", 0, 3)].concat());
 }
 
 #[test]
 fn a_target_topic_made_anew_halts_and_is_filled_anew_on_resume() {
-    let pair = mirrored("target-recreated", "");
+    let pair = Pair::mirrored("target-recreated", "");
     assert!(pair.target.delete_topic(&pair.topic));
     let (reason, command) = pair.await_halt();
     assert!(reason.starts_with("target_recreated: "), "{reason}");
     pair.obey(&command);
     pair.await_values(0, &numbered("", 0, 10));
     pair.write(0, 10, 12);
-    ends_with(pair, &numbered("", 0, 12));
+    pair.ends_with(&numbered("", 0, 12));
 }
 
 #[test]
 fn foreign_records_halt_and_stay_where_they_are_on_resume() {
-    let pair = mirrored("foreign-halt", "");
+    let pair = Pair::mirrored("foreign-halt", "");
     append(&pair.target, &pair.topic, 0, "foreign-", 0, 3);
     pair.write(0, 10, 12);
     let (reason, command) = pair.await_halt();
@@ -144,19 +127,19 @@ fn foreign_records_halt_and_stay_where_they_are_on_resume() {
     pair.obey(&command);
     pair.write(0, 12, 14);
     let expected = [numbered("", 0, 10), numbered("foreign-", 0, 3), numbered("", 10, 14)].concat();
-    ends_with(pair, &expected);
+    pair.ends_with(&expected);
 }
 
 #[test]
 fn foreign_records_are_passed_over_where_the_policy_says_so() {
-    let pair = mirrored("foreign-continue", "    on: { foreign_records: continue }\n");
+    let pair = Pair::mirrored("foreign-continue", "    on: { foreign_records: continue }\n");
     append(&pair.target, &pair.topic, 0, "foreign-", 0, 3);
     pair.write(0, 10, 12);
     let expected = [numbered("", 0, 10), numbered("foreign-", 0, 3), numbered("", 10, 12)].concat();
     pair.await_values(0, &expected);
     // The partition was attached anew at the offset that it had been asked for: answers must count again.
     pair.write(0, 12, 14);
-    ends_with(pair, &[expected, numbered("", 12, 14)].concat());
+    pair.ends_with(&[expected, numbered("", 12, 14)].concat());
 }
 
 /// A crash right behind the acceptance: what lies below the divergence must not be taken for the end of the new branch.
@@ -172,12 +155,12 @@ fn a_crash_behind_an_accepted_divergence_goes_on_there() {
     pair.mirror.kill();
     append(&pair.source, &pair.topic, 0, "other-", 0, 12);
     pair.mirror.start();
-    ends_with(pair, &both_branches());
+    pair.ends_with(&both_branches());
 }
 
 #[test]
 fn a_word_to_the_whole_mirror_frees_no_halted_partition() {
-    let mut pair = mirrored("resume-all", "");
+    let mut pair = Pair::mirrored("resume-all", "");
     recreate_source(&pair);
     let (_, command) = pair.await_halt();
     for word in ["pause", "resume"] {

@@ -12,25 +12,9 @@ use super::{Pair, append, numbered};
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::wait_until;
 
-/// Mirrors records 0 to 9 of partition 0.
-fn mirrored(topic: &str, more: &str) -> Pair {
-    let mut pair = Pair::new(topic, 2, 1, more);
-    pair.write(0, 0, 10);
-    pair.mirror.start();
-    pair.await_values(0, &numbered("", 0, 10));
-    pair
-}
-
-fn ends_with(mut pair: Pair, expected: &[String]) {
-    pair.await_values(0, expected);
-    pair.mirror.await_caught_up(1);
-    pair.assert_mapped(0);
-    pair.mirror.stop();
-}
-
 /// Somebody else writes right in front of a batch, whose answer then never comes; and the mirror dies before it knows.
 fn displaced_and_killed(topic: &str, more: &str) -> Pair {
-    let mut pair = mirrored(topic, more);
+    let mut pair = Pair::mirrored(topic, more);
     let (target, name): (Weak<Cluster>, _) = (Arc::downgrade(&pair.target), topic.to_owned());
     let id = pair.target.topics().into_iter().find(|t| t.name == topic).expect("it is mirrored").id;
     let never = Arc::new(Notify::new());
@@ -60,30 +44,30 @@ fn a_displacement_that_a_crash_kept_from_the_record_is_found_in_the_log() {
     let (reason, command) = pair.await_halt();
     assert!(reason.starts_with("foreign_records: "), "{reason}");
     pair.obey(&command);
-    ends_with(pair, &[numbered("", 0, 10), numbered("foreign-", 0, 3), numbered("", 10, 20)].concat());
+    pair.ends_with(&[numbered("", 0, 10), numbered("foreign-", 0, 3), numbered("", 10, 20)].concat());
 }
 
 #[test]
 fn a_displacement_found_in_the_log_is_passed_over_where_the_policy_says_so() {
     let pair = displaced_and_killed("displaced-continue", "    on: { foreign_records: continue }\n");
-    ends_with(pair, &[numbered("", 0, 10), numbered("foreign-", 0, 3), numbered("", 10, 20)].concat());
+    pair.ends_with(&[numbered("", 0, 10), numbered("foreign-", 0, 3), numbered("", 10, 20)].concat());
 }
 
 /// Target retention empties the log, and then the mirror dies: the leader still knows our last sequence.
 #[test]
 fn the_end_of_an_emptied_target_is_told_by_its_leader() {
-    let mut pair = mirrored("emptied", "");
+    let mut pair = Pair::mirrored("emptied", "");
     pair.target.delete_before(&pair.topic, 0, 10).unwrap();
     pair.mirror.kill();
     pair.write(0, 10, 15);
     pair.mirror.start();
-    ends_with(pair, &numbered("", 10, 15));
+    pair.ends_with(&numbered("", 10, 15));
 }
 
 /// The leader has forgotten it, too. What the target let go of may be copied again, by command.
 #[test]
 fn an_emptied_target_whose_leader_has_forgotten_halts_until_resumed() {
-    let mut pair = mirrored("emptied-forgotten", "");
+    let mut pair = Pair::mirrored("emptied-forgotten", "");
     pair.target.delete_before(&pair.topic, 0, 10).unwrap();
     pair.mirror.kill();
     pair.target.expire_producers(&pair.topic, 0).unwrap();
@@ -92,7 +76,7 @@ fn an_emptied_target_whose_leader_has_forgotten_halts_until_resumed() {
     let (reason, command) = pair.await_halt();
     assert!(reason.starts_with("end_unreadable: "), "{reason}");
     pair.obey(&command);
-    ends_with(pair, &numbered("", 0, 15));
+    pair.ends_with(&numbered("", 0, 15));
 }
 
 /// Other records than those that were mirrored stand on the source now, and nothing tells that its log was truncated.
@@ -139,7 +123,7 @@ fn changed_source(topic: &str) -> (Pair, Vec<String>) {
 
 /// The coordinator forgets every transactional id of the mirror while nobody runs.
 fn forgotten(topic: &str) -> Pair {
-    let mut pair = mirrored(topic, "");
+    let mut pair = Pair::mirrored(topic, "");
     pair.mirror.kill();
     for shard in 0..16 {
         assert!(pair.target.expire_transactional_id(&format!("kmirror.{topic}.1.{shard}")));
@@ -159,7 +143,7 @@ fn a_forgotten_producer_is_fenced_by_markers_of_ours() {
         views.iter().find(|p| p.producer_id == before[0].producer_id).map(|p| p.epoch)
     };
     assert_eq!(epoch(&old), epoch(&before).map(|epoch| epoch + 1), "{old:?}");
-    ends_with(pair, &numbered("", 0, 15));
+    pair.ends_with(&numbered("", 0, 15));
 }
 
 #[test]
@@ -175,7 +159,7 @@ fn a_forgotten_producer_that_cannot_be_fenced_halts_until_resumed() {
     pair.await_halt();
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 10));
     pair.obey(&command);
-    ends_with(pair, &numbered("", 0, 15));
+    pair.ends_with(&numbered("", 0, 15));
 }
 
 /// The first process sleeps until the target has forgotten the fence of the one that took over: no partition would refuse

@@ -28,8 +28,8 @@ pub use state::{
 };
 
 pub use takeover::{
-    Bounds, DataEnd, Divergence, Footing, GoBack, Plan, data_end, declare, displaced_record, displacements_fit,
-    first_records, footing, go_back, in_turn, is_ours, origin_record, plan, target_recreated,
+    Bounds, DataEnd, Divergence, Footing, GoBack, Plan, data_end, displaced_record, displacements_fit, first_records,
+    footing, go_back, in_turn, is_ours, origin_record, plan, target_recreated,
 };
 
 /// Kafka's error code for a right on a topic that is missing.

@@ -104,22 +104,10 @@ pub fn first_records(
     let gaps = if begin > 0 { vec![(reason, begin.unsigned_abs())] } else { Vec::new() };
     let first = Break { run: 0, gaps, target_gap: end.unsigned_abs(), leader_epoch: -1, writer_epoch: epoch };
     [
-        declare(declared, index),
+        declared.record(index),
         StateRecord::Resume { index, epoch, end },
         StateRecord::Segments { entries: vec![(index, vec![first])] },
     ]
-}
-
-/// The record that gives a partition its index.
-pub fn declare(declared: &Declared, index: u32) -> StateRecord {
-    StateRecord::Declare {
-        index,
-        source_topic: declared.source_topic.clone(),
-        source_topic_id: declared.source_topic_id,
-        partition: declared.partition,
-        target_topic: declared.target_topic.clone(),
-        target_topic_id: declared.target_topic_id,
-    }
 }
 
 /// Where the data below our marker ends.

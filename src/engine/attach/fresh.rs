@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::client::{ClientError, LogPoint, TopicPartition};
 use crate::config::Start;
-use crate::mirror::{Bounds, Declared, GapReason, Halt, HaltKind, Isolation, StateRecord, declare, first_records};
+use crate::mirror::{Bounds, Declared, GapReason, Halt, HaltKind, Isolation, StateRecord, first_records};
 
 use super::super::shard::ShardLog;
 use super::{AttachContext, Attached, Pair, Wanted, not_attached};
@@ -58,8 +58,7 @@ pub(super) async fn attach_fresh(
             }
             (obstacle, begin, _) => {
                 if start != Start::Earliest && fresh.declared.is_none() {
-                    records
-                        .extend([declare(&declared(&pair), index), StateRecord::Pending { index, begin: begin.ok() }]);
+                    records.extend([declared(&pair).record(index), StateRecord::Pending { index, begin: begin.ok() }]);
                 }
                 let nowhere = || Attached::Later("its start is not known".to_owned());
                 out.push((pair, obstacle.unwrap_or_else(nowhere)));

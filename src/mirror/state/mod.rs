@@ -254,6 +254,20 @@ pub struct Declared {
     pub target_topic_id: Uuid,
 }
 
+impl Declared {
+    /// The record that gives the partition its index.
+    pub fn record(&self, index: u32) -> StateRecord {
+        StateRecord::Declare {
+            index,
+            source_topic: self.source_topic.clone(),
+            source_topic_id: self.source_topic_id,
+            partition: self.partition,
+            target_topic: self.target_topic.clone(),
+            target_topic_id: self.target_topic_id,
+        }
+    }
+}
+
 /// What is known of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionState {
@@ -534,16 +548,8 @@ impl PartitionState {
     }
 
     fn snapshot(&self, index: u32) -> Vec<StateRecord> {
-        let declared = &self.declared;
         let mut out = vec![
-            StateRecord::Declare {
-                index,
-                source_topic: declared.source_topic.clone(),
-                source_topic_id: declared.source_topic_id,
-                partition: declared.partition,
-                target_topic: declared.target_topic.clone(),
-                target_topic_id: declared.target_topic_id,
-            },
+            self.declared.record(index),
             StateRecord::SnapshotPartition {
                 index,
                 origin: self.origin,
