@@ -63,7 +63,7 @@ fn bounded(name: &str) {
         hold(name, target, &format!("mutation {}", first + done), &data);
         done += 1;
     }
-    println!("{name}: {} files, {done} mutations in {:.1?}", files.len(), began.elapsed());
+    eprintln!("{name}: {} files, {done} mutations in {:.1?}", files.len(), began.elapsed());
 }
 
 macro_rules! each_target {

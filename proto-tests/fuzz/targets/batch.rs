@@ -11,9 +11,9 @@ use super::DECODE_LIMIT_BYTES;
 const STAMP: Stamp = Stamp { producer_id: 7, producer_epoch: 3, base_sequence: i32::MAX - 1 };
 
 pub fn run(data: &[u8]) {
-    walk(Bytes::copy_from_slice(data));
+    walk(&Bytes::copy_from_slice(data));
     // No mutation finds a checksum, and nothing behind it is reached without.
-    walk(mended(data));
+    walk(&mended(data));
 }
 
 /// The bytes with the checksum of every whole batch set right.
@@ -32,7 +32,7 @@ pub fn mended(data: &[u8]) -> Bytes {
     out.into()
 }
 
-fn walk(bytes: Bytes) {
+fn walk(bytes: &Bytes) {
     let mut walked = 0;
     for batch in Batches::new(bytes.clone()).flatten() {
         assert_eq!(batch.bytes, bytes[walked..walked + batch.bytes.len()]);

@@ -314,7 +314,11 @@ proptest! {
 
 #[test]
 fn numbers_at_their_ends_are_refused_or_stay() {
-    let last = refused(&begun(), &declare(u32::MAX));
+    let mut beyond = declare(1);
+    if let StateRecord::Declare { index, .. } = &mut beyond {
+        *index = u32::MAX;
+    }
+    let last = refused(&begun(), &beyond);
     assert!(matches!(last, StateError::Contradiction { .. }), "{last}");
     let origin = Some(Origin { epoch: 0, start: i64::MAX, settled_end: 0 });
     let partition = StateRecord::SnapshotPartition { index: 0, origin, end: None, release: None, scanned: 0 };
