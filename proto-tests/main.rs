@@ -13,6 +13,7 @@ mod client;
 mod conformance;
 mod e2e;
 mod embedded;
+mod fuzz;
 mod goldens;
 mod nemesis;
 mod sim;

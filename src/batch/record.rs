@@ -247,7 +247,8 @@ fn next_slice(header: &BatchHeader, section: &mut Bytes) -> Option<Slice> {
     let timestamp = if header.is_log_append_time() {
         header.max_timestamp
     } else {
-        header.base_timestamp.checked_add(timestamp_delta)?
+        // Wraps as Java's does: what a reader of the source sees.
+        header.base_timestamp.wrapping_add(timestamp_delta)
     };
     let offset = header.base_offset.checked_add(offset_delta)?;
     Some(Slice { attributes, timestamp, offset, tail: record })

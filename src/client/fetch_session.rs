@@ -96,7 +96,7 @@ pub struct Fetched {
 /// What a request was, to read its answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    version: i16,
+    pub(super) version: i16,
 }
 
 /// A session with one broker. Dropped by the broker with its connection, or when it has too many (then it starts anew).
@@ -274,11 +274,7 @@ fn parse(version: i16, body: Bytes) -> Result<Parsed, Malformed> {
     let session_id = cursor.i32()?;
     let mut partitions = Vec::new();
     for _ in 0..cursor.array_len()?.unwrap_or(0) {
-        let topic = if version >= BY_ID {
-            Topic::Id(cursor.uuid()?)
-        } else {
-            Topic::Name(cursor.string()?.unwrap_or_default())
-        };
+        let topic = if version >= BY_ID { Topic::Id(cursor.uuid()?) } else { Topic::Name(cursor.topic_name()?) };
         for _ in 0..cursor.array_len()?.unwrap_or(0) {
             partitions.push((topic.clone(), parse_partition(version, &mut cursor)?));
         }

@@ -7,6 +7,9 @@ use std::io::IoSlice;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 
+/// Kafka's own limit, bytes (`Topic.MAX_NAME_LENGTH`).
+const TOPIC_NAME_MAX: usize = 249;
+
 /// A request body, ready but for its size and header, which the connection puts in front.
 #[derive(Debug)]
 pub struct OutFrame {
@@ -189,6 +192,13 @@ impl Cursor {
         }
     }
 
+    /// A topic's name. It is copied for every partition, so that one without bounds would make a response many times larger
+    /// in memory than on the wire.
+    pub(crate) fn topic_name(&mut self) -> Read<String> {
+        let name = self.string()?.unwrap_or_default();
+        if name.len() > TOPIC_NAME_MAX { self.fail("topic name too long") } else { Ok(name) }
+    }
+
     /// Tagged fields, each given to `visit` with its tag; unknown ones are passed over.
     pub(crate) fn tags(&mut self, mut visit: impl FnMut(u32, &mut Cursor) -> Read<()>) -> Read<()> {
         if !self.flexible {
@@ -249,6 +259,13 @@ mod tests {
         assert_eq!(cursor.array_len().unwrap_err().what, "negative length");
         let mut cursor = Cursor::new(Bytes::from_static(&[1]), false);
         assert_eq!(cursor.i64().unwrap_err(), Malformed { what: "response ends too early", at: 0 });
+    }
+
+    #[test]
+    fn a_topic_name_is_no_longer_than_kafka_allows() {
+        let named = |len: u16| Bytes::from([&len.to_be_bytes()[..], &vec![b't'; usize::from(len)]].concat());
+        assert_eq!(Cursor::new(named(249), false).topic_name().unwrap().len(), 249);
+        assert_eq!(Cursor::new(named(250), false).topic_name().unwrap_err().what, "topic name too long");
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod connection;
 mod error;
 mod fetch_session;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 mod goldens;
 mod log_reader;

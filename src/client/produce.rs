@@ -185,7 +185,7 @@ fn parse(version: i16, body: Bytes) -> Result<BTreeMap<(Named, i32), ProduceResu
     for _ in 0..cursor.array_len()?.unwrap_or(0) {
         let by_id = version >= BY_ID;
         let id = if by_id { cursor.uuid()? } else { Uuid::nil() };
-        let name = if by_id { String::new() } else { cursor.string()?.unwrap_or_default() };
+        let name = if by_id { String::new() } else { cursor.topic_name()? };
         for _ in 0..cursor.array_len()?.unwrap_or(0) {
             let (partition, result) = parse_partition(version, &mut cursor)?;
             let key = if by_id { Named::Id(id) } else { Named::Name(name.clone()) };

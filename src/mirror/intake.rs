@@ -210,8 +210,9 @@ impl Intake {
             BatchError::UnsupportedMagic { .. } => HaltKind::InvalidRecord,
             _ => HaltKind::CorruptBatch,
         };
-        let plausible = (self.next + 1..=self.next.saturating_add(LEAP_MAX)).contains(&end);
-        Halt::over(kind, self.next, if plausible { end } else { self.next + 1 }, error.to_string())
+        let least = self.next.saturating_add(1);
+        let plausible = (least..=self.next.saturating_add(LEAP_MAX)).contains(&end);
+        Halt::over(kind, self.next, if plausible { end } else { least }, error.to_string())
     }
 
     fn batch(&mut self, batch: &RawBatch, aborts: &mut Aborts) -> Result<Option<Ready>, BatchError> {

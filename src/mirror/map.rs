@@ -290,7 +290,8 @@ impl OffsetMap {
                 let gap_from = self.gaps_before(at + 1).first().map_or(next.source, |g| g.from);
                 gap_from - segment.source
             }
-            None => i64::MAX,
+            // No record has an offset beyond the largest, whatever end is asked about.
+            None => i64::MAX - segment.source,
         };
         whole.min(end - segment.target).max(0)
     }

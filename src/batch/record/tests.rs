@@ -189,3 +189,12 @@ fn markers_are_told_apart() {
         assert_eq!(passage(&batch.header).unwrap(), Passage::Control);
     }
 }
+
+#[test]
+fn timestamps_that_wrap_come_back() {
+    let at =
+        |offset, timestamp| Record { offset, timestamp, attributes: 0, key: None, value: None, headers: Vec::new() };
+    let records = vec![at(0, i64::MIN), at(1, i64::MAX)];
+    let batch = encode(&records, Codec::None, OURS).unwrap();
+    assert_eq!(decode(&batch, LIMIT_BYTES).unwrap(), records);
+}

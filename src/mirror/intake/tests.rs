@@ -353,3 +353,10 @@ fn a_loss_is_not_noted_as_read() {
     intake.skip(21, GapReason::Control);
     assert_eq!((intake.next(), intake.scanned()), (21, Some(12)));
 }
+
+#[test]
+fn a_halt_at_the_largest_offset_has_a_range_that_is_one() {
+    let fetched = FetchedRecords { aborted: Vec::new(), records: Bytes::from(vec![0xff; HEADER_LEN]) };
+    let (_, halt) = halted(&mut intake(i64::MAX), &fetched);
+    assert_eq!(halt.range, Some((i64::MAX, i64::MAX)));
+}

@@ -4,6 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[test]
+fn an_end_that_no_log_has_overflows_nothing() {
+    let mut map = OffsetMap::default();
+    let gaps = vec![(GapReason::Start, 1 << 62)];
+    map.push(&Break { run: 0, gaps, target_gap: 0, leader_epoch: 0, writer_epoch: 0 }).unwrap();
+    assert_eq!(map.position(i64::MAX), i64::MAX);
+    let before = map.clone();
+    assert!(map.take_over(i64::MAX - 1, i64::MAX - 1, 1).is_err());
+    assert!(map.displace(i64::MAX - 9, 2, i64::MAX).is_err());
+    assert_eq!(map, before);
+}
+
 /// The log of the target and the gaps of the source, written out offset by offset.
 #[derive(Default)]
 struct Model {

@@ -105,7 +105,7 @@ impl ControlState {
     pub fn apply(&mut self, record: &ControlRecord) {
         match record {
             ControlRecord::Generation(new)
-                if self.generation.as_ref().is_none_or(|old| new.generation == old.generation + 1) =>
+                if self.generation.as_ref().is_none_or(|old| old.generation.checked_add(1) == Some(new.generation)) =>
             {
                 self.generation = Some(new.clone());
                 self.promotion = None;

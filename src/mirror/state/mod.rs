@@ -408,9 +408,11 @@ impl ShardState {
             StateRecord::Resume { index, epoch, end } => self.partition(*index)?.resume(*index, *epoch, *end)?,
             StateRecord::Displaced { index, at, by, end, .. } => {
                 let state = self.partition(*index)?;
+                let start = state.origin.map(|origin| origin.start.checked_add(*by).ok_or(MapError::Overflow));
+                let start = start.transpose().map_err(in_map(*index))?;
                 state.map.displace(*at, *by, *end).map_err(in_map(*index))?;
-                if let Some(origin) = &mut state.origin {
-                    origin.start += by;
+                if let (Some(origin), Some(start)) = (&mut state.origin, start) {
+                    origin.start = start;
                 }
                 state.end = Some(*end);
             }
@@ -462,7 +464,12 @@ impl ShardState {
                 Err(contradiction(format!("partition index {index} is declared twice, for different partitions")))
             };
         }
-        self.by_source.insert((*source_topic_id, *partition), index);
+        if index == u32::MAX {
+            return Err(contradiction(format!("partition index {index} leaves no index for the next partition")));
+        }
+        // The newest has the largest index: in a snapshot, too, where they stand in the order of their indexes.
+        let newest = self.by_source.entry((*source_topic_id, *partition)).or_insert(index);
+        *newest = index.max(*newest);
         let state = PartitionState {
             declared,
             map: OffsetMap::default(),

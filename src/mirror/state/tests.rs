@@ -311,3 +311,47 @@ proptest! {
         let _ = decode_control(&sealed);
     }
 }
+
+#[test]
+fn numbers_at_their_ends_are_refused_or_stay() {
+    let mut beyond = declare(1);
+    if let StateRecord::Declare { index, .. } = &mut beyond {
+        *index = u32::MAX;
+    }
+    let last = refused(&begun(), &beyond);
+    assert!(matches!(last, StateError::Contradiction { .. }), "{last}");
+    let origin = Some(Origin { epoch: 0, start: i64::MAX, settled_end: 0 });
+    let partition = StateRecord::SnapshotPartition { index: 0, origin, end: None, release: None, scanned: 0 };
+    let mut state = begun();
+    state.apply(&partition).unwrap();
+    let displaced = StateRecord::Displaced { index: 0, at: 0, by: 2, end: 9, reason: GapReason::Foreign };
+    assert_eq!(refused(&state, &displaced), StateError::Map { index: 0, source: MapError::Overflow });
+    let generation = |generation| {
+        let (source_cluster_id, target_cluster_id) = ("a".to_owned(), "b".to_owned());
+        let (mirror, shards, created_ms) = ("m".to_owned(), 1, 0);
+        ControlRecord::Generation(Generation {
+            generation,
+            shards,
+            source_cluster_id,
+            target_cluster_id,
+            mirror,
+            created_ms,
+        })
+    };
+    let mut control = ControlState::default();
+    control.apply(&generation(u32::MAX));
+    control.apply(&generation(0));
+    assert_eq!(control.generation().map(|g| g.generation), Some(u32::MAX));
+}
+
+#[test]
+fn of_two_indexes_for_one_source_a_snapshot_keeps_the_one_that_counted() {
+    let mut records = [declare(5), declare(3)];
+    for record in &mut records {
+        if let StateRecord::Declare { source_topic_id, .. } = record {
+            *source_topic_id = Uuid::from_u128(7);
+        }
+    }
+    let state = sum(&records);
+    assert_eq!(sum(&state.snapshot(1)), state);
+}
