@@ -30,8 +30,8 @@
 //! - A partition has one writer: the newest producer epoch whose marker stands in its log. Older ones get
 //!   INVALID_PRODUCER_EPOCH from the broker, not from us.
 //! - A batch is sent again byte for byte, or not at all.
-//! - A batch whose outcome is unknown and that the broker may have forgotten is never sent again: its partition is
-//!   taken over and settled instead.
+//! - A batch whose outcome is unknown (bytes of it may have left) and that the broker may have forgotten is never sent
+//!   again: its partition is taken over and settled instead.
 //! - Every source offset below the position is either mapped or in a gap with a reason.
 //! - A partition whose state is not understood stands still and says why; the others go on.
 //! - Every queue is bounded: bytes by the budget (`limits.memory`), requests by lane depth and window, breaks by the

@@ -23,8 +23,7 @@ pub(crate) const PROCESSES: &[Scenario<Pair>] = &[
     }),
     Scenario::new("wakes_after_a_take_over", wakes_after_a_take_over),
     Scenario::new("clock_runs_ahead", |pair| clock_jumps(pair, "clock_runs_ahead", &[72])),
-    // Pauses are kept until a time of day.
-    Scenario::blocked("clock_jumps_back", |pair| clock_jumps(pair, "clock_jumps_back", &[72, 0, -72, 1, 0])),
+    Scenario::new("clock_jumps_back", |pair| clock_jumps(pair, "clock_jumps_back", &[72, 0, -72, 1, 0])),
 ];
 
 const KILLS: u32 = 14;

@@ -10,7 +10,7 @@ use crate::mirror::{Halt, ShardState};
 use super::attach::{Attached, Pair};
 use super::control::Control;
 use super::error::EngineError;
-use super::lane::{Answers, LaneKey};
+use super::lane::{Answers, LaneKey, Unanswered};
 use super::topology::Topology;
 
 /// Names a mirrored partition within a run.
@@ -47,8 +47,8 @@ impl Holdings {
 pub(crate) enum Event {
     /// A fetch from a source broker came back.
     Fetched { broker: i32, outcome: Result<Vec<Fetched>, ClientError> },
-    /// A produce request to a target broker was answered, or lost.
-    Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, outcome: Result<Answers, ClientError> },
+    /// A produce request to a target broker was answered, lost, or not even sent.
+    Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, outcome: Result<Answers, Unanswered> },
     /// Breaks are acknowledged in the state topic (or the shard cannot be written any more).
     StateWritten { shard: u32, tickets: Vec<Ticket>, outcome: Result<(), EngineError> },
     /// A shard was taken over; it was ours at `owned`.

@@ -24,6 +24,15 @@ pub(crate) struct Flight {
     pub(crate) lease: Duration,
 }
 
+/// A produce request without an answer.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// There was no connection to send it on: the target has nothing of it.
+    NotSent(ClientError),
+    /// It may have arrived or not.
+    Lost(ClientError),
+}
+
 struct InFlight {
     whose: Vec<(PartId, i64)>,
     keys: Vec<(String, uuid::Uuid, i32)>,
@@ -49,13 +58,14 @@ pub(crate) async fn lane(
                 match send(&cluster, key, flight).await {
                     Ok(in_flight) => under_way.push_back(in_flight),
                     Err((whose, error)) => {
-                        let _ = events.send(Event::Produced { lane: key, whose, outcome: Err(error) });
+                        let _ = events.send(Event::Produced { lane: key, whose, outcome: Err(Unanswered::NotSent(error)) });
                     }
                 }
             }
             outcome = front(&mut under_way), if !under_way.is_empty() => {
                 let Some(done) = under_way.pop_front() else { continue };
                 let outcome = outcome.and_then(|body| parse_produce(cluster.name(), done.version, body, &done.keys));
+                let outcome = outcome.map_err(Unanswered::Lost);
                 let _ = events.send(Event::Produced { lane: key, whose: done.whose, outcome });
             }
         }
@@ -69,6 +79,7 @@ async fn front(under_way: &mut VecDeque<InFlight>) -> Result<bytes::Bytes, Clien
     }
 }
 
+/// Fails only where nothing was handed to a connection yet.
 async fn send(cluster: &Cluster, key: LaneKey, flight: Flight) -> Result<InFlight, (Vec<(PartId, i64)>, ClientError)> {
     let connection = match cluster.connection(key.0, key.1).await {
         Ok(connection) => connection,

@@ -97,6 +97,8 @@ pub enum Answer {
     },
     /// No answer: the connection broke or the time was up. It may have been appended or not.
     Lost,
+    /// Nothing of it left: there was no connection to send it on. It was not appended by this try.
+    NotSent,
 }
 
 /// What the engine must do after an answer.
@@ -400,6 +402,11 @@ impl Appender {
         let verdict = match answer {
             Answer::Appended { base_offset } => self.landed(at, target, base_offset),
             Answer::Lost => self.unsettled(at, "the connection broke before the answer came", now_ms),
+            Answer::NotSent => {
+                // What an earlier try of it left open stays open: `unknown` is as it was.
+                self.back_to_queue(at, now_ms);
+                Verdict::Refresh
+            }
             Answer::Refused { code, message, retriable } => self.refused(at, code, &message, retriable, now_ms),
         };
         self.end_recovery();

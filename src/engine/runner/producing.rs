@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use crate::client::{ClientError, ProduceEntry, Verdict as Class, classify};
+use crate::client::{ProduceEntry, Verdict as Class, classify};
 use crate::mirror::{Answer, GapReason, Verdict};
 
 use super::super::EngineError;
 use super::super::events::{PartId, Ticket};
-use super::super::lane::{Answers, Flight, LaneKey, lane};
+use super::super::lane::{Answers, Flight, LaneKey, Unanswered, lane};
 use super::super::part::{Leave, Stage};
 use super::super::shard_worker::Job;
 use super::{Lane, Runner};
@@ -159,7 +159,7 @@ impl Runner {
         &mut self,
         key: LaneKey,
         whose: Vec<(PartId, i64)>,
-        outcome: Result<Answers, ClientError>,
+        outcome: Result<Answers, Unanswered>,
     ) -> Result<(), EngineError> {
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.in_flight = lane.in_flight.saturating_sub(1);
@@ -178,10 +178,14 @@ impl Runner {
                     self.on_answer(id, target, answer)?;
                 }
             }
-            Err(error) => {
-                tracing::warn!(mirror = %self.shared.config.name, broker = key.0, %error, "produce request lost");
+            Err(unanswered) => {
+                let (error, answer, what) = match unanswered {
+                    Unanswered::NotSent(error) => (error, Answer::NotSent, "not sent"),
+                    Unanswered::Lost(error) => (error, Answer::Lost, "lost"),
+                };
+                tracing::warn!(mirror = %self.shared.config.name, broker = key.0, %error, "produce request {what}");
                 for (id, target) in whose {
-                    self.on_answer(id, target, Answer::Lost)?;
+                    self.on_answer(id, target, answer.clone())?;
                 }
             }
         }

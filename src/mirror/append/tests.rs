@@ -267,6 +267,36 @@ fn an_old_record_travels_alone_and_is_never_sent_again_after_an_unknown_outcome(
 }
 
 #[test]
+fn an_old_batch_that_was_not_sent_goes_after_a_pause_and_needs_no_take_over() {
+    let mut appender = open(0);
+    appender.push(ready(0, 1, Vec::new(), NOW - LIFETIME_MS - 1));
+    let mut now_ms = NOW;
+    for _ in 0..3 {
+        assert_eq!(send_all(&mut appender, now_ms), [0]);
+        assert_eq!(appender.answer(0, Answer::NotSent, now_ms), Verdict::Refresh);
+        assert!(appender.is_clean() && appender.is_failing() && !appender.has_outgoing(now_ms));
+        assert_eq!(appender.overdue(now_ms), None);
+        now_ms = appender.wake_at_ms().unwrap();
+    }
+    assert_eq!(send_all(&mut appender, now_ms), [0]);
+    assert_eq!(appended(&mut appender, 0), Verdict::Go);
+}
+
+#[test]
+fn a_batch_that_was_not_sent_again_leaves_open_what_was_open() {
+    let mut appender = open(0);
+    appender.push(ready(0, 1, Vec::new(), NOW));
+    send_all(&mut appender, NOW);
+    assert_eq!(appender.answer(0, Answer::Lost, NOW), Verdict::Refresh);
+    let later_ms = NOW + LIFETIME_MS;
+    assert_eq!(send_all(&mut appender, later_ms), [0]);
+    assert_eq!(appender.answer(0, Answer::NotSent, later_ms), Verdict::Refresh);
+    assert!(!appender.is_clean());
+    assert!(appender.overdue(later_ms + 1).is_some(), "the first try may have been appended");
+    assert_eq!(send_all(&mut appender, later_ms + BACKOFF_MAX_MS), [0; 0]);
+}
+
+#[test]
 fn a_batch_that_grows_old_while_its_outcome_is_unknown_is_overdue() {
     let mut appender = open(0);
     appender.push(ready(0, 1, Vec::new(), NOW));
@@ -371,6 +401,7 @@ impl Broker {
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     None,
+    NotSent,
     LoseRequest,
     LoseAnswer,
     Busy,
@@ -389,6 +420,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let fault = prop_oneof![
         8 => Just(Fault::None),
         2 => Just(Fault::LoseRequest),
+        2 => Just(Fault::NotSent),
         2 => Just(Fault::LoseAnswer),
         1 => Just(Fault::Busy)
     ];
@@ -453,6 +485,7 @@ impl World {
         let answer = match fault {
             Fault::None => self.broker.produce(&out),
             Fault::LoseRequest => Answer::Lost,
+            Fault::NotSent => Answer::NotSent,
             Fault::LoseAnswer => {
                 self.broker.produce(&out);
                 Answer::Lost
