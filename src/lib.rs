@@ -62,7 +62,8 @@
 //!   if losing one ended a process, both would end. Whoever loses a shard while it still takes others owns nothing yet and
 //!   begins anew after a pause of its own length; and once all are taken, each is written to once more before anything is
 //!   attached. If both passed that, each would have taken its last shard before the other did (`engine::shard_worker`,
-//!   `ShardLog::confirm`). From there on a fence is final.
+//!   `ShardLog::confirm`). From there on a fence is final. (Where a shard cannot be taken, the others go on without it after ten
+//!   seconds.)
 //! - **A response to another question.** A partition can be reset, or move to another broker, while a fetch for it
 //!   is under way. Records behind an offset that was not asked for would look like a compaction hole in front of
 //!   them. The runner remembers what each partition was asked for and drops any other answer
@@ -70,7 +71,7 @@
 //!   must be noted as asked again, or every later answer is dropped while the broker sends the same bytes without pause.
 //! - **The settled end has a floor.** Data below the newest fixed segment of the map is on record; it may be of a branch
 //!   that the source has lost, or of a topic that was made again. Taken for the last batch of ours it would lead the
-//!   position back to what is no more (`engine::attach::settle`).
+//!   position back to what is no more (`mirror::data_end`).
 //! - **A displacement is a fact of the log**, whatever policy says about who caused it: it is written down before a halt,
 //!   all of them are, and a batch's own sequence tells one that a crash kept from being written.
 //! - **Retention behind the position is not always a loss.** Markers and aborted data behind the last record are read and

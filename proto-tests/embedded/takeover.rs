@@ -192,3 +192,27 @@ fn a_sleeper_that_outlasts_its_fence_asks_before_it_writes() {
     pair.await_values(0, &numbered("", 0, 30));
     second.stop();
 }
+
+/// Forgotten under a running mirror, which notices when it asks for its lease: its shards are taken anew.
+#[test]
+fn a_producer_that_is_forgotten_while_it_runs_is_taken_anew() {
+    let topic = "forgotten-running";
+    let mut pair = Pair::with_target(topic, topic, 2, "", &[("producer.id.expiration.ms", "4000")]);
+    pair.source.create_topic(topic, 1, 1, &[]).unwrap();
+    pair.write(0, 0, 10);
+    pair.mirror.start();
+    pair.await_values(0, &numbered("", 0, 10));
+    for shard in 0..16 {
+        wait_until("the id to be idle", LIMIT, || {
+            let forgotten = pair.target.expire_transactional_id(&format!("kmirror.{topic}.1.{shard}"));
+            if forgotten { Ok(()) } else { Err(shard.to_string()) }
+        });
+    }
+    let mut written = 10;
+    wait_until("the mirror to notice", LIMIT, || {
+        pair.write(0, written, written + 1);
+        written += 1;
+        if pair.mirror.log().contains("has forgotten") { Ok(()) } else { Err(written.to_string()) }
+    });
+    pair.ends_with(&numbered("", 0, written));
+}

@@ -93,6 +93,10 @@ impl Metadata {
             }
             let fresh = topic_meta(name.clone(), &topic);
             let fresh = match self.topics.get(&name) {
+                // An error says nothing of the leaders: those known are asked, and tell each partition what is wrong.
+                Some(known) if fresh.error != 0 && fresh.partitions.is_empty() => {
+                    TopicMeta { error: fresh.error, ..known.clone() }
+                }
                 Some(known) if known.id == fresh.id => newer_leaders(known, fresh),
                 _ => fresh,
             };
@@ -180,6 +184,20 @@ mod tests {
         assert_eq!(both.partition("b", 0).unwrap().leader, None);
         let less = both.merged(Topics::Named(&["a"]), MetadataResponse::default());
         assert!(less.topic("a").is_none() && less.topic("b").is_some());
+    }
+
+    #[test]
+    fn an_error_of_a_topic_keeps_the_leaders_that_are_known() {
+        const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+        let known = Metadata::default().merged(Topics::All, response("t", 1, &[(0, 1, 5)]));
+        let mut refused = response("t", 0, &[]);
+        refused.topics[0].error_code = TOPIC_AUTHORIZATION_FAILED;
+        let kept = known.merged(Topics::Named(&["t"]), refused.clone());
+        assert_eq!(kept.partition("t", 0).unwrap().leader, Some(1));
+        assert_eq!((kept.topic("t").unwrap().id, kept.topic("t").unwrap().error), (Uuid::from_u128(1), 29));
+        let back = kept.merged(Topics::All, response("t", 1, &[(0, 2, 6)]));
+        assert_eq!((back.partition("t", 0).unwrap().leader, back.topic("t").unwrap().error), (Some(2), 0));
+        assert!(Metadata::default().merged(Topics::All, refused).partition("t", 0).is_none());
     }
 
     #[test]

@@ -47,6 +47,16 @@ pub enum EngineError {
         /// What was taken.
         detail: String,
     },
+    /// The coordinator has forgotten the transactional id under which a shard is held: it is to be taken anew.
+    #[error("mirror {mirror}: the coordinator has forgotten {what} ({detail}); the mirror takes its shards anew")]
+    Forgotten {
+        /// Mirror name.
+        mirror: String,
+        /// Transactional id.
+        what: String,
+        /// The broker's words.
+        detail: String,
+    },
     /// A marker did not show up.
     #[error(
         "mirror {mirror}: the marker of producer {producer_id} epoch {producer_epoch} did not appear in {subject} within \
@@ -100,8 +110,12 @@ pub enum EngineError {
 impl EngineError {
     /// Whether starting the mirror again after a pause can help.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::NoMarker { .. } | Self::Contended { .. })
-            || self.client().is_some_and(ClientError::is_retriable)
+        self.is_passing() || matches!(self, Self::Contended { .. } | Self::Forgotten { .. })
+    }
+
+    /// Whether the same may be tried again where it failed.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::NoMarker { .. }) || self.client().is_some_and(ClientError::is_retriable)
     }
 
     /// The same, while the shards are still being taken: nothing is owned yet that somebody could have taken away. Two that

@@ -76,12 +76,16 @@ pub(crate) async fn write_marker(
 
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const PRODUCER_FENCED: i16 = 90;
+const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
 
-/// Says of an error that it means a newer owner, where it does.
+/// Says of an error that it means a newer owner, or that nobody knows of one any more, where it does.
 pub(crate) fn if_fenced(mirror: &str, what: &str, error: ClientError) -> EngineError {
     match error {
         ClientError::Api { code: INVALID_PRODUCER_EPOCH | PRODUCER_FENCED, .. } => {
             EngineError::Fenced { mirror: mirror.to_owned(), what: what.to_owned(), detail: error.to_string() }
+        }
+        ClientError::Api { code: INVALID_PRODUCER_ID_MAPPING, .. } => {
+            EngineError::Forgotten { mirror: mirror.to_owned(), what: what.to_owned(), detail: error.to_string() }
         }
         other => other.into(),
     }

@@ -87,9 +87,8 @@ async fn take(shared: &Shared, spec: &ShardSpec) -> Result<(ShardLog, Instant), 
     loop {
         let began = Instant::now();
         match take_shard(&shared.target, spec).await {
-            // Two that take the same shards at once would take them from each other for ever.
-            Err(error @ EngineError::Contended { .. }) => return Err(error),
-            Err(error) if error.is_retriable() => {
+            // Not where another one takes them as well: they would take them from each other for ever.
+            Err(error) if error.is_passing() => {
                 tracing::warn!(mirror = %spec.mirror, shard = spec.shard, %error, "the shard cannot be taken yet, trying again");
             }
             outcome => return outcome.map(|log| (log, began)),
@@ -107,7 +106,7 @@ async fn within_lease(shared: &Shared, log: &mut ShardLog, owned: &mut Instant) 
         let began = Instant::now();
         match log.keep_alive(&shared.target).await {
             Ok(()) => *owned = began,
-            Err(error) if error.is_retriable() => {
+            Err(error) if error.is_passing() => {
                 tracing::warn!(mirror = %log.mirror, shard = log.shard, %error, "the shard's lease is over, trying to renew it");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(TAKE_PAUSE_MAX);
@@ -148,7 +147,7 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
         },
         Job::KeepAlive => match keep_alive(shared, log).await {
             Ok(owned) => Event::KeptAlive { shard, owned },
-            Err(error) if error.is_retriable() => {
+            Err(error) if error.is_passing() => {
                 tracing::warn!(mirror = %log.mirror, shard, %error, "the shard's transactional id is not refreshed, trying again");
                 Event::NotKeptAlive { shard }
             }

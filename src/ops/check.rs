@@ -84,7 +84,7 @@ pub async fn check(config: &MirrorConfig, source: &Cluster, target: &Cluster) ->
     check_versions(&mut report, target, &TARGET_APIS).await;
     let topics = matching_topics(config, source).await?;
     check_selection(&mut report, config, &topics);
-    check_replication_factor(&mut report, config, target);
+    check_replication_factor(&mut report, config, target).await?;
     let names: Vec<String> = topics.iter().map(|t| config.target_topic(&t.name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let there = if names.is_empty() { target.metadata() } else { target.refresh(Topics::Named(&names)).await? };
@@ -190,18 +190,31 @@ fn check_selection(report: &mut CheckReport, config: &MirrorConfig, topics: &[To
     }
 }
 
-fn check_replication_factor(report: &mut CheckReport, config: &MirrorConfig, target: &Cluster) {
+async fn check_replication_factor(
+    report: &mut CheckReport,
+    config: &MirrorConfig,
+    target: &Cluster,
+) -> Result<(), EngineError> {
     let brokers = target.metadata().brokers.len();
-    if let Some(factor) = config.target_topics.replication_factor
-        && usize::try_from(factor).unwrap_or(0) > brokers
-    {
+    let (name, factor) = match config.target_topics.replication_factor {
+        Some(factor) => ("target_topics.replication_factor", usize::try_from(factor).unwrap_or(0)),
+        None => {
+            let configs = values(target.broker_configs().await?);
+            let name = "default.replication.factor";
+            ("the target's default.replication.factor", configs.get(name).and_then(|v| v.parse().ok()).unwrap_or(1))
+        }
+    };
+    if factor > brokers {
         report.add(
             Severity::Problem,
             "replication_factor",
             target.name(),
-            format!("target_topics.replication_factor is {factor}, but the cluster has {brokers} broker(s)"),
+            format!(
+                "{name} is {factor}, but the cluster has {brokers} broker(s); set target_topics.replication_factor"
+            ),
         );
     }
+    Ok(())
 }
 
 async fn check_topic(

@@ -39,7 +39,7 @@ pub(super) async fn attach_marked(
         let refused = match write_markers(&shard.mirror, ctx.target, &shard.transactor, &targets).await {
             Ok(refused) => refused,
             // Another transaction of this shard is not through, perhaps for want of a leader: nobody else waits for that.
-            Err(error) if error.is_retriable() => {
+            Err(error) if error.is_passing() => {
                 out.extend(part.iter().map(|m| (m.wanted.pair.clone(), Attached::Later(error.to_string()))));
                 continue;
             }

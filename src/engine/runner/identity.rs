@@ -171,7 +171,7 @@ impl Runner {
         let Some(part) = self.parts.get_mut(id) else { return Ok(()) };
         match outcome {
             Ok(()) => {}
-            Err(error) if error.is_retriable() => {
+            Err(error) if error.is_passing() => {
                 let (topic, partition) = part.key();
                 tracing::warn!(topic, partition, %error, "the partition cannot be fenced yet, trying again");
                 part.try_again(Again::Fence(shard), now_ms);
