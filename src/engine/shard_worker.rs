@@ -75,6 +75,9 @@ pub(crate) async fn shard_worker(
             Some(event) => event,
             None => continue,
         };
+        if let Event::KeptAlive { owned: confirmed, .. } = &event {
+            owned = *confirmed;
+        }
         if events.send(event).is_err() {
             return;
         }
@@ -103,9 +106,8 @@ async fn take(shared: &Shared, spec: &ShardSpec) -> Result<(ShardLog, Instant), 
 async fn within_lease(shared: &Shared, log: &mut ShardLog, owned: &mut Instant) -> Result<(), EngineError> {
     let mut pause = TAKE_PAUSE;
     while owned.elapsed() > shared.lease() {
-        let began = Instant::now();
-        match log.keep_alive(&shared.target).await {
-            Ok(()) => *owned = began,
+        match keep_alive(shared, log).await {
+            Ok(confirmed) => *owned = confirmed,
             Err(error) if error.is_passing() => {
                 tracing::warn!(mirror = %log.mirror, shard = log.shard, %error, "the shard's lease is over, trying to renew it");
                 tokio::time::sleep(pause).await;
