@@ -100,6 +100,10 @@
 //!   refused any more by the partitions. So nothing is written later than a lease after the coordinator has last confirmed the
 //!   shard (an empty aborted transaction; a quarter of `producer.id.expiration.ms`, two minutes at most): data by
 //!   `Runner::may_write`, what is on its way to a lane by `Flight::lease`, state by `shard_worker::within_lease`.
+//! - **A lost state must not pass for a new mirror.** Its partitions would be copied a second time, and `start: latest` would
+//!   mean another offset. A target that bears data under the very producer id that the coordinator has just given us halts as
+//!   `state_lost`, whatever policy says (`engine::attach::fresh`); and a state log that begins neither at 0 nor with a snapshot
+//!   is cut off (`engine::replay`).
 //! - **The leader is asked for our last sequence before our marker.** With the epoch that it brings, sequences count anew,
 //!   and the end of a log that retention has emptied is told by nothing else (`engine::attach::settled`).
 //! - **A shard without partitions has a baseline too.** `start:` applies to what existed at the mirror's first start;

@@ -4,6 +4,7 @@ mod leaders;
 mod obstacles;
 mod policies;
 mod starting;
+mod state;
 mod takeover;
 
 use std::collections::BTreeMap;

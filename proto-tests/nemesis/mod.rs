@@ -14,6 +14,7 @@ mod mirror_topics;
 mod network;
 mod partitions;
 mod processes;
+mod state;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -59,8 +60,14 @@ pub(crate) fn names() -> Vec<&'static str> {
     fn of<R>(scenarios: &[Scenario<R>]) -> impl Iterator<Item = &'static str> {
         scenarios.iter().map(|scenario| scenario.name)
     }
-    let pairs =
-        [network::NETWORK, processes::PROCESSES, brokers::SINGLE, data::SOURCE_DATA, mirror_topics::TARGET_DATA];
+    let pairs = [
+        network::NETWORK,
+        processes::PROCESSES,
+        brokers::SINGLE,
+        data::SOURCE_DATA,
+        mirror_topics::TARGET_DATA,
+        state::STATE,
+    ];
     pairs.into_iter().flat_map(of).chain(of(brokers::OF_THREE)).chain(of(expiry::EXPIRY)).collect()
 }
 

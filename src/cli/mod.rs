@@ -17,6 +17,7 @@ pub mod output;
 pub mod pause;
 pub mod resume;
 pub mod run;
+pub mod state;
 pub mod status;
 pub mod translate;
 
@@ -75,6 +76,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(args, &ctx).await,
         Command::Pause(args) => pause::run(args, &ctx).await,
         Command::Resume(args) => resume::run(args, &ctx).await,
+        Command::State(args) => state::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::batch;
-use crate::client::{ClientError, Cluster, NewTopic, ReadOptions, TopicPartition, Topics, append_batch, read_log};
+use crate::client::{
+    ClientError, Cluster, NewTopic, ReadError, ReadOptions, TopicPartition, Topics, append_batch, read_log,
+};
 use crate::config::MirrorConfig;
 use crate::mirror::{ControlRecord, ControlState, Generation, StateError, decode_control, encode_control, state_topic};
 
@@ -28,18 +30,48 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Opens the control partition of an existing state topic; `None` where the mirror has never been.
-    pub(crate) async fn open(mirror: &str, cluster: &Cluster) -> Result<Option<Self>, EngineError> {
+    /// The control partition, the last one of the state topic; `None` where the mirror has never been.
+    pub(crate) async fn partition(mirror: &str, cluster: &Cluster) -> Result<Option<TopicPartition>, EngineError> {
         let topic = state_topic(mirror);
         let metadata = cluster.refresh(Topics::Named(&[topic.as_str()])).await?;
         let Some(meta) = metadata.topic(&topic).filter(|t| !t.partitions.is_empty()) else { return Ok(None) };
         let partition = i32::try_from(meta.partitions.len() - 1).unwrap_or(i32::MAX);
-        let tp = TopicPartition { topic, topic_id: meta.id, partition };
-        let next = cluster.log_start(&tp).await?;
-        let mut control =
-            Self { mirror: mirror.to_owned(), cluster: cluster.clone(), tp, next, state: ControlState::default() };
+        Ok(Some(TopicPartition { topic, topic_id: meta.id, partition }))
+    }
+
+    /// Opens the control partition of an existing state topic; `None` where the mirror has never been.
+    pub(crate) async fn open(mirror: &str, cluster: &Cluster) -> Result<Option<Self>, EngineError> {
+        let Some(tp) = Self::partition(mirror, cluster).await? else { return Ok(None) };
+        let start = cluster.log_start(&tp).await?;
+        let mut control = Self {
+            mirror: mirror.to_owned(),
+            cluster: cluster.clone(),
+            tp,
+            next: start,
+            state: ControlState::default(),
+        };
         control.read_to_end().await?;
+        // Nothing is ever deleted here: without its beginning it could lack a promotion.
+        if control.state.generation().is_none() && start > 0 {
+            return Err(control.state_error(start, StateError::CutOff { start }));
+        }
         Ok(Some(control))
+    }
+
+    /// Makes the control partition anew where it is lost: what it said of pauses, and of losses that were accepted, is gone.
+    pub(crate) async fn restore(
+        config: &MirrorConfig,
+        source: &Cluster,
+        target: &Cluster,
+    ) -> Result<Self, EngineError> {
+        if let Some(tp) = Self::partition(&config.name, target).await? {
+            let next = target.log_end(&tp).await?;
+            target.delete_records_before(&tp, next).await?;
+            let (mirror, cluster) = (config.name.clone(), target.clone());
+            let control = Self { mirror, cluster, tp, next, state: ControlState::default() };
+            control.begin(source, target).await?;
+        }
+        Self::open_or_create(config, source, target).await
     }
 
     /// Opens it, creating the state topic and the first generation where there is none.
@@ -59,19 +91,24 @@ impl Control {
             }
         };
         if control.state.generation().is_none() {
-            let generation = Generation {
-                generation: 1,
-                shards: u32::try_from(control.tp.partition).unwrap_or(SHARDS),
-                source_cluster_id: source.cluster_id(),
-                target_cluster_id: target.cluster_id(),
-                mirror: config.name.clone(),
-                created_ms: now_ms(),
-            };
-            control.write(ControlRecord::Generation(generation)).await?;
+            control.begin(source, target).await?;
             control.read_to_end().await?;
         }
         control.check_clusters(config, source, target)?;
         Ok(control)
+    }
+
+    /// Writes the first generation.
+    async fn begin(&self, source: &Cluster, target: &Cluster) -> Result<(), EngineError> {
+        let generation = Generation {
+            generation: 1,
+            shards: u32::try_from(self.tp.partition).unwrap_or(SHARDS),
+            source_cluster_id: source.cluster_id(),
+            target_cluster_id: target.cluster_id(),
+            mirror: self.mirror.clone(),
+            created_ms: now_ms(),
+        };
+        self.write(ControlRecord::Generation(generation)).await
     }
 
     /// The generation in force.
@@ -114,7 +151,13 @@ impl Control {
     /// One read, waiting up to `max_wait_ms` for news.
     pub(crate) async fn read_on(&mut self, max_wait_ms: i32) -> Result<bool, EngineError> {
         let options = ReadOptions { max_wait_ms, ..ReadOptions::default() };
-        let slice = read_log(&self.cluster, &self.tp, self.next, options).await?;
+        let slice = match read_log(&self.cluster, &self.tp, self.next, options).await {
+            Ok(slice) => slice,
+            Err(ReadError::Batch { offset, source, .. }) => {
+                return Err(self.state_error(offset, StateError::Corrupt { detail: source.to_string() }));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut changed = false;
         for batch in slice.batches {
             if batch.header.next_offset() <= self.next {
@@ -130,6 +173,10 @@ impl Control {
             for record in records {
                 let decoded = decode_control(&record.value.unwrap_or_default())
                     .map_err(|e| self.state_error(record.offset, e))?;
+                let beheaded = base > 0 && self.state.generation().is_none();
+                if beheaded && !matches!(decoded, ControlRecord::Generation(_)) {
+                    return Err(self.state_error(record.offset, StateError::CutOff { start: base }));
+                }
                 self.state.apply(&decoded);
                 changed = true;
             }

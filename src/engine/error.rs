@@ -1,7 +1,7 @@
 //! What stops a mirror as a whole. What concerns one partition only is a [`crate::mirror::Halt`].
 
 use crate::client::{ClientError, ReadError};
-use crate::mirror::StateError;
+use crate::mirror::{Halt, HaltKind, StateError};
 
 /// Why a mirror cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,7 @@ pub enum EngineError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The state topic holds something this version does not understand.
-    #[error("mirror {mirror}: state topic {topic}:{partition} at offset {offset}: {source}")]
+    #[error("mirror {mirror}: state topic {topic}:{partition} at offset {offset}: {source}{}", remedy(mirror, source))]
     State {
         /// Mirror name.
         mirror: String,
@@ -56,6 +56,17 @@ pub enum EngineError {
         what: String,
         /// The broker's words.
         detail: String,
+    },
+    /// The state topic was deleted under a running mirror.
+    #[error(
+        "mirror {mirror}: state topic {topic} was deleted while the mirror ran, and with it what is known of the offsets; \
+         nothing is written without it. `kmirror state rebuild --mirror {mirror}` finds out what the logs themselves tell"
+    )]
+    StateGone {
+        /// Mirror name.
+        mirror: String,
+        /// State topic.
+        topic: String,
     },
     /// A marker did not show up.
     #[error(
@@ -130,6 +141,14 @@ impl EngineError {
         }
     }
 
+    /// What it means for the partitions of a shard where its state is damaged. (A state that a newer kmirror wrote is not;
+    /// there the whole mirror is the newer one's.)
+    pub(crate) fn damage(&self) -> Option<Halt> {
+        let Self::State { topic, partition, offset, source, .. } = self else { return None };
+        let what = || format!("state topic {topic}:{partition} at offset {offset}: {source}");
+        (!source.is_newer()).then(|| Halt::new(HaltKind::StateDamaged, what()))
+    }
+
     /// The failed request behind it, where that is all there is to it.
     pub fn client(&self) -> Option<&ClientError> {
         match self {
@@ -137,4 +156,11 @@ impl EngineError {
             _ => None,
         }
     }
+}
+
+fn remedy(mirror: &str, error: &StateError) -> String {
+    if error.is_newer() {
+        return String::new();
+    }
+    format!("; `kmirror state rebuild --mirror {mirror}` shows what the logs themselves tell of it")
 }

@@ -11,14 +11,15 @@ mod error;
 mod events;
 mod fetcher;
 mod lane;
-mod markers;
+pub(crate) mod markers;
 mod part;
+pub(crate) mod replay;
 mod runner;
 pub(crate) mod settle;
 pub(crate) mod shard;
 mod shard_worker;
 pub(crate) mod topology;
-mod unfenced;
+pub(crate) mod unfenced;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,16 +3,15 @@
 //! Init → state marker → read state: the first half of the take-over (see `lib.rs`, "Taking over"); `attach` is the
 //! second. Everything an older owner wrote lies before our marker, nothing of it can follow.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::batch::{self, RawBatch};
-use crate::client::{AppendOutcome, ClientError, Cluster, TopicPartition, Verdict, append_batch};
-use crate::mirror::{
-    ControlState, PartitionState, ShardState, StateRecord, decode_state, encode_state, transactional_id,
-};
+use crate::batch;
+use crate::client::{AppendOutcome, ClientError, Cluster, TopicPartition, Topics, Verdict, append_batch};
+use crate::mirror::{ControlState, PartitionState, ShardState, StateRecord, encode_state, transactional_id};
 
 use super::EngineError;
 use super::markers::{Transactor, await_marker, if_fenced, write_marker};
+use super::replay::Replay;
 use super::unfenced::{fence_without_coordinator, standing_targets, unfenced_halts};
 
 /// How long the coordinator may keep one of our (empty) transactions open before it aborts it by itself, ms.
@@ -38,6 +37,37 @@ pub(crate) struct ShardLog {
     pub(crate) state: ShardState,
     bytes_since_snapshot: u64,
     snapshot_bytes: u64,
+    presence: Presence,
+}
+
+/// How long metadata may not know the state topic: a broker that has just started may lag.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// Whether the state topic is still there.
+#[derive(Debug, Default)]
+pub(crate) struct Presence {
+    /// Since when metadata have not known it.
+    gone_since: Option<Instant>,
+}
+
+impl Presence {
+    /// Fails once the topic has been gone, or another one, for too long.
+    pub(crate) async fn check(
+        &mut self,
+        cluster: &Cluster,
+        mirror: &str,
+        tp: &TopicPartition,
+    ) -> Result<(), EngineError> {
+        let topic = tp.topic.as_str();
+        // A refresh that fails is tried again with the next request.
+        let Ok(metadata) = cluster.refresh(Topics::Named(&[topic])).await else { return Ok(()) };
+        if metadata.topic(topic).is_some_and(|there| there.id == tp.topic_id) {
+            self.gone_since = None;
+        } else if self.gone_since.get_or_insert_with(Instant::now).elapsed() > GONE_AFTER {
+            return Err(EngineError::StateGone { mirror: mirror.to_owned(), topic: topic.to_owned() });
+        }
+        Ok(())
+    }
 }
 
 /// What is needed to take a shard.
@@ -57,7 +87,15 @@ pub(crate) async fn take_shard(cluster: &Cluster, spec: &ShardSpec) -> Result<Sh
     take(cluster, spec).await.map_err(|error| error.while_taking(&spec.mirror))
 }
 
-async fn take(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
+/// Takes a shard over whose records cannot be read, or say nothing of what the target holds: fences whoever wrote them, and
+/// leaves them where they are. [`ShardLog::replace`] is what comes next.
+pub(crate) async fn take_unread(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
+    let transactor = own(cluster, spec).await?;
+    Ok(ShardLog::new(cluster, spec, transactor, ShardState::default(), 0))
+}
+
+/// Init and the state marker.
+async fn own(cluster: &Cluster, spec: &ShardSpec) -> Result<Transactor, EngineError> {
     let txn_id = transactional_id(&spec.mirror, spec.generation, spec.shard);
     let producer = cluster.init_producer_id(&txn_id, TRANSACTION_TIMEOUT_MS, None).await?;
     let transactor = Transactor {
@@ -66,9 +104,14 @@ async fn take(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineErr
         producer_epoch: producer.producer_epoch,
     };
     write_marker(&spec.mirror, cluster, &transactor, &spec.tp).await?;
+    Ok(transactor)
+}
+
+async fn take(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineError> {
+    let transactor = own(cluster, spec).await?;
     let (mut state, mut bytes) = read_to_marker(cluster, spec, &transactor).await?;
     let mut first = Vec::new();
-    if let Some(old) = state.id.filter(|(id, _)| *id != producer.producer_id) {
+    if let Some(old) = state.id.filter(|(id, _)| *id != transactor.producer_id) {
         match fence_replaced(cluster, spec, old, &state).await {
             // Once more: until now its owner could have written on.
             Ok(marker) => (state, bytes) = read_to_marker(cluster, spec, &marker).await?,
@@ -76,18 +119,7 @@ async fn take(cluster: &Cluster, spec: &ShardSpec) -> Result<ShardLog, EngineErr
             Err(error) => first = unfenced_halts(&state, &spec.control, old.0, &error),
         }
     }
-    let mut log = ShardLog {
-        mirror: spec.mirror.clone(),
-        cluster: cluster.clone(),
-        shard: spec.shard,
-        tp: spec.tp.clone(),
-        state_epoch: transactor.producer_epoch,
-        transactor,
-        next_sequence: 0,
-        state,
-        bytes_since_snapshot: bytes,
-        snapshot_bytes: 0,
-    };
+    let mut log = ShardLog::new(cluster, spec, transactor, state, bytes);
     first.insert(0, log.id_record());
     log.append(first).await?;
     Ok(log)
@@ -100,14 +132,15 @@ async fn read_to_marker(
     marker: &Transactor,
 ) -> Result<(ShardState, u64), EngineError> {
     let start = cluster.log_start(&spec.tp).await?;
-    let mut state = ShardState::default();
+    let mut replay = Replay::new(&spec.mirror, &spec.tp, start);
     let mut bytes = 0;
     await_marker(&spec.mirror, cluster, &spec.tp, start, marker, |batch| {
         bytes += batch.bytes.len() as u64;
-        replay(&spec.mirror, &spec.tp, &mut state, batch)
+        replay.batch(batch)
     })
-    .await?;
-    Ok((state, bytes))
+    .await
+    .map_err(|error| replay.unreadable(error))?;
+    Ok((replay.finish()?, bytes))
 }
 
 /// Fences the producer id on record, which the coordinator has forgotten: in the state partition and in all of the shard's.
@@ -127,42 +160,39 @@ async fn fence_replaced(
     Ok(Transactor { transactional_id: String::new(), producer_id: old.0, producer_epoch: epoch })
 }
 
-/// Applies the state records of one batch. One of another producer than the owner on record counts only if it begins
-/// with an owner's id: an owner whose producer id was forgotten may be beyond fencing, and what it writes behind its
-/// successor's id is void.
-pub(crate) fn replay(
-    mirror: &str,
-    tp: &TopicPartition,
-    state: &mut ShardState,
-    batch: &RawBatch,
-) -> Result<(), EngineError> {
-    let at = |offset: i64, source| EngineError::State {
-        mirror: mirror.to_owned(),
-        topic: tp.topic.clone(),
-        partition: tp.partition,
-        offset,
-        source,
-    };
-    let stranger = state.id.is_some_and(|(owner, _)| owner != batch.header.producer_id);
-    let records = batch::decode(batch, STATE_DECODE_LIMIT_BYTES)
-        .map_err(|e| at(batch.header.base_offset, crate::mirror::StateError::Corrupt { detail: e.to_string() }))?;
-    for record in records {
-        let value = record.value.unwrap_or_default();
-        let decoded = decode_state(&value).map_err(|e| at(record.offset, e))?;
-        if stranger && record.offset == batch.header.base_offset && !matches!(decoded, StateRecord::Id { .. }) {
-            tracing::warn!(mirror, %tp, offset = record.offset, producer_id = batch.header.producer_id,
-                "state records of an owner before the present one are passed over");
-            return Ok(());
-        }
-        state.apply(&decoded).map_err(|e| at(record.offset, e))?;
-    }
-    Ok(())
-}
-
-/// Caps what a batch of the state topic may unfold to; we write them uncompressed and small.
-const STATE_DECODE_LIMIT_BYTES: usize = 64 << 20;
-
 impl ShardLog {
+    fn new(cluster: &Cluster, spec: &ShardSpec, transactor: Transactor, state: ShardState, bytes: u64) -> Self {
+        Self {
+            mirror: spec.mirror.clone(),
+            cluster: cluster.clone(),
+            shard: spec.shard,
+            tp: spec.tp.clone(),
+            state_epoch: transactor.producer_epoch,
+            transactor,
+            next_sequence: 0,
+            state,
+            bytes_since_snapshot: bytes,
+            snapshot_bytes: 0,
+            presence: Presence::default(),
+        }
+    }
+
+    /// Whether the state topic is still the one that was taken over; asked where its partition does not answer.
+    pub(crate) async fn check_there(&mut self) -> Result<(), EngineError> {
+        self.presence.check(&self.cluster, &self.mirror, &self.tp).await
+    }
+
+    /// Puts another state in the place of all that the log holds.
+    pub(crate) async fn replace(&mut self, state: ShardState) -> Result<(), EngineError> {
+        let below = self.cluster.log_end(&self.tp).await?;
+        let Transactor { producer_id, producer_epoch, .. } = self.transactor;
+        self.state = state;
+        self.state.id = Some((producer_id, producer_epoch));
+        self.state.producer_ids.insert(producer_id);
+        self.append_unapplied(&self.state.snapshot(below.unsigned_abs())).await?;
+        Ok(self.cluster.delete_records_before(&self.tp, below).await?)
+    }
+
     /// Appends records and applies them once they are acknowledged. Sent again, byte for byte, until the target
     /// answers; only a fence or an answer that cannot be understood ends it.
     pub(crate) async fn append(&mut self, records: Vec<StateRecord>) -> Result<(), EngineError> {
@@ -238,7 +268,7 @@ impl ShardLog {
             tracing::warn!(mirror = %self.mirror, shard = self.shard, %error, "state write failed, trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
-            let _ = self.cluster.refresh(crate::client::Topics::Named(&[self.tp.topic.as_str()])).await;
+            self.check_there().await?;
         }
     }
 

@@ -14,7 +14,7 @@ use super::EngineError;
 use super::attach::{self, AttachContext, Attached, Pair, Wanted};
 use super::events::{Event, Holdings, PartId, Ticket};
 use super::runner::Shared;
-use super::shard::{ShardLog, ShardSpec, take_shard};
+use super::shard::{Presence, ShardLog, ShardSpec, take_shard};
 
 const TAKE_PAUSE: Duration = Duration::from_millis(200);
 const TAKE_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -87,12 +87,14 @@ pub(crate) async fn shard_worker(
 /// Takes the shard, however long its partition or its coordinator is away: the other shards do not wait for that.
 async fn take(shared: &Shared, spec: &ShardSpec) -> Result<(ShardLog, Instant), EngineError> {
     let mut pause = TAKE_PAUSE;
+    let mut presence = Presence::default();
     loop {
         let began = Instant::now();
         match take_shard(&shared.target, spec).await {
             // Not where another one takes them as well: they would take them from each other for ever.
             Err(error) if error.is_passing() => {
                 tracing::warn!(mirror = %spec.mirror, shard = spec.shard, %error, "the shard cannot be taken yet, trying again");
+                presence.check(&shared.target, &spec.mirror, &spec.tp).await?;
             }
             outcome => return outcome.map(|log| (log, began)),
         }
@@ -110,6 +112,7 @@ async fn within_lease(shared: &Shared, log: &mut ShardLog, owned: &mut Instant) 
             Ok(confirmed) => *owned = confirmed,
             Err(error) if error.is_passing() => {
                 tracing::warn!(mirror = %log.mirror, shard = log.shard, %error, "the shard's lease is over, trying to renew it");
+                log.check_there().await?;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(TAKE_PAUSE_MAX);
             }
@@ -151,7 +154,10 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             Ok(owned) => Event::KeptAlive { shard, owned },
             Err(error) if error.is_passing() => {
                 tracing::warn!(mirror = %log.mirror, shard, %error, "the shard's transactional id is not refreshed, trying again");
-                Event::NotKeptAlive { shard }
+                match log.check_there().await {
+                    Ok(()) => Event::NotKeptAlive { shard },
+                    Err(error) => Event::ShardFailed(error),
+                }
             }
             Err(error) => Event::ShardFailed(error),
         },

@@ -31,9 +31,11 @@ pub enum GapReason {
     Recreated = 11,
     /// Records of somebody else on the target.
     Foreign = 12,
+    /// Not on the target, and the record of why was lost: found so by `state rebuild`.
+    Unknown = 13,
 }
 
-const ALL: [(GapReason, &str); 12] = [
+const ALL: [(GapReason, &str); 13] = [
     (GapReason::Start, "start"),
     (GapReason::Control, "control"),
     (GapReason::Aborted, "aborted"),
@@ -46,6 +48,7 @@ const ALL: [(GapReason, &str); 12] = [
     (GapReason::Accepted, "accepted"),
     (GapReason::Recreated, "recreated"),
     (GapReason::Foreign, "foreign"),
+    (GapReason::Unknown, "unknown"),
 ];
 
 impl GapReason {
@@ -129,7 +132,7 @@ mod tests {
             assert_eq!(reason.to_string(), name);
             assert_eq!(serde_json::to_value(reason).unwrap(), name);
         }
-        assert_eq!((GapReason::from_code(0), GapReason::from_code(13)), (None, None));
+        assert_eq!((GapReason::from_code(0), GapReason::from_code(14)), (None, None));
         assert_eq!((GapReason::Start.code(), GapReason::Control.code(), GapReason::Foreign.code()), (1, 2, 12));
     }
 

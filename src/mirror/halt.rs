@@ -38,6 +38,10 @@ pub enum HaltKind {
     MapMismatch,
     /// An earlier owner could not be fenced, because its producer id is unknown to the target by now.
     Unfenced,
+    /// The mirror has written to the target before, and its state topic knows nothing of that any more.
+    StateLost,
+    /// The state topic's records about the partition's shard are damaged or cut off.
+    StateDamaged,
     /// An answer that the protocol does not allow at this point.
     Unexpected,
 }
@@ -52,6 +56,7 @@ impl HaltKind {
                 | Self::ForeignRecords
                 | Self::MapMismatch
                 | Self::EndUnreadable
+                | Self::StateLost
         )
     }
 }
@@ -120,6 +125,10 @@ impl Halt {
             (HaltKind::MapMismatch, None) => format!("{ANEW}: {resume}"),
             (HaltKind::EndUnreadable, _) => format!(
                 "to go on behind what the target has let go of, copying it again where its end is not known: {resume}"
+            ),
+            (HaltKind::StateLost | HaltKind::StateDamaged, _) => format!(
+                "to stop this process, see what the two logs themselves tell of the state, and start again once that is \
+                 written (--yes): kmirror state rebuild --mirror {mirror}"
             ),
             (HaltKind::Unfenced, _) => {
                 format!("make sure that no other process runs this mirror, then: {resume}")

@@ -2,6 +2,7 @@
 //! how source and target offsets belong together ([`OffsetMap`]), what of it is written down ([`state`]), and how a
 //! partition is taken over ([`plan`], [`data_end`]).
 
+mod align;
 mod append;
 mod clock;
 mod gap;
@@ -13,6 +14,7 @@ mod realign;
 pub mod state;
 mod takeover;
 
+pub use align::{Aligner, Alignment, Misaligned, Need, SourceRecord, TargetRecord};
 pub use append::{Answer, Appender, Displacement, Outgoing, Segment as AppendSegment, Verdict, WINDOW, Writer};
 pub use clock::Clock;
 pub use gap::{Gap, GapReason};

@@ -1,14 +1,16 @@
-//! What an operator asks for beside `run`: status, translate, check, pause and resume. Each reads the clusters; none
-//! needs a running kmirror.
+//! What an operator asks for beside `run`: status, translate, check, pause and resume, rebuilding the state. Each reads the
+//! clusters; none needs a running kmirror.
 
 mod check;
 mod command;
+mod rebuild;
 mod state;
 mod status;
 mod translate;
 
 pub use check::{CheckReport, Finding, Severity, check};
 pub use command::{Command, send_command};
+pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use state::MirrorState;
 pub use status::{GapView, MirrorStatus, PartitionStatus, StatusReport, status};
 pub use translate::{TranslateAnswer, TranslateError, TranslateQuestion, translate};

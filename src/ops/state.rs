@@ -1,9 +1,11 @@
 //! A mirror's state as it stands in the state topic, read without taking anything over.
 
+use std::collections::BTreeMap;
+
 use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
 use crate::engine::EngineError;
 use crate::engine::control::Control;
-use crate::engine::shard::replay;
+use crate::engine::replay::Replay;
 use crate::mirror::{ControlState, Halt, PartitionState, ShardState, shard_of};
 
 /// What the state topic says.
@@ -11,8 +13,10 @@ use crate::mirror::{ControlState, Halt, PartitionState, ShardState, shard_of};
 pub struct MirrorState {
     /// The control partition.
     pub control: ControlState,
-    /// One a shard.
+    /// One a shard; empty where it is damaged.
     pub shards: Vec<ShardState>,
+    /// Shards whose records cannot be read, and why.
+    pub damaged: BTreeMap<u32, Halt>,
 }
 
 impl MirrorState {
@@ -20,23 +24,39 @@ impl MirrorState {
     pub async fn read(mirror: &str, target: &Cluster) -> Result<Option<Self>, EngineError> {
         let Some(control) = Control::open(mirror, target).await? else { return Ok(None) };
         let Ok(generation) = control.generation() else { return Ok(None) };
+        let (shards, damaged) = Self::read_shards(mirror, target, &control.tp, generation.shards).await?;
+        Ok(Some(Self { control: control.state, shards, damaged }))
+    }
+
+    /// So many shards; `tp` is any partition of the state topic.
+    pub(super) async fn read_shards(
+        mirror: &str,
+        target: &Cluster,
+        tp: &TopicPartition,
+        count: u32,
+    ) -> Result<(Vec<ShardState>, BTreeMap<u32, Halt>), EngineError> {
         let mut reads = tokio::task::JoinSet::new();
-        for shard in 0..generation.shards {
-            let tp = TopicPartition { partition: shard as i32, ..control.tp.clone() };
+        for shard in 0..count {
+            let tp = TopicPartition { partition: shard.cast_signed(), ..tp.clone() };
             let (mirror, target) = (mirror.to_owned(), target.clone());
-            reads.spawn(async move { read_shard(&mirror, &target, &tp).await.map(|state| (shard, state)) });
+            reads.spawn(async move { (shard, read_shard(&mirror, &target, &tp).await) });
         }
-        let mut shards = vec![ShardState::default(); generation.shards as usize];
+        let mut shards = vec![ShardState::default(); count as usize];
+        let mut damaged = BTreeMap::new();
         while let Some(done) = reads.join_next().await {
             let (shard, state) = done.map_err(|e| EngineError::Unexpected {
                 mirror: mirror.to_owned(),
                 detail: format!("reading a shard: {e}"),
-            })??;
-            if let Some(place) = shards.get_mut(shard as usize) {
-                *place = state;
+            })?;
+            match (state, shards.get_mut(shard as usize)) {
+                (Ok(state), Some(place)) => *place = state,
+                (Ok(_), None) => {}
+                (Err(error), _) => {
+                    damaged.insert(shard, error.damage().ok_or(error)?);
+                }
             }
         }
-        Ok(Some(Self { control: control.state, shards }))
+        Ok((shards, damaged))
     }
 
     /// The state of a source partition.
@@ -48,6 +68,12 @@ impl MirrorState {
     pub fn shard(&self, source: &TopicPartition) -> Option<&ShardState> {
         let shards = u32::try_from(self.shards.len()).ok().filter(|n| *n > 0)?;
         self.shards.get(shard_of(source.topic_id, source.partition, shards) as usize)
+    }
+
+    /// What is wrong with the state of a source partition's shard, if anything.
+    pub fn damage(&self, source: &TopicPartition) -> Option<&Halt> {
+        let shards = u32::try_from(self.shards.len()).ok().filter(|n| *n > 0)?;
+        self.damaged.get(&shard_of(source.topic_id, source.partition, shards))
     }
 
     /// Why a source partition stands still, if it does. A halt that a resume has followed does not stand any more, also
@@ -74,22 +100,22 @@ impl MirrorState {
 }
 
 async fn read_shard(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<ShardState, EngineError> {
-    let mut state = ShardState::default();
     let mut at = target.log_start(tp).await?;
+    let mut replay = Replay::new(mirror, tp, at);
     let end = target.log_end(tp).await?;
     while at < end {
         let options = ReadOptions { max_wait_ms: 0, max_bytes: 4 << 20, ..ReadOptions::default() };
-        let slice = read_log(target, tp, at, options).await?;
+        let slice = read_log(target, tp, at, options).await.map_err(|error| replay.unreadable(error.into()))?;
         let before = at;
         for batch in slice.batches.into_iter().filter(|b| b.header.next_offset() > before) {
             at = batch.header.next_offset();
             if !batch.header.is_control() {
-                replay(mirror, tp, &mut state, &batch)?;
+                replay.batch(&batch)?;
             }
         }
         if at == before {
             break;
         }
     }
-    Ok(state)
+    replay.finish()
 }

@@ -83,7 +83,7 @@ pub struct GapView {
 impl GapView {
     /// Whether records that readers of the source could see are missing on the target.
     pub fn is_loss(&self) -> bool {
-        ["retention", "corrupt", "accepted", "divergence", "recreated"].contains(&self.reason.as_str())
+        ["retention", "corrupt", "accepted", "divergence", "recreated", "unknown"].contains(&self.reason.as_str())
     }
 }
 
@@ -184,7 +184,7 @@ fn row(
         (Some(known), Some(end)) => mirrored_to(known, end),
         _ => -1,
     };
-    let halt = state.halt(&tp.topic, tp.partition);
+    let halt = state.damage(tp).or_else(|| state.halt(&tp.topic, tp.partition));
     let name = match (known, halt) {
         _ if state.control.standing_promotion().is_some() => "promoted",
         (_, Some(_)) => "halted",

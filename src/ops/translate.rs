@@ -52,6 +52,18 @@ pub enum TranslateError {
         /// Partition asked for.
         partition: i32,
     },
+    /// The record of it may stand where the state topic is damaged.
+    #[error("mirror {mirror} has no record of {topic}:{partition}, but parts of its state cannot be read: {damage}")]
+    Damaged {
+        /// Mirror name.
+        mirror: String,
+        /// Topic asked for.
+        topic: String,
+        /// Partition asked for.
+        partition: i32,
+        /// What is wrong with the state.
+        damage: crate::mirror::Halt,
+    },
     /// The clusters could not be read.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -63,18 +75,18 @@ pub async fn translate(
     target: &Cluster,
     question: &TranslateQuestion,
 ) -> Result<TranslateAnswer, TranslateError> {
-    let unknown = || TranslateError::Unknown {
-        mirror: config.name.clone(),
-        topic: question.topic.clone(),
-        partition: question.partition,
+    let (mirror, topic, partition) = (config.name.clone(), question.topic.clone(), question.partition);
+    let unknown = |state: &MirrorState| match state.damaged.values().next().cloned() {
+        Some(damage) => TranslateError::Damaged { mirror: mirror.clone(), topic: topic.clone(), partition, damage },
+        None => TranslateError::Unknown { mirror: mirror.clone(), topic: topic.clone(), partition },
     };
-    let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
+    let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let names: Vec<&str> = asked_for(&state, question).map(|p| p.declared.target_topic.as_str()).collect();
     target.refresh(Topics::Named(&names)).await.map_err(EngineError::from)?;
-    let end = settled_end(target, find(target, &state, question).ok_or_else(unknown)?).await?;
+    let end = settled_end(target, find(target, &state, question).ok_or_else(|| unknown(&state))?).await?;
     // Anew, after the end: what lies below it has its breaks in the state by now (they are written ahead).
-    let state = MirrorState::read(&config.name, target).await?.ok_or_else(unknown)?;
-    let found = find(target, &state, question).ok_or_else(unknown)?;
+    let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
+    let found = find(target, &state, question).ok_or_else(|| unknown(&state))?;
     let (translated, topic) = if question.reverse {
         (found.map.to_source(question.offset, end), &found.declared.source_topic)
     } else {

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
-use crate::client::{ClientError, LogPoint, TopicPartition};
+use crate::client::{ClientError, LogPoint, ReadError, TopicPartition};
 use crate::config::Start;
 use crate::mirror::{Bounds, Declared, GapReason, Halt, HaltKind, Isolation, StateRecord, first_records};
 
+use super::super::settle::last_data_below;
 use super::super::shard::ShardLog;
 use super::{AttachContext, Attached, Pair, Wanted, not_attached};
 
@@ -39,29 +40,25 @@ pub(super) async fn attach_fresh(
 ) -> Vec<(Pair, Attached)> {
     let mut out = Vec::new();
     let starts = start_offsets(ctx, shard.state.baseline, &fresh).await;
+    let lost = state_lost(ctx, shard, &fresh).await;
     let mut next_index = shard.state.next_index();
     for fresh in fresh {
         let index = fresh.declared.map_or(next_index, |(index, _)| index);
         let start = fresh.start(ctx, shard.state.baseline);
-        let begin = begin_of(&fresh, &starts);
-        let obstacle = match (&begin, &fresh.at) {
-            (Err(error), _) | (_, Err(error)) => Some(not_attached(error)),
-            (Ok(_), Ok(at)) => foreign(ctx, &fresh.wanted, *at).map(Attached::Halted),
-        };
+        let begin = begin_of(ctx, &fresh, &starts);
         let pair = fresh.wanted.pair.clone();
-        match (obstacle, begin, fresh.at) {
-            (None, Ok(begin), Ok(at)) => {
+        match footing_of(ctx, &fresh, &begin, lost.get(&pair.target)) {
+            Ok((begin, at)) => {
                 let reason = if fresh.wanted.successor { GapReason::Recreated } else { GapReason::Start };
                 let epoch = shard.transactor.producer_epoch;
                 records.extend(first_records(&declared(&pair), index, epoch, at.end, (begin, reason)));
                 done.push((pair, index));
             }
-            (obstacle, begin, _) => {
+            Err(obstacle) => {
                 if start != Start::Earliest && fresh.declared.is_none() {
                     records.extend([declared(&pair).record(index), StateRecord::Pending { index, begin: begin.ok() }]);
                 }
-                let nowhere = || Attached::Later("its start is not known".to_owned());
-                out.push((pair, obstacle.unwrap_or_else(nowhere)));
+                out.push((pair, obstacle));
             }
         }
         next_index = next_index.max(index + 1);
@@ -69,12 +66,92 @@ pub(super) async fn attach_fresh(
     out
 }
 
+/// Where both sides begin, or what stands in the way.
+fn footing_of(
+    ctx: AttachContext<'_>,
+    fresh: &Fresh,
+    begin: &Result<i64, ClientError>,
+    lost: Option<&Result<Halt, ClientError>>,
+) -> Result<(i64, Bounds), Attached> {
+    let begin = begin.clone().map_err(|error| not_attached(&error))?;
+    let at = fresh.at.clone().map_err(|error| not_attached(&error))?;
+    let halt = match lost {
+        Some(Err(error)) => return Err(not_attached(error)),
+        Some(Ok(halt)) => Some(halt.clone()),
+        None => foreign(ctx, &fresh.wanted, at),
+    };
+    halt.map_or(Ok((begin, at)), |halt| Err(Attached::Halted(halt)))
+}
+
 /// The source offset to begin at: what was noted at the mirror's first start, or what the source says now.
-fn begin_of(fresh: &Fresh, starts: &HashMap<TopicPartition, Result<i64, ClientError>>) -> Result<i64, ClientError> {
+fn begin_of(
+    ctx: AttachContext<'_>,
+    fresh: &Fresh,
+    starts: &HashMap<TopicPartition, Result<i64, ClientError>>,
+) -> Result<i64, ClientError> {
     if let Some((_, Some(Some(noted)))) = fresh.declared {
         return Ok(noted);
     }
-    starts.get(&fresh.wanted.pair.source).cloned().unwrap_or(Ok(0))
+    let source = &fresh.wanted.pair.source;
+    starts.get(source).cloned().unwrap_or_else(|| Err(ctx.source.api_error("ListOffsets", -1, &source.to_string())))
+}
+
+/// Targets that bear traces of this very shard, although it knows nothing of them: the state that said what they hold is
+/// lost. Whatever policy says of foreign records, these would be copied a second time.
+async fn state_lost(
+    ctx: AttachContext<'_>,
+    shard: &ShardLog,
+    fresh: &[Fresh],
+) -> HashMap<TopicPartition, Result<Halt, ClientError>> {
+    let mut lost = HashMap::new();
+    for Fresh { wanted, at, .. } in fresh {
+        let Ok(at) = at else { continue };
+        let target = &wanted.pair.target;
+        match written_before(ctx, shard, wanted, *at).await {
+            Ok(false) => {}
+            Ok(true) => {
+                let what = format!(
+                    "target {target} ends at offset {} and was written by this mirror, but state topic {} has no record of it",
+                    at.end, shard.tp.topic
+                );
+                lost.insert(target.clone(), Ok(Halt::new(HaltKind::StateLost, what)));
+            }
+            Err(error) => {
+                lost.insert(target.clone(), Err(error));
+            }
+        }
+    }
+    lost
+}
+
+/// Whether the shard's producer id has written data here, by the last batch or, where the log is empty, by what its leader
+/// remembers. A topic that was made again under its name has a record, if another one.
+async fn written_before(
+    ctx: AttachContext<'_>,
+    shard: &ShardLog,
+    wanted: &Wanted,
+    at: Bounds,
+) -> Result<bool, ClientError> {
+    let target = &wanted.pair.target;
+    if at.end == 0 || wanted.successor {
+        return Ok(false);
+    }
+    let last = match last_data_below(ctx.target, target, at.end, at.start, |_| true).await {
+        Ok(last) => last,
+        Err(ReadError::Client(error)) => return Err(error),
+        // What cannot be read is somebody's, and halts as that.
+        Err(_) => return Ok(false),
+    };
+    let ours = |id: i64| shard.state.producer_ids.contains(&id);
+    if let Some(batch) = last {
+        return Ok(ours(batch.header.producer_id));
+    }
+    match ctx.target.describe_producers(target).await {
+        Ok(producers) => Ok(producers.iter().any(|p| ours(p.producer_id) && p.last_sequence >= 0)),
+        Err(error) if error.is_retriable() => Err(error),
+        // Older brokers, or a right that is missing: then it is not told.
+        Err(_) => Ok(false),
+    }
 }
 
 /// A target that holds records which are not ours to append to.
@@ -83,8 +160,9 @@ fn foreign(ctx: AttachContext<'_>, wanted: &Wanted, at: Bounds) -> Option<Halt> 
         return None;
     }
     let what = format!(
-        "target {} holds data at offsets [{}, {}) that this mirror did not write; mirror to an empty topic, or set \
-         `on: {{ foreign_records: continue }}` to append behind it",
+        "target {} holds data at offsets [{}, {}) that this mirror did not write, by all that it knows; mirror to an empty \
+         topic, or set `on: {{ foreign_records: continue }}` to append behind it; if a lost state topic knew of it, `kmirror \
+         state rebuild` can find it again",
         wanted.pair.target, at.start, at.end
     );
     Some(Halt::new(HaltKind::ForeignRecords, what))

@@ -97,6 +97,8 @@ struct Shard {
     attaching: bool,
     /// It is ours: the state was read.
     taken: bool,
+    /// Its state cannot be read: its partitions stand still.
+    damaged: Option<Halt>,
     /// `start:` was applied (by this run or an earlier one), also where the shard held no partition.
     baselined: bool,
     last_keep_alive_ms: u64,
@@ -371,6 +373,7 @@ impl Shard {
             retake: Vec::new(),
             attaching: false,
             taken: false,
+            damaged: None,
             baselined: false,
             last_keep_alive_ms: now_ms,
             owned: Instant::now(),

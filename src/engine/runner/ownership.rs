@@ -51,7 +51,19 @@ impl Runner {
         owned: Instant,
         outcome: Result<Holdings, EngineError>,
     ) -> Result<(), EngineError> {
-        let holdings = outcome?;
+        let holdings = match outcome {
+            Ok(holdings) => holdings,
+            Err(error) => {
+                let halt = error.damage().ok_or(error)?;
+                tracing::error!(mirror = %self.shared.config.name, shard, detail = %halt.detail,
+                    "the shard's state cannot be read; its partitions stand still");
+                if let Some(shard) = self.shards.get_mut(shard as usize) {
+                    shard.damaged = Some(halt);
+                }
+                self.shards_taken += 1;
+                return Ok(());
+            }
+        };
         tracing::debug!(
             mirror = %self.shared.config.name, shard, partitions = holdings.declared.len(), "shard taken"
         );
@@ -181,6 +193,7 @@ impl Runner {
         // A shard that cannot be taken stands in nobody's way; but not at once, for the sake of two that start together.
         let begins = all_taken || self.now_ms() > self.taking_since_ms + SHARDS_TOGETHER_MS;
         for number in 0..self.shards.len() {
+            self.halt_damaged(number);
             let Some(shard) = self.shards.get_mut(number) else { continue };
             if shard.attaching || !shard.taken || !begins || !(all_taken || shard.baselined) {
                 continue;
@@ -206,6 +219,14 @@ impl Runner {
             };
             self.give(number, job);
         }
+    }
+
+    /// What waits in a shard whose state cannot be read stands still.
+    fn halt_damaged(&mut self, number: usize) {
+        let Some(shard) = self.shards.get_mut(number) else { return };
+        let Some(halt) = shard.damaged.clone() else { return };
+        let waiting: Vec<PartId> = shard.waiting.drain(..).chain(shard.retake.drain(..)).collect();
+        waiting.into_iter().for_each(|id| self.halt(id, halt.clone()));
     }
 
     fn wanted(&self, id: PartId) -> Option<Wanted> {

@@ -5,6 +5,7 @@
 
 pub mod codec;
 mod control;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,6 +15,7 @@ use super::map::{Break, MapError, OffsetMap, Segment};
 use super::{Gap, GapReason, Halt};
 
 pub use control::{ControlRecord, ControlState, Generation, Promotion, Scope, decode_control, encode_control};
+pub use snapshot::{RECORD_BYTES, segments_records};
 
 /// Name of the state topic.
 pub fn state_topic(mirror: &str) -> String {
@@ -55,6 +57,12 @@ pub enum StateError {
         /// The type code.
         kind: u8,
     },
+    /// The beginning is missing.
+    #[error("what was written before offset {start} is gone (retention? DeleteRecords?), and no snapshot follows")]
+    CutOff {
+        /// Where the log begins now.
+        start: i64,
+    },
     /// A record about a partition that was not declared.
     #[error("the record speaks of partition index {index}, which was not declared")]
     Undeclared {
@@ -75,6 +83,13 @@ pub enum StateError {
         /// What is wrong.
         source: MapError,
     },
+}
+
+impl StateError {
+    /// Whether nothing is wrong with the record, but this kmirror is too old for it.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::Type { .. })
+    }
 }
 
 /// The clean end of a partition.
@@ -482,58 +497,6 @@ impl ShardState {
         self.partitions.insert(index, state);
         Ok(())
     }
-
-    /// The records that add up to this state.
-    pub fn snapshot(&self, id: u64) -> Vec<StateRecord> {
-        let mut out = vec![StateRecord::SnapshotBegin {
-            id,
-            owner: self.id,
-            producer_ids: self.producer_ids.iter().copied().collect(),
-            baseline: self.baseline,
-        }];
-        for (index, state) in &self.partitions {
-            out.extend(state.snapshot(*index));
-        }
-        out.extend(self.halts.iter().map(|((topic, partition), (halt, resumes))| StateRecord::Halt {
-            topic: topic.clone(),
-            partition: *partition,
-            halt: Some(halt.clone()),
-            resumes: *resumes,
-        }));
-        out.push(StateRecord::SnapshotEnd { id });
-        out
-    }
-}
-
-/// A record of breaks or of a snapshot's map is at most this long, bytes; far below `max.message.bytes` of any broker.
-/// Only a single break with thousands of gaps could pass it, and the intake makes none.
-pub const RECORD_BYTES: usize = 64 * 1024;
-
-/// The records that write these breaks ahead, each at most [`RECORD_BYTES`] long however many there are. Applied in
-/// order they add up to the same maps as one record would.
-pub fn segments_records(entries: Vec<(u32, Vec<Break>)>) -> Vec<StateRecord> {
-    let mut out = Vec::new();
-    let mut record: Vec<(u32, Vec<Break>)> = Vec::new();
-    let mut room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
-    for (index, breaks) in entries {
-        for step in breaks {
-            // As if each began an entry of its own: simple, and at most that.
-            let need = codec::ENTRY_BYTES_MAX + codec::step_bytes_max(step.gaps.len());
-            if room < need && !record.is_empty() {
-                out.push(StateRecord::Segments { entries: std::mem::take(&mut record) });
-                room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
-            }
-            room = room.saturating_sub(need);
-            match record.last_mut() {
-                Some((last, list)) if *last == index => list.push(step),
-                _ => record.push((index, vec![step])),
-            }
-        }
-    }
-    if !record.is_empty() {
-        out.push(StateRecord::Segments { entries: record });
-    }
-    out
 }
 
 impl PartitionState {
@@ -552,36 +515,6 @@ impl PartitionState {
         self.end = Some(end);
         self.release = None;
         Ok(())
-    }
-
-    fn snapshot(&self, index: u32) -> Vec<StateRecord> {
-        let mut out = vec![
-            self.declared.record(index),
-            StateRecord::SnapshotPartition {
-                index,
-                origin: self.origin,
-                end: self.end,
-                release: self.release,
-                scanned: self.scanned,
-            },
-        ];
-        out.extend(self.pending.filter(|_| self.map.is_empty()).map(|begin| StateRecord::Pending { index, begin }));
-        let mut segments: Vec<(Segment, Vec<Gap>)> = Vec::new();
-        let mut room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
-        for (at, segment) in self.map.segments().iter().enumerate() {
-            let gaps = self.map.gaps_before(at).to_vec();
-            let need = codec::step_bytes_max(gaps.len());
-            if room < need && !segments.is_empty() {
-                out.push(StateRecord::SnapshotMap { index, segments: std::mem::take(&mut segments) });
-                room = RECORD_BYTES - codec::HEAD_BYTES_MAX;
-            }
-            room = room.saturating_sub(need);
-            segments.push((*segment, gaps));
-        }
-        if !segments.is_empty() {
-            out.push(StateRecord::SnapshotMap { index, segments });
-        }
-        out
     }
 }
 

@@ -1,0 +1,83 @@
+//! A shard's partition of the state topic, added up.
+
+use crate::batch::{self, RawBatch};
+use crate::client::{ReadError, TopicPartition};
+use crate::mirror::{ShardState, StateError, StateRecord, decode_state};
+
+use super::EngineError;
+
+/// Caps what a batch of the state topic may unfold to; we write them uncompressed and small.
+const DECODE_LIMIT_BYTES: usize = 64 << 20;
+
+/// The sum of a shard's records so far.
+pub(crate) struct Replay<'a> {
+    mirror: &'a str,
+    tp: &'a TopicPartition,
+    state: ShardState,
+    start: i64,
+    /// From its beginning, or from a snapshot on.
+    whole: bool,
+}
+
+impl<'a> Replay<'a> {
+    /// Nothing yet of a log that starts there.
+    pub(crate) fn new(mirror: &'a str, tp: &'a TopicPartition, start: i64) -> Self {
+        Self { mirror, tp, state: ShardState::default(), start, whole: start == 0 }
+    }
+
+    /// Adds the records of one batch, if they are a mirror's. One of another producer than the owner on record counts only if it begins with an
+    /// owner's id: an owner whose producer id was forgotten may be beyond fencing, and what it writes behind its successor's
+    /// id is void.
+    pub(crate) fn batch(&mut self, batch: &RawBatch) -> Result<(), EngineError> {
+        let base = batch.header.base_offset;
+        // Whatever we write bears a producer id.
+        if batch.header.producer_id < 0 {
+            tracing::warn!(mirror = self.mirror, tp = %self.tp, offset = base, "records of somebody else are passed over");
+            return Ok(());
+        }
+        let stranger = self.state.id.is_some_and(|(owner, _)| owner != batch.header.producer_id);
+        let records = batch::decode(batch, DECODE_LIMIT_BYTES);
+        for record in records.map_err(|error| self.error(base, StateError::Corrupt { detail: error.to_string() }))? {
+            let value = record.value.unwrap_or_default();
+            let decoded = decode_state(&value).map_err(|error| self.error(record.offset, error))?;
+            if stranger && record.offset == base && !matches!(decoded, StateRecord::Id { .. }) {
+                tracing::warn!(mirror = self.mirror, tp = %self.tp, offset = record.offset,
+                    producer_id = batch.header.producer_id,
+                    "state records of an owner before the present one are passed over");
+                return Ok(());
+            }
+            // What was deleted lies below a snapshot; anything else that is missing was taken by somebody else.
+            self.whole |= matches!(decoded, StateRecord::SnapshotBegin { .. });
+            if !self.whole {
+                return Err(self.error(record.offset, StateError::CutOff { start: self.start }));
+            }
+            self.state.apply(&decoded).map_err(|error| self.error(record.offset, error))?;
+        }
+        Ok(())
+    }
+
+    /// The sum of all.
+    pub(crate) fn finish(self) -> Result<ShardState, EngineError> {
+        if self.whole { Ok(self.state) } else { Err(self.error(self.start, StateError::CutOff { start: self.start })) }
+    }
+
+    /// Bytes in the log that are no batches are damage of the state like any other.
+    pub(crate) fn unreadable(&self, error: EngineError) -> EngineError {
+        match error {
+            EngineError::Read(ReadError::Batch { offset, source, .. }) => {
+                self.error(offset, StateError::Corrupt { detail: source.to_string() })
+            }
+            other => other,
+        }
+    }
+
+    fn error(&self, offset: i64, source: StateError) -> EngineError {
+        EngineError::State {
+            mirror: self.mirror.to_owned(),
+            topic: self.tp.topic.clone(),
+            partition: self.tp.partition,
+            offset,
+            source,
+        }
+    }
+}
