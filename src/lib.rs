@@ -75,7 +75,8 @@
 //! - **A displacement is a fact of the log**, whatever policy says about who caused it: it is written down before a halt,
 //!   all of them are, and a batch's own sequence tells one that a crash kept from being written.
 //! - **Retention behind the position is not always a loss.** Markers and aborted data behind the last record are read and
-//!   leave no trace on the target; that they were is noted (`scanned`), at a stop and every half minute.
+//!   leave no trace on the target; that they were is noted (`scanned`), at a stop and every half minute,
+//!   with the target's end at that time: it holds over a take-over that finds the same end.
 //! - **No marker before its partition is served.** Metadata name a leader before that broker holds the partition. A broker
 //!   that gets markers of several transactions in one WriteTxnMarkers request (they are collected per broker) and does not
 //!   hold the partition of the last of them never answers: the coordinator asks again after `request.timeout.ms`, 30 s, and

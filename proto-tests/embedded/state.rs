@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use kmirror::batch::{Codec, Stamp, encode_values};
-use kmirror::mirror::{StateRecord, encode_state, shard_of, state_topic};
+use kmirror::mirror::{Scan, StateRecord, encode_state, shard_of, state_topic};
 use serde_json::Value;
 
 use super::{Pair, append, numbered};
@@ -181,7 +181,7 @@ fn a_damaged_record_halts_its_shard_and_is_rebuilt() {
 #[test]
 fn a_record_about_nothing_halts_its_shard() {
     let pair = stopped("state-undeclared", "");
-    let record = StateRecord::Scanned { entries: vec![(77, 5)] };
+    let record = StateRecord::Scanned { entries: vec![(77, Scan::default())] };
     place(&pair, shard(&pair, 0), encode_state(&record));
     one_shard(pair, "state_damaged: ");
 }

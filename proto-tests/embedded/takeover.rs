@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
+use kmirror::batch::decode;
 use kmirror::broker::{Action, Cluster, RequestKind};
+use kmirror::mirror::{StateRecord, decode_state, state_topic};
 use tokio::sync::Notify;
 
 use super::{Pair, append, numbered};
@@ -62,6 +64,44 @@ fn the_end_of_an_emptied_target_is_told_by_its_leader() {
     pair.write(0, 10, 15);
     pair.mirror.start();
     pair.ends_with(&numbered("", 10, 15));
+}
+
+/// What was read behind the last record held nothing to mirror, and retention takes it between two crashes: nothing is lost.
+#[test]
+fn retention_of_markers_behind_the_last_record_is_no_loss_after_a_crash() {
+    let mut pair = Pair::mirrored("markers-gone", "");
+    let marker = pair.source.write_markers(&pair.topic, 0, (77, 0), false).unwrap();
+    let resumes = |pair: &Pair| states(pair).iter().filter(|s| matches!(s, StateRecord::Resume { .. })).count();
+    let before = wait_until("a stop to note that the marker was read", LIMIT, || {
+        pair.mirror.stop();
+        let before = resumes(&pair);
+        pair.mirror.start();
+        let noted = states(&pair).iter().any(|state| matches!(state, StateRecord::Scanned { .. }));
+        if noted { Ok(before) } else { Err("not yet".to_owned()) }
+    });
+    grows("the resume of a start", || resumes(&pair), before);
+    pair.mirror.kill();
+    let end = || pair.target.log("markers-gone", 0).unwrap().end_offset;
+    let before = end();
+    pair.mirror.start();
+    grows("the marker of a take-over", end, before);
+    pair.mirror.kill();
+    pair.source.delete_before(&pair.topic, 0, marker + 1).unwrap();
+    pair.write(0, 10, 15);
+    pair.mirror.start();
+    pair.ends_with(&numbered("", 0, 15));
+}
+
+/// All records of the state.
+fn states(pair: &Pair) -> Vec<StateRecord> {
+    let topic = state_topic(&pair.topic);
+    let batches = (0..16).flat_map(|partition| pair.target.read(&topic, partition, 0).unwrap());
+    let records = batches.filter(|b| !b.header.is_control()).flat_map(|batch| decode(&batch, 1 << 20).unwrap());
+    records.map(|record| decode_state(&record.value.unwrap()).unwrap()).collect()
+}
+
+fn grows<T: PartialOrd + std::fmt::Debug>(what: &str, now: impl Fn() -> T, from: T) {
+    wait_until(what, LIMIT, || if now() > from { Ok(()) } else { Err(format!("{from:?}")) });
 }
 
 /// The leader has forgotten it, too. What the target let go of may be copied again, by command.

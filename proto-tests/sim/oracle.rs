@@ -40,7 +40,7 @@ pub(crate) fn read_up_to(world: &World, part: usize) -> i64 {
     let replicated = log.batches.iter().filter(|b| b.header.next_offset() <= log.high_watermark);
     let copies = replicated.flat_map(|b| &b.records).filter_map(|(_, id)| world.sources[part].by_id(*id));
     let mirrored = copies.filter(|w| w.topic == world.sources[part].topic && !w.lost).map(|w| w.offset + 1).max();
-    mirrored.unwrap_or(0).max(state.scanned)
+    mirrored.unwrap_or(0).max(state.scanned.source)
 }
 
 /// Everything that is wrong with a run that has come to rest; `Ok` where nothing is.
@@ -137,8 +137,8 @@ fn judge_offsets(world: &World, part: usize, state: &PartitionState, end: i64) -
     let accepted = world.control.accepted_ranges(&topic(part), 0).iter().map(|(_, to)| *to).max().unwrap_or(0);
     // A loss behind the last record is on record with the next one.
     let trails_loss = source.bereft || !world.control.accepted_ranges(&topic(part), 0).is_empty();
-    if position.max(state.scanned) < readable && !trails_loss {
-        return Err(format!("on record the source is read up to {position}, {}, not {readable}", state.scanned));
+    if position.max(state.scanned.source) < readable && !trails_loss {
+        return Err(format!("on record the source is read up to {position}, {}, not {readable}", state.scanned.source));
     }
     let rest = source.committed_within(position.max(source.log.start).max(accepted), readable);
     if rest > 0 {

@@ -2,7 +2,7 @@
 
 use crate::client::FetchWant;
 use crate::config::MirrorConfig;
-use crate::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, Intake};
+use crate::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, Intake, Scan};
 
 use super::attach::{Pair, Wanted};
 use super::lane::LaneKey;
@@ -104,8 +104,9 @@ pub(crate) struct Part {
 
 impl Flow {
     /// How far the source was read, where that is more than the position tells and not on record yet.
-    pub(crate) fn unnoted_scan(&self) -> Option<i64> {
-        self.intake.scanned().filter(|next| self.appender.is_idle() && *next > self.scanned)
+    pub(crate) fn unnoted_scan(&self) -> Option<Scan> {
+        let source = self.intake.scanned().filter(|next| self.appender.is_idle() && *next > self.scanned)?;
+        Some(Scan { source, end: self.appender.settled() })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::TopicPartition;
-use crate::mirror::{Break, Displacement, Halt, ReleaseEntry, StateRecord, segments_records};
+use crate::mirror::{Break, Displacement, Halt, ReleaseEntry, Scan, StateRecord, segments_records};
 
 use super::EngineError;
 use super::attach::{self, AttachContext, Attached, Pair, Wanted};
@@ -33,7 +33,7 @@ pub(crate) enum Job {
     /// A partition halted, or was set free.
     Halt { topic: String, partition: i32, halt: Option<Halt>, resumes: u64 },
     /// Source offsets below these hold nothing more to mirror.
-    Scanned { entries: Vec<(u32, i64)> },
+    Scanned { entries: Vec<(u32, Scan)> },
     /// The transactional id is about to be forgotten.
     KeepAlive,
     /// A clean stop.

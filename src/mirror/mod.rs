@@ -25,7 +25,7 @@ pub use realign::Realignment;
 pub use state::codec::{decode_state, encode_state};
 pub use state::{
     ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, RECORD_BYTES, ReleaseEntry,
-    Scope, ShardState, StateError, StateRecord, decode_control, encode_control, segments_records, shard_of,
+    Scan, Scope, ShardState, StateError, StateRecord, decode_control, encode_control, segments_records, shard_of,
     state_topic, transactional_id,
 };
 

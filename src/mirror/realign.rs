@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::batch::HEADER_LEN;
-    use crate::mirror::{Declared, OffsetMap};
+    use crate::mirror::{Declared, OffsetMap, Scan};
 
     fn header(base_offset: i64, count: i32, epoch: i16, base_sequence: i32) -> BatchHeader {
         BatchHeader {
@@ -123,7 +123,7 @@ mod tests {
             origin: Some(Origin { epoch: 3, start, settled_end: 0 }),
             end: None,
             release: None,
-            scanned: 0,
+            scanned: Scan::default(),
             pending: None,
         }
     }

@@ -332,7 +332,7 @@ pub fn footing(state: &PartitionState, index: u32, producer_id: i64) -> Result<F
         writer: Writer { producer_id, producer_epoch: origin.epoch, origin: origin.start },
         end,
         position: state.map.position(end),
-        scanned: state.scanned,
+        scanned: state.scanned.source,
         last_epoch: Some(state.map.leader_epoch_at(end)).filter(|epoch| *epoch >= 0),
         segment: AppendSegment::Open { run: (end - segment.target).unsigned_abs(), leader_epoch: segment.leader_epoch },
     })

@@ -209,7 +209,7 @@ fn row(
 }
 
 fn mirrored_to(state: &PartitionState, target_end: i64) -> i64 {
-    state.map.position(target_end).max(state.scanned)
+    state.map.position(target_end).max(state.scanned.source)
 }
 
 fn gaps(state: &PartitionState) -> Vec<GapView> {

@@ -1,6 +1,6 @@
 //! One partition as the simulated runner sees it: `engine::part`.
 
-use kmirror::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, Intake};
+use kmirror::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, Intake, Scan};
 
 use super::io::Io;
 use super::{Settings, Wanted};
@@ -49,8 +49,9 @@ pub(crate) struct Part {
 }
 
 impl Flow {
-    pub(crate) fn unnoted_scan(&self) -> Option<i64> {
-        self.intake.scanned().filter(|next| self.appender.is_idle() && *next > self.scanned)
+    pub(crate) fn unnoted_scan(&self) -> Option<Scan> {
+        let source = self.intake.scanned().filter(|next| self.appender.is_idle() && *next > self.scanned)?;
+        Some(Scan { source, end: self.appender.settled() })
     }
 }
 

@@ -8,7 +8,9 @@ pub(crate) mod io;
 pub(crate) mod process;
 pub(crate) mod shard;
 
-use kmirror::mirror::{Break, Displacement, Divergence, Footing, Halt, HaltKind, Isolation, ReleaseEntry, ShardState};
+use kmirror::mirror::{
+    Break, Displacement, Divergence, Footing, Halt, HaltKind, Isolation, ReleaseEntry, Scan, ShardState,
+};
 
 use crate::sim::mutation::Mutation;
 
@@ -61,7 +63,7 @@ pub(crate) enum Job {
     Fence { part: usize },
     Displaced { wanted: Wanted, displacements: Vec<Displacement>, take_over: bool },
     Halt { part: usize, halt: Option<Halt>, resumes: u64 },
-    Scanned { entries: Vec<(u32, i64)> },
+    Scanned { entries: Vec<(u32, Scan)> },
     KeepAlive,
     Release { entries: Vec<ReleaseEntry> },
 }

@@ -267,9 +267,9 @@ impl Process {
         }
         let mut entries = Vec::new();
         for flow in self.parts.iter_mut().filter_map(Part::flow) {
-            if let Some(next) = flow.unnoted_scan() {
-                flow.scanned = next;
-                entries.push((flow.index, next));
+            if let Some(scan) = flow.unnoted_scan() {
+                flow.scanned = scan.source;
+                entries.push((flow.index, scan));
             }
         }
         if !entries.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::mirror::ReleaseEntry;
+use crate::mirror::{ReleaseEntry, Scan};
 
 use super::super::EngineError;
 use super::super::board::PartView;
@@ -33,13 +33,13 @@ impl Runner {
     /// Notes how far the source was read behind the last record mirrored. Without it, retention of the markers and aborted
     /// data there could not be told from a loss.
     pub(super) fn note_scans(&mut self) {
-        let mut entries: BTreeMap<u32, Vec<(u32, i64)>> = BTreeMap::new();
+        let mut entries: BTreeMap<u32, Vec<(u32, Scan)>> = BTreeMap::new();
         for part in &mut self.parts {
             let shard = part.shard;
             let Some(flow) = part.flow() else { continue };
-            let Some(next) = flow.unnoted_scan() else { continue };
-            flow.scanned = next;
-            entries.entry(shard).or_default().push((flow.index, next));
+            let Some(scan) = flow.unnoted_scan() else { continue };
+            flow.scanned = scan.source;
+            entries.entry(shard).or_default().push((flow.index, scan));
         }
         for (shard, entries) in entries {
             self.give(shard as usize, Job::Scanned { entries });

@@ -17,10 +17,10 @@
 //! | 6 | resume | index `u`, epoch `i`, end `u` |
 //! | 7 | displaced | index `u`, at `u`, by `u`, end `u`, reason `u` |
 //! | 8 | release | entries `u`, each: index `u`, end `u`, last CRC `u` |
-//! | 9 | scanned | entries `u`, each: index `u`, source offset `u` |
+//! | 9 | scanned | entries `u`, each: index `u`, source offset `u`, end `u` |
 //! | 10 | halt | topic, partition `u`, optional halt as JSON text, resumes `u` |
 //! | 11 | snapshot begin | id `u`, optional owner (producer id `i`, epoch `i`), producer ids `u` and as many `i`, baseline |
-//! | 12 | snapshot partition | index `u`, optional origin (epoch `i`, start `u`, settled end `u`), optional end `u`, optional release (end `u`, last CRC `u`), scanned `u` |
+//! | 12 | snapshot partition | index `u`, optional origin (epoch `i`, start `u`, settled end `u`), optional end `u`, optional release (end `u`, last CRC `u`), scanned (source offset `u`, end `u`) |
 //! | 13 | snapshot map | index `u`, target `u` and source `u` where the first of its steps begins, steps `u`, each as a break |
 //! | 14 | snapshot end | id `u` |
 //! | 15 | diverged | index `u`, source offset `u`, end `u` |
@@ -39,7 +39,7 @@ use crate::batch::varint::{get_signed, get_unsigned, put_signed, put_unsigned};
 
 use super::super::map::{Break, Segment};
 use super::super::{Gap, GapReason, Halt};
-use super::{Origin, ReleaseEntry, StateError, StateRecord};
+use super::{Origin, ReleaseEntry, Scan, StateError, StateRecord};
 
 const MAGIC: [u8; 2] = *b"KM";
 /// The newest format version that is written and understood.
@@ -153,7 +153,7 @@ fn put_body(out: &mut BytesMut, record: &StateRecord) -> u8 {
             8
         }
         StateRecord::Scanned { entries } => {
-            put_list(out, entries, |out, (index, offset)| put_offsets(out, &[i64::from(*index), *offset]));
+            put_list(out, entries, |out, (index, scan)| put_offsets(out, &[i64::from(*index), scan.source, scan.end]));
             9
         }
         StateRecord::Halt { topic, partition, halt, resumes } => {
@@ -194,7 +194,7 @@ fn put_snapshot(out: &mut BytesMut, record: &StateRecord) -> u8 {
             });
             put_option(out, end.as_ref(), |out, end| put_offsets(out, &[*end]));
             put_option(out, release.as_ref(), put_release);
-            put_offsets(out, &[*scanned]);
+            put_offsets(out, &[scanned.source, scanned.end]);
             12
         }
         StateRecord::SnapshotMap { index, segments } => {
@@ -377,7 +377,7 @@ fn get_body(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError> {
                 from.release(index)
             })?,
         },
-        9 => StateRecord::Scanned { entries: from.list(2, |from| Ok((from.number()?, from.number()?)))? },
+        9 => StateRecord::Scanned { entries: from.list(3, |from| Ok((from.number()?, from.scan()?)))? },
         10 => StateRecord::Halt {
             topic: from.text()?,
             partition: from.number()?,
@@ -410,7 +410,7 @@ fn get_snapshot(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError
                 })?,
                 end: from.option(Body::number)?,
                 release: from.option(|from| from.release(index))?,
-                scanned: from.number()?,
+                scanned: from.scan()?,
             }
         }
         13 => StateRecord::SnapshotMap { index: from.number()?, segments: get_segments(from)? },
@@ -465,6 +465,10 @@ impl Body<'_> {
     fn signed<T: TryFrom<i64>>(&mut self) -> Result<T, StateError> {
         let value = get_signed(&mut self.0).ok_or_else(|| corrupt("it ends inside a number"))?;
         T::try_from(value).map_err(|_| corrupt(format!("the number {value} is out of range")))
+    }
+
+    fn scan(&mut self) -> Result<Scan, StateError> {
+        Ok(Scan { source: self.number()?, end: self.number()? })
     }
 
     fn flag(&mut self) -> Result<bool, StateError> {

@@ -189,10 +189,10 @@ pub enum StateRecord {
         /// Every partition that was released.
         entries: Vec<ReleaseEntry>,
     },
-    /// Source offsets below these hold nothing more to mirror; for accounting only.
+    /// How far the source was read without anything more to mirror: retention of that is no loss.
     Scanned {
-        /// Index and source offset.
-        entries: Vec<(u32, i64)>,
+        /// Index, and how far.
+        entries: Vec<(u32, Scan)>,
     },
     /// A partition halted (`Some`), or was set free (`None`).
     Halt {
@@ -227,7 +227,7 @@ pub enum StateRecord {
         /// Standing release.
         release: Option<ReleaseEntry>,
         /// See `Scanned`.
-        scanned: i64,
+        scanned: Scan,
     },
     /// Some segments of a partition's map in a snapshot, each with the gaps in front of it.
     SnapshotMap {
@@ -252,6 +252,15 @@ pub struct Origin {
     pub start: i64,
     /// End of the data when it was set.
     pub settled_end: i64,
+}
+
+/// How far the source was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scan {
+    /// Source offset below which nothing is left to mirror.
+    pub source: i64,
+    /// End of the target when that was so.
+    pub end: i64,
 }
 
 /// Identity of a mirrored partition.
@@ -297,7 +306,7 @@ pub struct PartitionState {
     /// A clean stop that no start has consumed yet.
     pub release: Option<ReleaseEntry>,
     /// See [`StateRecord::Scanned`].
-    pub scanned: i64,
+    pub scanned: Scan,
     /// See [`StateRecord::Pending`]; means nothing once the map has begun.
     pub pending: Option<Option<i64>>,
 }
@@ -390,8 +399,8 @@ impl ShardState {
                 }
             }
             StateRecord::Scanned { entries } => {
-                for (index, offset) in entries {
-                    self.partition(*index)?.scanned = *offset;
+                for (index, scan) in entries {
+                    self.partition(*index)?.scanned = *scan;
                 }
             }
             StateRecord::Halt { topic, partition, halt, resumes } => {
@@ -417,8 +426,10 @@ impl ShardState {
                 state.origin = Some(Origin { epoch: *epoch, start: marker + 1, settled_end: *settled_end });
                 state.end = Some(marker + 1);
                 state.release = None;
-                // Noted behind an end that may have gone back.
-                state.scanned = 0;
+                // The target has lost records that came before it: they are read again.
+                if *settled_end < state.scanned.end {
+                    state.scanned = Scan::default();
+                }
             }
             StateRecord::Resume { index, epoch, end } => self.partition(*index)?.resume(*index, *epoch, *end)?,
             StateRecord::Displaced { index, at, by, end, .. } => {
@@ -435,7 +446,7 @@ impl ShardState {
                 let state = self.partition(*index)?;
                 let epoch = state.origin.map_or(0, |origin| origin.epoch);
                 state.map.diverge(*source, *end, epoch).map_err(in_map(*index))?;
-                state.scanned = state.scanned.min(*source);
+                state.scanned.source = state.scanned.source.min(*source);
             }
             StateRecord::SnapshotPartition { index, origin, end, release, scanned } => {
                 let state = self.partition(*index)?;
@@ -491,7 +502,7 @@ impl ShardState {
             origin: None,
             end: None,
             release: None,
-            scanned: 0,
+            scanned: Scan::default(),
             pending: None,
         };
         self.partitions.insert(index, state);

@@ -104,10 +104,21 @@ fn a_displacement_moves_the_origin_with_the_map() {
 #[test]
 fn a_divergence_takes_the_scanned_offset_back() {
     let mut state = begun();
-    state.apply(&StateRecord::Scanned { entries: vec![(0, 12)] }).unwrap();
-    assert_eq!(state.partitions[&0].scanned, 12);
+    state.apply(&StateRecord::Scanned { entries: vec![(0, Scan { source: 12, end: 10 })] }).unwrap();
+    assert_eq!(state.partitions[&0].scanned.source, 12);
     state.apply(&StateRecord::Diverged { index: 0, source: 6, end: 10 }).unwrap();
-    assert_eq!((state.partitions[&0].scanned, state.partitions[&0].map.position(10)), (6, 6));
+    assert_eq!((state.partitions[&0].scanned.source, state.partitions[&0].map.position(10)), (6, 6));
+}
+
+#[test]
+fn a_take_over_keeps_the_scanned_offset_unless_the_target_lost_records() {
+    let scan = Scan { source: 12, end: 10 };
+    for (settled_end, kept) in [(10, scan), (9, Scan::default())] {
+        let mut state = begun();
+        state.apply(&StateRecord::Scanned { entries: vec![(0, scan)] }).unwrap();
+        state.apply(&StateRecord::Origin { index: 0, epoch: 1, settled_end, marker: 20 }).unwrap();
+        assert_eq!(state.partitions[&0].scanned, kept);
+    }
 }
 
 #[test]
@@ -247,7 +258,7 @@ fn any_record() -> impl Strategy<Value = StateRecord> {
         1 => (index(), offset(), any::<u32>()).prop_map(|(index, end, last_crc)| {
             StateRecord::Release { entries: vec![ReleaseEntry { index, end, last_crc }] }
         }),
-        1 => (index(), offset()).prop_map(|(index, at)| StateRecord::Scanned { entries: vec![(index, at)] }),
+        1 => (index(), offset()).prop_map(|(index, at)| StateRecord::Scanned { entries: vec![(index, Scan { source: at, end: at })] }),
         1 => any_halt(),
         1 => (any::<i64>(), any::<i16>()).prop_map(|(producer_id, producer_epoch)| {
             StateRecord::Id { producer_id, producer_epoch }
@@ -321,7 +332,8 @@ fn numbers_at_their_ends_are_refused_or_stay() {
     let last = refused(&begun(), &beyond);
     assert!(matches!(last, StateError::Contradiction { .. }), "{last}");
     let origin = Some(Origin { epoch: 0, start: i64::MAX, settled_end: 0 });
-    let partition = StateRecord::SnapshotPartition { index: 0, origin, end: None, release: None, scanned: 0 };
+    let partition =
+        StateRecord::SnapshotPartition { index: 0, origin, end: None, release: None, scanned: Scan::default() };
     let mut state = begun();
     state.apply(&partition).unwrap();
     let displaced = StateRecord::Displaced { index: 0, at: 0, by: 2, end: 9, reason: GapReason::Foreign };

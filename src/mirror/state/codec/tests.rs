@@ -50,7 +50,7 @@ fn goldens() -> Vec<(StateRecord, String)> {
             "4b4d0107 02 0a 02 0c 0c",
         ),
         (StateRecord::Release { entries: vec![release] }, "4b4d0108 01 02 e807 ffffffff0f"),
-        (StateRecord::Scanned { entries: vec![(2, 1000)] }, "4b4d0109 01 02 e807"),
+        (StateRecord::Scanned { entries: vec![(2, Scan { source: 1000, end: 900 })] }, "4b4d0109 01 02 e807 8407"),
         (halt(None), "4b4d010a 01 61 05 00 01"),
         (
             halt(Some(Halt::over(HaltKind::RetentionLoss, 10, 20, "x"))),
@@ -66,9 +66,9 @@ fn goldens() -> Vec<(StateRecord, String)> {
                 origin: Some(Origin { epoch: 7, start: 1003, settled_end: 1000 }),
                 end: Some(1000),
                 release: Some(release),
-                scanned: 20,
+                scanned: Scan { source: 20, end: 18 },
             },
-            "4b4d010c 02 01 0e eb07 e807 01 e807 01 e807 ffffffff0f 14",
+            "4b4d010c 02 01 0e eb07 e807 01 e807 01 e807 ffffffff0f 14 12",
         ),
         // Beginning at target 3 and source 0; 0x1e = one gap, both epochs, fixed; 0x01 = a target gap.
         (
