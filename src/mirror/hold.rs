@@ -85,6 +85,16 @@ impl Hold {
     }
 }
 
+impl Holder {
+    /// Producer id and epoch, where they are known.
+    pub fn producer(&self) -> Option<(i64, i32)> {
+        match self {
+            Self::Producer { id, epoch } => Some((*id, *epoch)),
+            Self::NotAsked | Self::Unknown(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -142,6 +152,9 @@ mod tests {
         );
         let unnamed = hold(312_400).asked(Err("TOPIC_AUTHORIZATION_FAILED".to_owned())).unwrap();
         let words = unnamed.words("orders", 3, NOW);
-        assert!(words.contains("does not name (TOPIC_AUTHORIZATION_FAILED) since offset 1234, open for 312 s"), "{words}");
+        assert!(
+            words.contains("does not name (TOPIC_AUTHORIZATION_FAILED) since offset 1234, open for 312 s"),
+            "{words}"
+        );
     }
 }

@@ -7,6 +7,7 @@ mod identity;
 mod ownership;
 mod producing;
 mod stopping;
+mod watching;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -149,6 +150,7 @@ pub(crate) struct Runner {
     /// Parts whose breaks or batches may be ready to move on.
     touched: BTreeSet<PartId>,
     board: super::board::Board,
+    watching: watching::Watching,
 }
 
 impl Runner {
@@ -199,6 +201,7 @@ impl Runner {
             problems: Vec::new(),
             touched: BTreeSet::new(),
             board,
+            watching: watching::Watching::default(),
         })
     }
 
@@ -259,6 +262,7 @@ impl Runner {
                 self.follow_leaders();
             }
             Event::Bounds { part, outcome } => self.on_bounds(part, outcome),
+            Event::Looked(looked) => self.on_looked(*looked),
             Event::Control(outcome) => self.on_control(outcome)?,
         }
         Ok(())
@@ -315,6 +319,7 @@ impl Runner {
             self.next_scan_note_ms = now_ms + SCANS_NOTED_EVERY_MS;
             self.note_scans();
         }
+        self.watch_source(now_ms);
         self.publish(now_ms);
     }
 
