@@ -5,6 +5,7 @@ mod obstacles;
 mod policies;
 mod starting;
 mod takeover;
+mod threats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ mod mirror_topics;
 mod network;
 mod partitions;
 mod processes;
+mod threats;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
