@@ -117,6 +117,9 @@
 //! - **A fence can be forgotten.** Producer state expires by the age of the records, and with it the epoch that a marker
 //!   set: a request of an older epoch that comes late enough is let in. A batch of another epoch behind the origin is
 //!   therefore not ours (`mirror::is_ours`), and stops the partition.
+//! - **The high watermark is asked for before the last stable offset.** The other way round every busy partition would look
+//!   as if a transaction held it back (`ops::status`). How long it has stood there is known to the running mirror only; one
+//!   look has the timestamp of the record there, which a producer chose.
 //! - **Time of day may go back.** Pauses and the age of records go by a clock that does not (`mirror::Clock`).
 //! - **kafka-protocol's `records` module is not on the data path**: it loses duplicate header keys, recomputes
 //!   last_offset_delta, and fails a whole response for a truncated last batch.

@@ -5,6 +5,7 @@ mod bench;
 mod checking;
 pub(crate) mod crash;
 mod halting;
+pub(crate) mod http;
 mod kinds;
 mod leaders;
 mod log;

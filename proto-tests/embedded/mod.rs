@@ -6,6 +6,7 @@ mod policies;
 mod starting;
 mod state;
 mod takeover;
+mod threats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -79,12 +79,12 @@ fn retention_of_markers_behind_the_last_record_is_no_loss_after_a_crash() {
         let noted = states(&pair).iter().any(|state| matches!(state, StateRecord::Scanned { .. }));
         if noted { Ok(before) } else { Err("not yet".to_owned()) }
     });
-    grows("the resume of a start", || resumes(&pair), before);
+    grows("the resume of a start", || resumes(&pair), &before);
     pair.mirror.kill();
     let end = || pair.target.log("markers-gone", 0).unwrap().end_offset;
     let before = end();
     pair.mirror.start();
-    grows("the marker of a take-over", end, before);
+    grows("the marker of a take-over", end, &before);
     pair.mirror.kill();
     pair.source.delete_before(&pair.topic, 0, marker + 1).unwrap();
     pair.write(0, 10, 15);
@@ -100,8 +100,8 @@ fn states(pair: &Pair) -> Vec<StateRecord> {
     records.map(|record| decode_state(&record.value.unwrap()).unwrap()).collect()
 }
 
-fn grows<T: PartialOrd + std::fmt::Debug>(what: &str, now: impl Fn() -> T, from: T) {
-    wait_until(what, LIMIT, || if now() > from { Ok(()) } else { Err(format!("{from:?}")) });
+fn grows<T: PartialOrd + std::fmt::Debug>(what: &str, now: impl Fn() -> T, from: &T) {
+    wait_until(what, LIMIT, || if now() > *from { Ok(()) } else { Err(format!("{from:?}")) });
 }
 
 /// The leader has forgotten it, too. What the target let go of may be copied again, by command.

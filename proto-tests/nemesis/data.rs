@@ -1,17 +1,18 @@
 //! What happens to the data on the source while it is mirrored.
 
 use super::case::{Case, PARTITIONS, Pair, joined};
-use super::{Scenario, run};
+use super::{Scenario, run, threats};
 use crate::e2e::crash::maps;
 use crate::e2e::mirror::{LIMIT, gaps};
 use crate::kafka::harness::proxy::{Fault, Way};
-use crate::kafka::harness::{Cluster, Produce, TopicSpec, Transact, compare, driver, wait_until};
+use crate::kafka::harness::{Cluster, Produce, TopicSpec, compare, driver, wait_until};
 
 pub(crate) const SOURCE_DATA: &[Scenario<Pair>] = &[
     Scenario::new("source_topic_recreated", source_topic_recreated),
     Scenario::new("retention_overtakes", retention_overtakes),
     Scenario::new("records_deleted_behind", records_deleted_behind),
-    Scenario::new("hanging_transaction", hanging_transaction),
+    Scenario::new("hanging_transaction", threats::hanging_transaction),
+    Scenario::new("headroom_shrinks", threats::headroom_shrinks),
     Scenario::new("compacted_while_asleep", compacted_while_asleep),
     Scenario::new("flipped_byte", flipped_byte),
 ];
@@ -112,29 +113,6 @@ fn records_deleted_behind(pair: &mut Pair) {
     case.mirror.stop();
     let all = joined(&early, &case.dump(&pair.source), |at, record| record.offset > last(at));
     case.assert_same(&pair.target, &all, &case.dump(&pair.target), case.written() as usize);
-}
-
-/// A transaction that nobody ends holds back what is behind it in its partition, until its time is up; the others go on.
-fn hanging_transaction(pair: &mut Pair) {
-    let mut case = Case::flowing("hanging_transaction", pair);
-    let open = Transact {
-        leave_open: true,
-        records_per_transaction: 1_000,
-        transaction_timeout_ms: 8_000,
-        ..Transact::new(Produce { partition: Some(0), ..Produce::odd(&case.topic, 50) })
-    };
-    assert_eq!(driver().transact(&pair.source.bootstrap(), &open).left_open, 50);
-    let stable = |cluster: &Cluster| driver().offsets(&cluster.bootstrap(), &[&case.topic])[0].stable_end;
-    let held = stable(&pair.source);
-    case.await_more(&pair.target, 800);
-    assert_eq!(stable(&pair.source), held, "the transaction is open");
-    assert!(case.ends(&pair.target)[0] <= held, "nothing behind it was mirrored");
-    assert_eq!(case.mirror.row(&case.topic, 0).unwrap()["state"], "mirroring");
-    wait_until("the end of the transaction", LIMIT, || {
-        if stable(&pair.source) > held { Ok(()) } else { Err(held.to_string()) }
-    });
-    case.await_more(&pair.target, 400);
-    case.assert_whole(&pair.source, &pair.target);
 }
 
 /// The mirror sleeps while another one takes over and the source is compacted: of what the source still has, all is on the

@@ -15,6 +15,7 @@ mod network;
 mod partitions;
 mod processes;
 mod state;
+mod threats;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;

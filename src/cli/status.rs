@@ -90,22 +90,41 @@ fn page(mirror: &MirrorStatus) -> String {
             known(p.mirrored_to),
             known(p.lag_records),
             seconds(p.lag_seconds),
+            p.retention_headroom_seconds.map_or_else(|| "-".to_owned(), seconds),
             known(p.target_end),
             p.gaps.len().to_string(),
             output::count(missing),
         ]
     });
-    let header =
-        ["PARTITION", "STATE", "SOURCE END", "MIRRORED TO", "LAG", "LAG TIME", "TARGET END", "GAPS", "RECORDS LOST"];
-    text.push_str(&output::table(&header, &[2, 3, 4, 5, 6, 7, 8], rows));
+    let header = [
+        "PARTITION",
+        "STATE",
+        "SOURCE END",
+        "MIRRORED TO",
+        "LAG",
+        "LAG TIME",
+        "HEADROOM",
+        "TARGET END",
+        "GAPS",
+        "RECORDS LOST",
+    ];
+    text.push_str(&output::table(&header, &[2, 3, 4, 5, 6, 7, 8, 9], rows));
     for p in mirror.partitions.iter().filter(|p| p.reason.is_some()) {
         let reason = p.reason.as_deref().unwrap_or_default();
         if p.state != "halted" {
-            text.push_str(&format!("\nUNKNOWN {}:{}: {reason}\n", p.topic, p.partition));
+            let word = if p.lag_records < 0 { "UNKNOWN" } else { "HELD" };
+            text.push_str(&format!("\n{word} {}:{}: {reason}\n", p.topic, p.partition));
             continue;
         }
         let way_out = p.way_out.as_deref().unwrap_or_default();
         text.push_str(&format!("\nHALTED {}:{}: {reason}\n  {way_out}\n", p.topic, p.partition));
+    }
+    for p in mirror.partitions.iter().filter(|p| p.headroom_is_short) {
+        let left = seconds(p.retention_headroom_seconds.unwrap_or(-1.0));
+        text.push_str(&format!(
+            "\nSHORT {}:{}: in {left} retention on the source may take records that are not mirrored yet, from offset {}\n",
+            p.topic, p.partition, p.mirrored_to
+        ));
     }
     text
 }

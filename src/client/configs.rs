@@ -1,6 +1,6 @@
 //! Configs of topics and brokers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kafka_protocol::messages::DescribeConfigsRequest;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -13,6 +13,8 @@ use super::{Cluster, Node};
 /// `ConfigResource.Type`.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+/// Topics that one request asks for.
+const TOPICS_AT_ONCE: usize = 200;
 /// `DescribeConfigsResponse.ConfigSource.TOPIC_CONFIG`: set on the topic itself.
 const SOURCE_TOPIC: i8 = 1;
 
@@ -31,6 +33,32 @@ impl Cluster {
     /// All configs of a topic, defaults included.
     pub async fn topic_configs(&self, topic: &str) -> Result<Vec<ConfigEntry>, ClientError> {
         self.configs(TOPIC, topic, None).await
+    }
+
+    /// Some configs of many topics, by topic; one that the cluster does not tell is left out.
+    pub async fn configs_of_topics(
+        &self,
+        topics: &[&str],
+        keys: &[&str],
+    ) -> Result<HashMap<String, BTreeMap<String, String>>, ClientError> {
+        let mut found = HashMap::with_capacity(topics.len());
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        for topics in topics.chunks(TOPICS_AT_ONCE) {
+            let resource = |topic: &&str| {
+                DescribeConfigsResource::default()
+                    .with_resource_type(TOPIC)
+                    .with_resource_name(text(topic))
+                    .with_configuration_keys(Some(keys.iter().map(|key| text(key)).collect()))
+            };
+            let request = DescribeConfigsRequest::default().with_resources(topics.iter().map(resource).collect());
+            let response = self.call(Node::Any, request).await?;
+            for result in response.results.into_iter().filter(|result| result.error_code == 0) {
+                let configs =
+                    result.configs.into_iter().filter_map(|c| Some((c.name.to_string(), c.value?.to_string())));
+                found.insert(result.resource_name.to_string(), configs.collect());
+            }
+        }
+        Ok(found)
     }
 
     /// Configs set on the topic itself.

@@ -226,6 +226,7 @@ async fn producers_and_markers() {
         last_sequence: i32::MAX,
         last_timestamp: 1_700_000_000_000,
         coordinator_epoch: 3,
+        transaction_start: -1,
     };
     assert_eq!(play(&["write_txn_markers", "describe_producers"], act).await, [expected]);
 }

@@ -22,7 +22,7 @@ const CONSUMER: BrokerId = BrokerId(-1);
 const DELETE_TIMEOUT_MS: i32 = 30_000;
 
 /// How long single partitions are asked for where the others do not wait for them: about an election.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 const UNKNOWN_SERVER_ERROR: i16 = -1;
 
 /// An answer for each partition, or why there is none.
@@ -131,6 +131,13 @@ impl Cluster {
     pub async fn first_timestamps(&self, tps: &[TopicPartition]) -> Result<Offsets, ClientError> {
         let found = self.list_offsets(tps, 0, false, Tries::new()).await?;
         Ok(found.into_iter().map(|(tp, f)| (tp, f.timestamp)).collect())
+    }
+
+    /// Offset and timestamp of the first record of each log, −1 and −1 where it has none; under the terms of
+    /// [`Self::log_bounds_each`].
+    pub async fn first_records_each(&self, tps: &[TopicPartition]) -> Each<(i64, i64)> {
+        let found = self.list_offsets_each(tps, 0, false, Tries::within(PATIENCE)).await;
+        found.into_iter().map(|(tp, f)| (tp, f.map(|f| (f.offset, f.timestamp)))).collect()
     }
 
     /// Start and high watermark of each log. What has no leader or no answer within [`PATIENCE`] is not waited for: it

@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::error::{ClientError, Verdict};
+use super::offsets::PATIENCE;
 use super::retry::Tries;
 use super::{Cluster, Node, TopicPartition};
 
@@ -51,6 +52,8 @@ pub struct ProducerView {
     pub last_timestamp: i64,
     /// Epoch of the coordinator that wrote its last marker; −1 where there is none.
     pub coordinator_epoch: i32,
+    /// First offset of its open transaction; −1 where it has none.
+    pub transaction_start: i64,
 }
 
 fn text(text: &str) -> StrBytes {
@@ -195,7 +198,19 @@ impl Cluster {
 
     /// The producers a partition's leader remembers.
     pub async fn describe_producers(&self, tp: &TopicPartition) -> Result<Vec<ProducerView>, ClientError> {
-        let mut tries = Tries::new();
+        self.describe_producers_at(tp, Tries::new()).await
+    }
+
+    /// The same where nobody waits for it: tried for [`PATIENCE`] only.
+    pub async fn describe_producers_soon(&self, tp: &TopicPartition) -> Result<Vec<ProducerView>, ClientError> {
+        self.describe_producers_at(tp, Tries::within(PATIENCE)).await
+    }
+
+    async fn describe_producers_at(
+        &self,
+        tp: &TopicPartition,
+        mut tries: Tries,
+    ) -> Result<Vec<ProducerView>, ClientError> {
         loop {
             match self.describe_producers_once(tp).await {
                 Ok(found) => return Ok(found),
@@ -223,6 +238,7 @@ impl Cluster {
             last_sequence: p.last_sequence,
             last_timestamp: p.last_timestamp,
             coordinator_epoch: p.coordinator_epoch,
+            transaction_start: p.current_txn_start_offset,
         };
         Ok(partition.active_producers.into_iter().map(view).collect())
     }

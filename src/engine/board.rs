@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::mirror::Halt;
+use crate::mirror::{Halt, Headroom, Hold};
 
 const PUBLISH_EVERY_MS: u64 = 1_000;
 
@@ -28,6 +28,10 @@ pub struct PartView {
     pub mirrored_to: Option<i64>,
     /// Settled end of the target log; −1 where unknown.
     pub target_end: i64,
+    /// How long the source keeps what is not mirrored yet.
+    pub headroom: Headroom,
+    /// The transaction that holds back the source's end, once it is long.
+    pub hold: Option<Hold>,
     /// Bytes waiting for the target.
     pub queued_bytes: usize,
 }

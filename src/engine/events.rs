@@ -12,6 +12,7 @@ use super::control::Control;
 use super::error::EngineError;
 use super::lane::{Answers, LaneKey, Unanswered};
 use super::topology::Topology;
+use super::watched::Looked;
 
 /// Names a mirrored partition within a run.
 pub(crate) type PartId = usize;
@@ -71,6 +72,8 @@ pub(crate) enum Event {
     Refreshed,
     /// The log bounds of a source partition whose fetch was out of range.
     Bounds { part: PartId, outcome: Result<(i64, i64), ClientError> },
+    /// What waits on the source was looked at.
+    Looked(Box<Looked>),
     /// The control partition has news.
     Control(Result<Box<Control>, EngineError>),
 }

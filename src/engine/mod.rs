@@ -3,6 +3,7 @@
 //! `runner` is the loop; `fetcher` and `lane` are its hands on the source and the target; `topology` finds what to
 //! mirror; `control`, `shard`, `markers`, `settle` and `attach` are the take-over of `lib.rs`, step by step.
 
+pub(crate) mod ahead;
 mod attach;
 mod board;
 mod budget;
@@ -20,6 +21,7 @@ pub(crate) mod shard;
 mod shard_worker;
 pub(crate) mod topology;
 pub(crate) mod unfenced;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;

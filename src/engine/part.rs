@@ -6,6 +6,7 @@ use crate::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, In
 
 use super::attach::{Pair, Wanted};
 use super::lane::LaneKey;
+use super::watched::Watch;
 
 /// Bytes that may wait for the target per partition before it is left out of fetches.
 pub(crate) const PART_QUEUE_BYTES: usize = 2 << 20;
@@ -83,6 +84,9 @@ pub(crate) struct Part {
     /// End of what can be mirrored on the source, by the last response.
     pub(crate) source_end: i64,
     pub(crate) source_start: i64,
+    /// Its high watermark.
+    pub(crate) source_high: i64,
+    pub(crate) watch: Watch,
     /// Source ranges given up, with the reason; they hold for every later flow of this partition too.
     pub(crate) given_up: Vec<(i64, i64, GapReason)>,
     /// The halt that a `resume` ended, until the partition flows again.
@@ -125,6 +129,8 @@ impl Part {
             fetch_not_before_ms: 0,
             source_end: -1,
             source_start: -1,
+            source_high: -1,
+            watch: Watch::default(),
             given_up: Vec::new(),
             freed: None,
             divergence: None,

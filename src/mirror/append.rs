@@ -575,9 +575,7 @@ impl Appender {
 
     /// Nothing goes out again before every answer of the failed flight is in: else a batch could overtake.
     fn end_recovery(&mut self) {
-        if self.recovering && self.in_flight() == 0 {
-            self.recovering = false;
-        }
+        self.recovering = self.recovering && self.in_flight() > 0;
     }
 
     /// The partition's leader moved: one batch at a time until the new one proves that it knows the sequence.
@@ -594,3 +592,4 @@ fn source_range(ready: &Ready) -> (i64, i64) {
 
 #[cfg(test)]
 mod tests;
+mod waiting;

@@ -1,12 +1,14 @@
 //! The heart, free of sockets and clocks: what a fetched batch becomes ([`Intake`]), where it must land ([`Appender`]),
 //! how source and target offsets belong together ([`OffsetMap`]), what of it is written down ([`state`]), and how a
-//! partition is taken over ([`plan`], [`data_end`]).
+//! partition is taken over ([`plan`], [`data_end`]); and what threatens it on the source ([`Headroom`], [`Hold`]).
 
 mod align;
 mod append;
 mod clock;
 mod gap;
 mod halt;
+mod headroom;
+mod hold;
 mod inner;
 mod intake;
 mod map;
@@ -19,6 +21,8 @@ pub use append::{Answer, Appender, Displacement, Outgoing, Segment as AppendSegm
 pub use clock::Clock;
 pub use gap::{Gap, GapReason};
 pub use halt::{Halt, HaltKind};
+pub use headroom::{Alarm, Headroom, LogStart, Retention, Turn};
+pub use hold::{Hold, Holder, OpenTransaction, oldest_open};
 pub use intake::{FetchedRecords, Intake, Isolation, OutOfRange, Path, Ready, Run};
 pub use map::{Break, MapError, OffsetMap, Segment, Translation};
 pub use realign::Realignment;

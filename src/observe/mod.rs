@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::engine::{Board, Budget};
+use crate::mirror::Headroom;
 
 /// A board older than this says nothing any more, ms.
 const STALE_MS: u64 = 10_000;
@@ -87,17 +88,30 @@ fn publish(app: &App) {
     metrics::gauge!("kmirror_memory_budget_bytes", "state" => "free").set(free as f64);
     metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased")
         .set(app.budget.total_bytes().saturating_sub(free) as f64);
+    let now_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
     for board in &app.boards {
         let mirror = board.mirror().to_owned();
         let (_, parts) = board.read();
         let halted = parts.iter().filter(|p| p.state == "halted").count();
         metrics::gauge!("kmirror_halted_partitions", "mirror" => mirror.clone()).set(halted as f64);
         for part in parts.iter() {
-            let Some(lag) = part.lag_records() else { continue };
             let labels =
                 [("mirror", mirror.clone()), ("topic", part.topic.clone()), ("partition", part.partition.to_string())];
+            let held_s = part.hold.as_ref().map_or(0.0, |hold| hold.age_ms(now_ms) as f64 / 1000.0);
+            metrics::gauge!("kmirror_open_transaction_age_seconds", &labels).set(held_s);
+            metrics::gauge!("kmirror_retention_headroom_seconds", &labels).set(headroom_s(part.headroom, now_ms));
+            let Some(lag) = part.lag_records() else { continue };
             metrics::gauge!("kmirror_lag_records", &labels).set(lag as f64);
         }
+    }
+}
+
+/// +Inf where nothing can be lost: it never is the smallest, and a series that came and went would reset alerts.
+fn headroom_s(headroom: Headroom, now_ms: i64) -> f64 {
+    match headroom.left_ms(now_ms) {
+        Some(left) => left as f64 / 1000.0,
+        None if headroom == Headroom::Unlimited => f64::INFINITY,
+        None => f64::NAN,
     }
 }
 

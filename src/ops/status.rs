@@ -1,17 +1,18 @@
 //! `kmirror status`: per partition its state, both ends, lag in records and in time, gaps. Reads the clusters; needs no
 //! running process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::client::{ClientError, Cluster, Each, LogPoint, ReadError, ReadOptions, TopicPartition, Topics, read_log};
+use crate::client::{ClientError, Cluster, Each, LogPoint, ReadOptions, TopicPartition, Topics};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
+use crate::engine::ahead::{AT_ONCE, First, Retentions, hold, look_ahead};
 use crate::engine::shard::{now_ms, target_of};
 use crate::engine::topology::matching_topics;
-use crate::mirror::{FetchedRecords, Intake, Isolation, PartitionState};
+use crate::mirror::{Headroom, Isolation, PartitionState};
 
 use super::MirrorState;
 use super::translate::settled_end_below;
@@ -50,7 +51,7 @@ pub struct PartitionStatus {
     pub partition: i32,
     /// `starting`, `mirroring`, `paused`, `halted` or `promoted`.
     pub state: &'static str,
-    /// Why it is halted, or why it cannot be looked at.
+    /// Why it is halted, why it cannot be looked at, or what holds it back.
     pub reason: Option<String>,
     /// The command that ends a halt.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +66,12 @@ pub struct PartitionStatus {
     pub lag_records: i64,
     /// Now less the timestamp of the first record not mirrored; 0 when there is none, −1 where unknown.
     pub lag_seconds: f64,
+    /// How long until retention on the source may take the first record not mirrored; `null` where nothing can be lost, −1
+    /// where unknown.
+    pub retention_headroom_seconds: Option<f64>,
+    /// Somebody should act.
+    #[serde(skip)]
+    pub headroom_is_short: bool,
     /// Source ranges without a counterpart on the target.
     pub gaps: Vec<GapView>,
 }
@@ -87,11 +94,8 @@ impl GapView {
     }
 }
 
-/// Partitions looked at side by side.
-const AT_ONCE: usize = 16;
 /// Bytes read per partition to see whether what lies ahead is data at all.
 const PEEK_BYTES: i32 = 256 << 10;
-const PEEK_ROUNDS: usize = 64;
 
 /// The status of one mirror.
 pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<MirrorStatus, EngineError> {
@@ -116,7 +120,11 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
     let committed = config.isolation == Isolation::ReadCommitted;
     let all: Vec<TopicPartition> = sources.iter().map(|(tp, _)| tp.clone()).collect();
     // What has no leader says nothing; the others are shown all the same.
+    // In this order: a last stable offset behind a high watermark that was there before is held back.
+    let high =
+        if committed { source.offsets_each(&all, LogPoint::End { committed: false }).await } else { Each::new() };
     let source_ends = source.offsets_each(&all, LogPoint::End { committed }).await;
+    let held = held(&high, &source_ends);
     let all: Vec<TopicPartition> = targets.values().cloned().collect();
     let target_ends = target.offsets_each(&all, LogPoint::End { committed: false }).await;
     // After the ends: what lies below an end has its breaks in the state by then (they are written ahead).
@@ -128,8 +136,17 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
         let row = row(config, &state, &tp, target_topic, source_ends.get(&tp), target_end);
         partitions.push((tp, row));
     }
-    let partitions = look_ahead(config, source, partitions).await?;
+    let partitions = look_closer(config, source, partitions, &held).await?;
     Ok(summary(config, &state, partitions))
+}
+
+/// Where the last stable offset lies behind a high watermark that was there before.
+fn held(high: &Each<i64>, stable: &Each<i64>) -> BTreeSet<TopicPartition> {
+    let behind = |(tp, end): (&TopicPartition, &Result<i64, ClientError>)| {
+        let high = high.get(tp)?.as_ref().ok()?;
+        end.as_ref().is_ok_and(|end| end < high).then(|| tp.clone())
+    };
+    stable.iter().filter_map(behind).collect()
 }
 
 /// A start that has not settled a partition yet may have left its marker behind the data: that is no record.
@@ -204,6 +221,8 @@ fn row(
         target_end: target_end.unwrap_or(-1),
         lag_records: if unknown.is_some() { -1 } else { (source_end - mirrored_to.max(0)).max(0) },
         lag_seconds: if unknown.is_some() { -1.0 } else { 0.0 },
+        retention_headroom_seconds: None,
+        headroom_is_short: false,
         gaps: known.map(gaps).unwrap_or_default(),
     }
 }
@@ -217,33 +236,54 @@ fn gaps(state: &PartitionState) -> Vec<GapView> {
 }
 
 /// What lies between `mirrored_to` and the source's end may be markers and aborted data only; and if it is not, its
-/// first record tells the lag in time.
-async fn look_ahead(
+/// first record tells the lag in time, and how long it will be there. A source end that `held` names may be held back.
+async fn look_closer(
     config: &MirrorConfig,
     source: &Cluster,
     rows: Vec<(TopicPartition, PartitionStatus)>,
+    held: &BTreeSet<TopicPartition>,
 ) -> Result<Vec<PartitionStatus>, EngineError> {
-    let mut out: Vec<Option<PartitionStatus>> = vec![None; rows.len()];
+    let mut out = Vec::with_capacity(rows.len());
     let mut tasks = JoinSet::new();
     let mut rows = rows.into_iter().enumerate();
     loop {
         while tasks.len() < AT_ONCE {
             let Some((at, (tp, mut row))) = rows.next() else { break };
-            if row.lag_records <= 0 || row.mirrored_to < 0 {
-                out[at] = Some(row);
+            let (lags, held) = (row.lag_records > 0 && row.mirrored_to >= 0, held.contains(&tp));
+            if !lags && !held {
+                let nothing = if row.lag_records == 0 { First::Nothing } else { First::Unreadable };
+                out.push((at, tp, row, nothing));
                 continue;
             }
             let (source, isolation) = (source.clone(), config.isolation);
-            tasks.spawn(async move { peek(&source, isolation, &tp, &mut row).await.map(|()| (at, row)) });
+            tasks.spawn(async move {
+                if held && row.state == "mirroring" && row.reason.is_none() {
+                    row.reason = held_by(&source, &tp, row.source_end).await;
+                }
+                let first = if lags { peek(&source, isolation, &tp, &mut row).await? } else { First::Nothing };
+                Ok::<_, EngineError>((at, tp, row, first))
+            });
         }
         let Some(done) = tasks.join_next().await else { break };
-        let (at, row) = done.map_err(|e| EngineError::Unexpected {
+        out.push(done.map_err(|e| EngineError::Unexpected {
             mirror: config.name.clone(),
             detail: format!("reading the source: {e}"),
-        })??;
-        out[at] = Some(row);
+        })??);
     }
-    Ok(out.into_iter().flatten().collect())
+    out.sort_by_key(|(at, ..)| *at);
+    let firsts: Vec<(TopicPartition, First)> = out.iter().map(|(_, tp, _, first)| (tp.clone(), *first)).collect();
+    let now_ms = now_ms();
+    let headrooms = Retentions::default().headrooms(source, &firsts, now_ms).await;
+    let rows = out.into_iter().zip(headrooms).map(|((_, _, row, first), headroom)| PartitionStatus {
+        retention_headroom_seconds: match headroom {
+            Headroom::Unlimited => None,
+            _ => Some(headroom.left_ms(now_ms).map_or(-1.0, |left| left as f64 / 1000.0)),
+        },
+        // A halt over what is gone says so itself.
+        headroom_is_short: headroom.is_short(now_ms) && (first != First::Gone || row.state != "halted"),
+        ..row
+    });
+    Ok(rows.collect())
 }
 
 async fn peek(
@@ -251,41 +291,28 @@ async fn peek(
     isolation: Isolation,
     tp: &TopicPartition,
     row: &mut PartitionStatus,
-) -> Result<(), EngineError> {
-    let mut intake = Intake::new(row.mirrored_to, None, isolation, PEEK_BYTES as usize * 64);
-    let options = ReadOptions {
-        max_bytes: PEEK_BYTES,
-        max_wait_ms: 0,
-        committed: isolation == Isolation::ReadCommitted,
-        ..ReadOptions::default()
-    };
-    for _ in 0..PEEK_ROUNDS {
-        let at = intake.next();
-        if at >= row.source_end {
-            break;
-        }
-        let slice = match read_log(source, tp, at, options).await {
-            Ok(slice) => slice,
-            // Retention has passed the mirror: the lag in records stands, its age is unknown.
-            Err(ReadError::OutOfRange { .. } | ReadError::Batch { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let records: Vec<u8> = slice.batches.iter().flat_map(|b| b.bytes.iter().copied()).collect();
-        let (ready, halt) = intake.take(&FetchedRecords { aborted: slice.aborted, records: records.into() });
-        if let Some(first) = ready.first() {
-            let first_offset = first.runs.first().map_or(at, |r| r.source);
-            row.mirrored_to = first_offset.max(row.mirrored_to);
-            let age_ms = (now_ms() - first.header.base_timestamp).max(0);
-            row.lag_seconds = age_ms as f64 / 1000.0;
-            break;
-        }
-        if halt.is_some() || intake.next() == at {
-            break;
-        }
-        row.mirrored_to = intake.next();
+) -> Result<First, EngineError> {
+    let options = ReadOptions { max_bytes: PEEK_BYTES, ..ReadOptions::default() };
+    let (next, first) = look_ahead(source, isolation, tp, (row.mirrored_to, row.source_end), options).await?;
+    row.mirrored_to = next;
+    row.lag_records = (row.source_end - next).max(0);
+    if first == First::Gone && row.state == "mirroring" {
+        // That is accepted, or halts in a moment: what can be lost is what the source still has.
+        let start = source.log_start(tp).await?;
+        return Ok(look_ahead(source, isolation, tp, (start, row.source_end), options).await?.1);
     }
-    row.lag_records = (row.source_end - row.mirrored_to).max(0);
-    Ok(())
+    if let First::At(timestamp) = first {
+        row.lag_seconds = (now_ms() - timestamp).max(0) as f64 / 1000.0;
+    }
+    Ok(first)
+}
+
+/// The transaction that holds back the last stable offset, in words, once it is long: by its first record's timestamp, since
+/// one look knows nothing else.
+async fn held_by(source: &Cluster, tp: &TopicPartition, stable_end: i64) -> Option<String> {
+    let now_ms = now_ms();
+    let found = hold(source, tp, (stable_end, now_ms), now_ms).await.ok()??;
+    found.is_long(now_ms).then(|| found.words(&tp.topic, tp.partition, now_ms))
 }
 
 fn summary(config: &MirrorConfig, state: &MirrorState, partitions: Vec<PartitionStatus>) -> MirrorStatus {

@@ -204,6 +204,17 @@ pub(crate) struct PartitionOffsets {
     pub(crate) stable_end: i64,
 }
 
+/// A producer as `describeProducers` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct ProducerState {
+    /// Its id.
+    pub(crate) producer_id: i64,
+    /// Its epoch.
+    pub(crate) producer_epoch: i32,
+    /// First offset of its open transaction; −1 for none.
+    pub(crate) transaction_start: i64,
+}
+
 /// A partition as `describeTopics` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct PartitionInfo {
@@ -374,6 +385,12 @@ impl Driver {
         let mut rows: Vec<PartitionOffsets> = parsed(&answer, "partitions");
         rows.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         rows
+    }
+
+    /// The producers that a partition's leader remembers.
+    pub(crate) fn producers(&self, bootstrap: &str, topic: &str, partition: i32) -> Vec<ProducerState> {
+        let args = json!({ "topic": topic, "partition": partition });
+        parsed(&self.call("describe_producers", bootstrap, args), "producers")
     }
 
     /// Makes a replica the leader (preferred replica first, then an election).

@@ -145,6 +145,7 @@ impl Runner {
         let Some(part) = self.parts.get_mut(id) else { return };
         part.source_end = if committed { fetched.last_stable_offset } else { fetched.high_watermark };
         part.source_start = fetched.log_start_offset;
+        part.source_high = fetched.high_watermark;
         if fetched.records.is_empty() {
             return;
         }

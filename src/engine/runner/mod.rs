@@ -7,6 +7,7 @@ mod identity;
 mod ownership;
 mod producing;
 mod stopping;
+mod watching;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -151,6 +152,7 @@ pub(crate) struct Runner {
     /// Parts whose breaks or batches may be ready to move on.
     touched: BTreeSet<PartId>,
     board: super::board::Board,
+    watching: watching::Watching,
 }
 
 impl Runner {
@@ -201,6 +203,7 @@ impl Runner {
             problems: Vec::new(),
             touched: BTreeSet::new(),
             board,
+            watching: watching::Watching::default(),
         })
     }
 
@@ -261,6 +264,7 @@ impl Runner {
                 self.follow_leaders();
             }
             Event::Bounds { part, outcome } => self.on_bounds(part, outcome),
+            Event::Looked(looked) => self.on_looked(*looked),
             Event::Control(outcome) => self.on_control(outcome)?,
         }
         Ok(())
@@ -317,6 +321,7 @@ impl Runner {
             self.next_scan_note_ms = now_ms + SCANS_NOTED_EVERY_MS;
             self.note_scans();
         }
+        self.watch_source(now_ms);
         self.publish(now_ms);
     }
 

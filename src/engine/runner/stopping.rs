@@ -105,6 +105,8 @@ impl Runner {
                 source_start: part.source_start,
                 mirrored_to,
                 target_end,
+                headroom: part.watch.headroom,
+                hold: part.watch.hold.clone().filter(|hold| part.watch.told == Some(hold.offset)),
                 queued_bytes,
             }
         });

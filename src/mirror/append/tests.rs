@@ -71,6 +71,18 @@ fn sequence(out: &Outgoing) -> i32 {
 }
 
 #[test]
+fn what_waits_longest_is_the_first_that_is_not_settled() {
+    let mut appender = proven(1);
+    assert_eq!(appender.first_open(), Some((1, LATER as i64)));
+    appender.push(young(2, 3));
+    assert_eq!(send_all(&mut appender, NOW), [1, 2]);
+    assert_eq!(appended(&mut appender, 2), Verdict::Go);
+    assert_eq!(appender.first_open(), Some((1, LATER as i64)), "an answer out of turn settles nothing");
+    assert_eq!(appended(&mut appender, 1), Verdict::Go);
+    assert_eq!((appender.first_open(), appender.settled()), (None, 5));
+}
+
+#[test]
 fn nothing_is_sent_before_its_breaks_are_acknowledged() {
     let mut appender = Appender::new(WRITER, 5, Segment::None, LIFETIME_MS);
     appender.push(ready(40, 2, vec![(GapReason::Start, 40)], LATER));
