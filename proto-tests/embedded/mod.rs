@@ -145,6 +145,6 @@ pub(crate) fn numbered(prefix: &str, from: u64, to: u64) -> Vec<String> {
     (from..to).map(|number| format!("{prefix}{number}")).collect()
 }
 
-fn value(record: &Record) -> String {
+pub(crate) fn value(record: &Record) -> String {
     String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned()
 }

@@ -1,12 +1,15 @@
 //! `kmirror status`: per partition its state, both ends, lag in records and in time, gaps. Reads the clusters; needs no
 //! running process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::client::{ClientError, Cluster, Each, LogPoint, ReadError, ReadOptions, TopicPartition, Topics, read_log};
+use crate::client::{
+    ClientError, Cluster, Each, LogPoint, PartitionMeta, ReadError, ReadOptions, TopicMeta, TopicPartition, Topics,
+    read_log,
+};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
 use crate::engine::shard::{now_ms, target_of};
@@ -46,7 +49,7 @@ pub struct PartitionStatus {
     pub topic: String,
     /// Target topic.
     pub target_topic: String,
-    /// Partition number.
+    /// Partition number; −1 for a topic of which the source tells no partitions.
     pub partition: i32,
     /// `starting`, `mirroring`, `paused`, `halted` or `promoted`.
     pub state: &'static str,
@@ -95,20 +98,80 @@ const PEEK_ROUNDS: usize = 64;
 
 /// The status of one mirror.
 pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<MirrorStatus, EngineError> {
-    let topics = matching_topics(config, source).await?;
+    let found = matching_topics(config, source, &[]).await?;
+    let mut topics = found.topics;
+    let (mut state, mut partitions) = look(config, source, target, &topics).await?;
+    let hidden = hidden_topics(config, source, &state, &topics).await?;
+    if !hidden.is_empty() {
+        topics.extend(hidden);
+        (state, partitions) = look(config, source, target, &topics).await?;
+    }
+    // Of these not even the partitions are known.
+    for topic in found.failed.iter().filter(|failed| !topics.iter().any(|topic| topic.name == failed.name)) {
+        let tp = TopicPartition { topic: topic.name.clone(), topic_id: topic.id, partition: -1 };
+        let error = Err(source.api_error("Metadata", topic.error, &topic.name));
+        let row = row(config, &state, &tp, config.target_topic(&topic.name), Some(&error), None);
+        partitions.push((tp, row));
+    }
+    let partitions = look_ahead(config, source, partitions).await?;
+    Ok(summary(config, &state, partitions))
+}
+
+/// Topics on record that the source does not list, as they are on record: those that it only hides, not those that are gone.
+async fn hidden_topics(
+    config: &MirrorConfig,
+    source: &Cluster,
+    state: &MirrorState,
+    listed: &[TopicMeta],
+) -> Result<Vec<TopicMeta>, EngineError> {
+    let listed: BTreeSet<&str> = listed.iter().map(|topic| topic.name.as_str()).collect();
+    let mut on_record: BTreeMap<&str, TopicMeta> = BTreeMap::new();
+    // Of topics made again under one name, the newest: furthest up on the target.
+    let mut known: Vec<_> = state.partitions().collect();
+    known.sort_by_key(|known| known.map.segments().first().map(|first| first.target));
+    for declared in known.into_iter().map(|known| &known.declared) {
+        let name = declared.source_topic.as_str();
+        if listed.contains(name) || !config.topics.matches(name) {
+            continue;
+        }
+        let topic = on_record.entry(name).or_default();
+        (topic.id, topic.name) = (declared.source_topic_id, name.to_owned());
+        let partitions = usize::try_from(declared.partition).map_or(0, |partition| partition + 1);
+        topic.partitions.resize(partitions.max(topic.partitions.len()), PartitionMeta::UNKNOWN);
+    }
+    let names: Vec<&str> = on_record.keys().copied().collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let metadata = source.refresh(Topics::Named(&names)).await?;
+    Ok(on_record.into_iter().filter(|(name, _)| metadata.topic(name).is_some()).map(|(_, topic)| topic).collect())
+}
+
+type Row = (TopicPartition, PartitionStatus);
+
+/// The state, and a row for each partition of these topics.
+async fn look(
+    config: &MirrorConfig,
+    source: &Cluster,
+    target: &Cluster,
+    topics: &[TopicMeta],
+) -> Result<(MirrorState, Vec<Row>), EngineError> {
     let names: Vec<String> = topics.iter().map(|t| config.target_topic(&t.name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let there = target.refresh(Topics::Named(&names)).await?;
     let mut sources = Vec::new();
     let mut targets = BTreeMap::new();
-    for topic in &topics {
+    for topic in topics {
         let name = config.target_topic(&topic.name);
         let mirror = there.topic(&name);
         for partition in (0..).take(topic.partitions.len()) {
             let tp = TopicPartition { topic: topic.name.clone(), topic_id: topic.id, partition };
             if let Some(mirror) = mirror.filter(|m| m.partitions.len() > partition as usize) {
                 let target = TopicPartition { topic: name.clone(), topic_id: mirror.id, partition };
-                targets.insert((topic.name.clone(), partition), target);
+                targets.insert((topic.name.clone(), partition), Ok(target));
+            } else if let Some(error) = mirror.map(|m| m.error).filter(|error| *error != 0) {
+                let error = target.api_error("Metadata", error, &name);
+                targets.insert((topic.name.clone(), partition), Err(error));
             }
             sources.push((tp, name.clone()));
         }
@@ -117,19 +180,22 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
     let all: Vec<TopicPartition> = sources.iter().map(|(tp, _)| tp.clone()).collect();
     // What has no leader says nothing; the others are shown all the same.
     let source_ends = source.offsets_each(&all, LogPoint::End { committed }).await;
-    let all: Vec<TopicPartition> = targets.values().cloned().collect();
+    let all: Vec<TopicPartition> = targets.values().flatten().cloned().collect();
     let target_ends = target.offsets_each(&all, LogPoint::End { committed: false }).await;
     // After the ends: what lies below an end has its breaks in the state by then (they are written ahead).
     let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let target_ends = without_markers(config, &state, target, target_ends).await?;
     let mut partitions = Vec::with_capacity(sources.len());
     for (tp, target_topic) in sources {
-        let target_end = targets.get(&(tp.topic.clone(), tp.partition)).and_then(|t| target_ends.get(t));
-        let row = row(config, &state, &tp, target_topic, source_ends.get(&tp), target_end);
+        let target_end = match targets.get(&(tp.topic.clone(), tp.partition)) {
+            Some(Ok(target)) => target_ends.get(target).cloned(),
+            Some(Err(error)) => Some(Err(error.clone())),
+            None => None,
+        };
+        let row = row(config, &state, &tp, target_topic, source_ends.get(&tp), target_end.as_ref());
         partitions.push((tp, row));
     }
-    let partitions = look_ahead(config, source, partitions).await?;
-    Ok(summary(config, &state, partitions))
+    Ok((state, partitions))
 }
 
 /// A start that has not settled a partition yet may have left its marker behind the data: that is no record.
@@ -234,24 +300,22 @@ async fn look_ahead(
                 continue;
             }
             let (source, isolation) = (source.clone(), config.isolation);
-            tasks.spawn(async move { peek(&source, isolation, &tp, &mut row).await.map(|()| (at, row)) });
+            tasks.spawn(async move {
+                peek(&source, isolation, &tp, &mut row).await;
+                (at, row)
+            });
         }
         let Some(done) = tasks.join_next().await else { break };
         let (at, row) = done.map_err(|e| EngineError::Unexpected {
             mirror: config.name.clone(),
             detail: format!("reading the source: {e}"),
-        })??;
+        })?;
         out[at] = Some(row);
     }
     Ok(out.into_iter().flatten().collect())
 }
 
-async fn peek(
-    source: &Cluster,
-    isolation: Isolation,
-    tp: &TopicPartition,
-    row: &mut PartitionStatus,
-) -> Result<(), EngineError> {
+async fn peek(source: &Cluster, isolation: Isolation, tp: &TopicPartition, row: &mut PartitionStatus) {
     let mut intake = Intake::new(row.mirrored_to, None, isolation, PEEK_BYTES as usize * 64);
     let options = ReadOptions {
         max_bytes: PEEK_BYTES,
@@ -267,8 +331,12 @@ async fn peek(
         let slice = match read_log(source, tp, at, options).await {
             Ok(slice) => slice,
             // Retention has passed the mirror: the lag in records stands, its age is unknown.
-            Err(ReadError::OutOfRange { .. } | ReadError::Batch { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(ReadError::OutOfRange { .. } | ReadError::Batch { .. }) => return,
+            Err(error) => {
+                row.reason.get_or_insert_with(|| error.to_string());
+                row.lag_seconds = -1.0;
+                return;
+            }
         };
         let records: Vec<u8> = slice.batches.iter().flat_map(|b| b.bytes.iter().copied()).collect();
         let (ready, halt) = intake.take(&FetchedRecords { aborted: slice.aborted, records: records.into() });
@@ -285,7 +353,6 @@ async fn peek(
         row.mirrored_to = intake.next();
     }
     row.lag_records = (row.source_end - row.mirrored_to).max(0);
-    Ok(())
 }
 
 fn summary(config: &MirrorConfig, state: &MirrorState, partitions: Vec<PartitionStatus>) -> MirrorStatus {
