@@ -15,6 +15,7 @@ mod names;
 mod network;
 mod partitions;
 mod processes;
+mod rights;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -64,7 +65,7 @@ pub(crate) fn names() -> Vec<&'static str> {
     }
     let pairs =
         [network::NETWORK, processes::PROCESSES, brokers::SINGLE, data::SOURCE_DATA, mirror_topics::TARGET_DATA];
-    let others = of(brokers::OF_THREE).chain(of(expiry::EXPIRY)).chain(of(names::NAMES));
+    let others = of(brokers::OF_THREE).chain(of(expiry::EXPIRY)).chain(of(names::NAMES)).chain(of(rights::RIGHTS));
     pairs.into_iter().flat_map(of).chain(others).collect()
 }
 

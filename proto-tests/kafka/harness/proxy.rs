@@ -4,7 +4,7 @@
 //! It knows nothing of Kafka: what it cuts or holds back is bytes.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// How often a thread that waits for the network looks whether its connection shall end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const BUFFER_BYTES: usize = 64 << 10;
+/// Where a broker sees those who come through a proxy, so that it can tell them from all others.
+pub(crate) const CLIENTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
 /// Pieces a second in which a trickle comes.
 const PIECES_PER_S: u64 = 10;
 
@@ -222,11 +224,18 @@ fn accept(shared: &Arc<Shared>, port: u16, listener: TcpListener) {
     }
 }
 
+fn connect(upstream: u16) -> std::io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((CLIENTS, 0)).into())?;
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, upstream)).into())?;
+    Ok(socket.into())
+}
+
 /// Connects through and starts both ways. Where the broker does not listen, the client is reset.
 fn begin(shared: &Arc<Shared>, client: TcpStream, upstream: u16) {
     let _ = client.set_nonblocking(false);
     let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
-    let Ok(broker) = TcpStream::connect(("127.0.0.1", upstream)) else { return };
+    let Ok(broker) = connect(upstream) else { return };
     for stream in [&client, &broker] {
         let _ = stream.set_nodelay(true);
         let _ = stream.set_read_timeout(Some(LOOK_EVERY));

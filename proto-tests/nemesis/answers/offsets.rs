@@ -9,6 +9,9 @@ use kmirror::broker::{Action, Cluster, Intercept, RequestContext, RequestKind, R
 
 use super::Then::{self, GoesOn, Halts, Waits};
 use super::{Bench, ROUND, SOON, Side, Topics, name_of};
+use crate::e2e::mirror::LIMIT;
+use crate::embedded::{Pair, append, numbered};
+use crate::kafka::harness::wait_until;
 
 /// What a broker may answer for a partition (`ListOffsetsResponse` and what its handler lets through), and what becomes of the
 /// partition while the answer stays the same.
@@ -125,6 +128,51 @@ fn every_answer_to_who_looks_for_the_bounds_is_followed_as_declared() {
         bench.pair.source.remove_intercept(&out_of_range);
     }
     bench.finish();
+}
+
+/// Where the source topic is made again, nobody may write what the old one held any more: the shard that it had asks for the
+/// end of the mirror topic before it sees to that.
+#[test]
+fn every_answer_to_who_fences_is_followed_as_declared() {
+    let name = "answers-fences";
+    let mut pair = Pair::matching(name, &format!("{name}-.*"), 2, "    on: { source_recreated: continue }\n");
+    let (topic, other) = (format!("{name}-topic"), format!("{name}-other"));
+    pair.topic.clone_from(&topic);
+    for topic in [&topic, &other] {
+        pair.source.create_topic(topic, 1, 1, &[]).unwrap();
+        append(&pair.source, topic, 0, "", 0, ROUND);
+    }
+    pair.mirror.start();
+    let mut expected = numbered("", 0, ROUND);
+    pair.await_values(0, &expected);
+    for (error, then) in [
+        (InvalidRequest, Halts("unexpected")),
+        (TopicAuthorizationFailed, Halts("unauthorised")),
+        (NotLeaderOrFollower, GoesOn),
+    ] {
+        let refused = topic.clone();
+        let hook = refuse(&pair.target, None, move |topic| (topic == refused).then_some(error));
+        assert!(pair.source.delete_topic(&topic));
+        pair.source.create_topic(&topic, 1, 1, &[]).unwrap();
+        append(&pair.source, &topic, 0, "anew", 0, ROUND);
+        wait_until(
+            "the end to be asked for",
+            LIMIT,
+            || if hook.hits() > 0 { Ok(()) } else { Err("not yet".to_owned()) },
+        );
+        let halted = if let Halts(reason) = then { Some((reason, pair.await_halt())) } else { None };
+        pair.target.remove_intercept(&hook);
+        if let Some((reason, (found, command))) = halted {
+            assert!(found.starts_with(reason), "{error:?}: {found}");
+            pair.obey(&command);
+        }
+        expected.extend(numbered("anew", 0, ROUND));
+        pair.await_values(0, &expected);
+    }
+    append(&pair.source, &other, 0, "", ROUND, 2 * ROUND);
+    pair.mirror.await_caught_up(2);
+    assert!(pair.mirror.is_running());
+    pair.mirror.stop();
 }
 
 /// `translate` gets over what can be retried, and names what cannot.
