@@ -8,7 +8,7 @@ use std::time::Instant;
 use kafka_protocol::ResponseError::{self, *};
 use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 use kafka_protocol::messages::{ApiKey, BrokerId, MetadataResponse};
-use kmirror::broker::{Action, ResponseKind};
+use kmirror::broker::{Action, RequestContext, ResponseKind};
 
 use super::Then::{self, GoesOn, Waits};
 use super::{Bench, SOON, Side, Topics};
@@ -40,7 +40,8 @@ const PARTITION: &[(ResponseError, bool, Then)] = &[
 ];
 
 /// What is said in place of all metadata (v13).
-const WHOLE: &[ResponseError] = &[RebootstrapRequired, UnknownServerError, RequestTimedOut, InvalidRequest];
+const WHOLE: &[Option<ResponseError>] =
+    &[None, Some(UnknownServerError), Some(RequestTimedOut), Some(InvalidRequest), Some(ClusterAuthorizationFailed)];
 
 fn edit(change: impl FnOnce(&mut MetadataResponse) + Send + 'static) -> Action {
     Action::Edit(Box::new(|response| {
@@ -108,19 +109,27 @@ fn ask_anew(bench: &Bench) {
     bench.pair.source.intercept(ApiKey::Fetch, Some(3), |_| Action::Error(NotLeaderOrFollower));
 }
 
-/// While it is mirrored the leaders are known, and what one answer says of the topic says nothing of them.
+/// While it is mirrored the leaders are known, and what an answer says of the topic says nothing of them. Only one that it
+/// says is not there has none, until the next answer.
 fn while_mirrored(name: &'static str, side: Side) {
     let mut bench = Bench::new(name);
     for (error, _) in TOPIC {
         let error = *error;
-        ask_anew(&bench);
-        bench.follow(side, ApiKey::Metadata, error, GoesOn, move |_| {
+        let hook = move |_: &RequestContext<'_>| {
             edit(move |response| {
-                for topic in response.topics.iter_mut().filter(|topic| is_named(topic, name)) {
-                    refuse(topic, error);
-                }
+                let ours = response.topics.iter_mut().filter(|topic| is_named(topic, name));
+                ours.for_each(|topic| refuse(topic, error));
             })
-        });
+        };
+        ask_anew(&bench);
+        if error == UnknownTopicOrPartition {
+            bench.follow(side, ApiKey::Metadata, error, GoesOn, hook);
+            // Until the leaders are known again.
+            bench.write();
+            (0..2).for_each(|partition| bench.await_all(partition));
+        } else {
+            bench.flows_under(side, ApiKey::Metadata, |_, answers| answers > 1, hook);
+        }
     }
     bench.finish();
 }
@@ -161,34 +170,29 @@ fn every_error_of_a_partition_on_the_target_is_followed_as_declared() {
     partition_answers("answers-partition-target", Side::Target);
 }
 
-/// What stands in place of all metadata changes nothing of what is known, except where it tells to begin anew.
+fn whole(error: Option<ResponseError>) -> Action {
+    edit(move |response| {
+        *response = MetadataResponse::default().with_error_code(error.map_or(0, |error| error.code()));
+    })
+}
+
+/// What stands in place of all metadata changes nothing of what is known, except where it tells to begin anew. Below v13 it has
+/// no error: it only names no broker, and no topic where all were asked for.
 #[test]
 fn every_error_in_place_of_metadata_is_passed_over() {
     let mut bench = Bench::new("answers-whole");
     for side in [Side::Source, Side::Target] {
         for error in WHOLE {
             let error = *error;
+            let failed = |bench: &Bench| bench.pair.mirror.log().matches("topic discovery failed").count();
+            let before = failed(&bench);
             ask_anew(&bench);
-            bench.follow(side, ApiKey::Metadata, error, GoesOn, move |_| {
-                edit(move |response| {
-                    *response = MetadataResponse::default().with_error_code(error.code());
-                })
-            });
+            bench.flows_under(side, ApiKey::Metadata, |bench, _| failed(bench) > before, move |_| whole(error));
         }
-    }
-    bench.finish();
-}
-
-/// Below v13 such an answer has no error: it only names no broker, and no topic where all were asked for.
-#[test]
-fn metadata_without_brokers_is_no_metadata() {
-    let mut bench = Bench::new("answers-nobody");
-    for side in [Side::Source, Side::Target] {
         ask_anew(&bench);
-        bench.follow(side, ApiKey::Metadata, UnknownServerError, GoesOn, |_| {
-            edit(|response| *response = MetadataResponse::default())
-        });
+        bench.follow(side, ApiKey::Metadata, RebootstrapRequired, GoesOn, |_| whole(Some(RebootstrapRequired)));
     }
+    assert!(!bench.pair.mirror.log().contains("no such topic any more"), "{}", bench.pair.mirror.log());
     bench.finish();
 }
 
@@ -202,9 +206,7 @@ fn told_to_begin_anew_it_dials_again() {
     let hook = bench.pair.source.intercept(ApiKey::Metadata, None, move |context| {
         let first = on.compare_exchange(0, context.connection, SeqCst, SeqCst).unwrap_or_else(|first| first);
         if [0, context.connection].contains(&first) {
-            return edit(|response| {
-                *response = MetadataResponse::default().with_error_code(RebootstrapRequired.code());
-            });
+            return whole(Some(RebootstrapRequired));
         }
         again.store(true, SeqCst);
         Action::Pass

@@ -126,6 +126,24 @@ impl Bench {
         assert_eq!(self.pair.mirror.row(&self.pair.topic, 0).unwrap()["state"], "mirroring", "after {error:?}");
     }
 
+    /// Lets a hook give an answer until it was `met`, which is told the number of answers, and everything flows still.
+    fn flows_under(
+        &mut self,
+        side: Side,
+        api: ApiKey,
+        met: impl Fn(&Self, u64) -> bool,
+        hook: impl Fn(&RequestContext<'_>) -> Action + Send + Sync + 'static,
+    ) {
+        let cluster = Arc::clone(side.of(&self.pair));
+        let hook = cluster.intercept(api, None, hook);
+        wait_until("the answer to be met", LIMIT, || {
+            if met(self, hook.hits()) { Ok(()) } else { Err(format!("{} answers", hook.hits())) }
+        });
+        self.write();
+        (0..2).for_each(|partition| self.await_all(partition));
+        cluster.remove_intercept(&hook);
+    }
+
     fn finish(mut self) {
         self.pair.mirror.await_caught_up(2);
         (0..2).for_each(|partition| self.pair.assert_mapped(partition));
