@@ -89,6 +89,12 @@
 //!   isolation level over and answers with the log end.
 //! - **Breaks of a flow that ends must not follow its end into the log**: they are steps from segments that an origin or a
 //!   displacement has replaced. Whoever ends a flow drops those that were not handed over (`Runner::drop_breaks`).
+//! - **Hidden is not gone.** Asked for all topics, a cluster leaves out what the principal may not see. So the mirrored ones that
+//!   it does not list are asked for by name; and what an answer says of a topic without naming its partitions says nothing of
+//!   their leaders: those known are asked, and tell each partition what is wrong (`client::metadata`, `engine::topology`).
+//! - **Offsets are asked for by name.** ListOffsets knows no topic ids, nor does Fetch below v13, so an answer may be of a topic that
+//!   was made again under the name. Before a source log counts as truncated, overtaken by retention or different, the leader that
+//!   said so is asked whether the topic is the same still (`Cluster::is_same_topic`).
 //! - **`start: latest` before the first record.** The start is written as the map's first break when the partition is
 //!   declared, not when its first batch comes: else a restart in between would start at a later "latest".
 //! - **What could not begin at the first start still begins there.** A partition without a leader, or whose target holds

@@ -27,6 +27,8 @@ pub(crate) struct Mirror {
     folder: PathBuf,
     from: String,
     to: String,
+    /// Environment of all commands.
+    pub(crate) env: Vec<(&'static str, OsString)>,
     process: Option<Process>,
 }
 
@@ -61,13 +63,21 @@ impl Mirror {
             list(to)
         );
         std::fs::write(&config, text).unwrap();
-        Self { name: name.to_owned(), config, folder, from: from.to_owned(), to: to.to_owned(), process: None }
+        Self {
+            name: name.to_owned(),
+            config,
+            folder,
+            from: from.to_owned(),
+            to: to.to_owned(),
+            env: Vec::new(),
+            process: None,
+        }
     }
 
     /// A command on this configuration.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(kmirror());
-        command.args(args).arg("-c").arg(&self.config);
+        command.args(args).arg("-c").arg(&self.config).envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }
 

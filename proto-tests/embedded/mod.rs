@@ -1,5 +1,6 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
+mod identity;
 mod leaders;
 mod obstacles;
 mod policies;
@@ -147,6 +148,6 @@ pub(crate) fn numbered(prefix: &str, from: u64, to: u64) -> Vec<String> {
     (from..to).map(|number| format!("{prefix}{number}")).collect()
 }
 
-fn value(record: &Record) -> String {
+pub(crate) fn value(record: &Record) -> String {
     String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned()
 }

@@ -30,9 +30,18 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.Uuid;
+import org.apache.kafka.common.acl.AccessControlEntry;
+import org.apache.kafka.common.acl.AccessControlEntryFilter;
+import org.apache.kafka.common.acl.AclBinding;
+import org.apache.kafka.common.acl.AclBindingFilter;
+import org.apache.kafka.common.acl.AclOperation;
+import org.apache.kafka.common.acl.AclPermissionType;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.quota.ClientQuotaAlteration;
 import org.apache.kafka.common.quota.ClientQuotaEntity;
+import org.apache.kafka.common.resource.PatternType;
+import org.apache.kafka.common.resource.ResourcePattern;
+import org.apache.kafka.common.resource.ResourceType;
 
 /** Commands that need an admin client: topics, configs, offsets, leaders. */
 final class Topics {
@@ -54,6 +63,7 @@ final class Topics {
         commands.put("describe_producers", Topics::producers);
         commands.put("cluster", Topics::cluster);
         commands.put("set_quota", Topics::setQuota);
+        commands.put("deny", Topics::deny);
         commands.put("ends_of", Topics::endsOf);
         commands.put("transactions", Topics::transactions);
         commands.put("log_bytes", Topics::logBytes);
@@ -281,6 +291,26 @@ final class Topics {
             var op = new ClientQuotaAlteration.Op(args.get("quota").asText(), rate);
             admin.alterClientQuotas(List.of(new ClientQuotaAlteration(client, List.of(op)))).all()
                     .get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    /** Denies operations on a topic to whoever comes from an address, in place of what was denied before. */
+    private static void deny(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            var topic = new ResourcePattern(ResourceType.TOPIC, args.get("topic").asText(), PatternType.LITERAL);
+            var all = new AclBindingFilter(topic.toFilter(), AccessControlEntryFilter.ANY);
+            admin.deleteAcls(List.of(all)).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+            List<AclBinding> acls = new ArrayList<>();
+            for (JsonNode operation : args.get("operations")) {
+                acls.add(new AclBinding(topic, new AccessControlEntry("User:*", args.get("host").asText(),
+                        AclOperation.valueOf(operation.asText()), AclPermissionType.DENY)));
+            }
+            if (!acls.isEmpty()) {
+                // A topic with one entry is open to nobody who has none.
+                acls.add(new AclBinding(topic,
+                        new AccessControlEntry("User:*", "*", AclOperation.ALL, AclPermissionType.ALLOW)));
+                admin.createAcls(acls).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+            }
         }
     }
 

@@ -11,16 +11,20 @@ mod corrupt;
 mod data;
 mod expiry;
 mod mirror_topics;
+mod names;
 mod network;
 mod partitions;
 mod processes;
+mod rights;
 mod state;
 mod threats;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
-use crate::kafka::harness::{Tier, real_kafka_wanted, tier};
+use crate::kafka::harness::{Tier, jars, real_kafka_wanted, tier};
 
 /// A scenario by its name in the README, and when it runs.
 pub(crate) struct Scenario<R> {
@@ -69,7 +73,14 @@ pub(crate) fn names() -> Vec<&'static str> {
         mirror_topics::TARGET_DATA,
         state::STATE,
     ];
-    pairs.into_iter().flat_map(of).chain(of(brokers::OF_THREE)).chain(of(expiry::EXPIRY)).collect()
+    let others = of(brokers::OF_THREE).chain(of(expiry::EXPIRY)).chain(of(names::NAMES)).chain(of(rights::RIGHTS));
+    pairs.into_iter().flat_map(of).chain(others).collect()
+}
+
+/// Compiles a library of this folder that is to be preloaded into a process.
+fn preloadable(source: &str, library: &Path) {
+    let source = jars::tests_folder("nemesis").join(source);
+    jars::run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(source));
 }
 
 /// What a group's scenarios share.

@@ -7,11 +7,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::case::{Case, PARTITIONS, Pair};
-use super::{Rig, Scenario, run};
+use super::{Rig, Scenario, preloadable, run};
 use crate::e2e::Mirror;
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::proxy::Fault;
-use crate::kafka::harness::{driver, jars, wait_until};
+use crate::kafka::harness::{driver, wait_until};
 
 pub(crate) const PROCESSES: &[Scenario<Pair>] = &[
     Scenario::new("killed_at_every_step", killed_at_every_step),
@@ -149,8 +149,7 @@ struct Clock {
 impl Clock {
     fn new() -> Self {
         let clock = Self { folder: tempfile::tempdir().unwrap() };
-        let source = jars::tests_folder("nemesis").join("clock.c");
-        jars::run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(clock.file("clock.so")).arg(source));
+        preloadable("clock.c", &clock.file("clock.so"));
         clock.shift(0);
         clock
     }

@@ -1,18 +1,19 @@
 //! A cluster: its metadata, the connections to its brokers, and calls to them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{ApiKey, MetadataRequest, TopicName};
+use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
 
 use super::connection::{Connection, Dial};
 use super::error::ClientError;
-use super::metadata::{Metadata, Topics};
+use super::log_reader::TopicPartition;
+use super::metadata::{Metadata, Topics, UNKNOWN_TOPIC_OR_PARTITION};
 
 /// Where a cluster is, and as whom to speak to it.
 #[derive(Debug, Clone)]
@@ -134,21 +135,69 @@ impl Cluster {
 
     /// Asks for metadata anew, of any broker that answers.
     pub async fn refresh(&self, topics: Topics<'_>) -> Result<Arc<Metadata>, ClientError> {
-        let names = match topics {
-            Topics::All => None,
-            Topics::Named(names) => Some(names.iter().map(|n| metadata_topic(n)).collect()),
+        let response = match topics {
+            Topics::Named(names) => self.ask_metadata(Node::Any, Some(names)).await?,
+            Topics::All => self.ask_metadata(Node::Any, None).await?,
+            Topics::AllAnd(names) => {
+                let mut response = self.ask_metadata(Node::Any, None).await?;
+                let there: HashSet<&str> =
+                    response.topics.iter().filter_map(|t| Some(t.name.as_ref()?.as_str())).collect();
+                let hidden: Vec<&str> = names.iter().copied().filter(|name| !there.contains(name)).collect();
+                if !hidden.is_empty() {
+                    response.topics.extend(self.ask_metadata(Node::Any, Some(&hidden)).await?.topics);
+                }
+                response
+            }
         };
-        let request = MetadataRequest::default().with_topics(names).with_allow_auto_topic_creation(false);
-        let response = self.call(Node::Any, request).await?;
-        if response.error_code != 0 {
-            return Err(self.api_error("Metadata", response.error_code, "the cluster"));
-        }
         if let Some(id) = &response.cluster_id {
             *self.0.cluster_id.lock().unwrap_or_else(PoisonError::into_inner) = id.to_string();
         }
         let mut metadata = self.0.metadata.write().unwrap_or_else(PoisonError::into_inner);
         *metadata = Arc::new(metadata.merged(topics, response));
         Ok(Arc::clone(&metadata))
+    }
+
+    /// Whether a topic still bears its id, by the word of a partition's leader: another broker may not have heard yet of one
+    /// that was made again under its name.
+    pub async fn is_same_topic(&self, tp: &TopicPartition) -> Result<bool, ClientError> {
+        let leader = self.leader_of(&tp.topic, tp.partition)?;
+        let response = self.ask_metadata(Node::Id(leader), Some(&[tp.topic.as_str()])).await?;
+        match response.topics.first() {
+            None => Ok(false),
+            Some(topic) if topic.error_code == UNKNOWN_TOPIC_OR_PARTITION => Ok(false),
+            Some(topic) if topic.error_code == 0 => Ok(topic.topic_id == tp.topic_id),
+            Some(topic) => Err(self.api_error("Metadata", topic.error_code, &tp.topic)),
+        }
+    }
+
+    async fn ask_metadata(&self, node: Node, names: Option<&[&str]>) -> Result<MetadataResponse, ClientError> {
+        const BROKER_NOT_AVAILABLE: i16 = 8;
+        const REBOOTSTRAP_REQUIRED: i16 = 129;
+        let topics = names.map(|names| names.iter().map(|name| metadata_topic(name)).collect());
+        let request = MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(false);
+        let response = self.call(node, request).await?;
+        match response.error_code {
+            // Below v13 a request that failed as a whole says so by naming nobody.
+            0 if response.brokers.is_empty() => {
+                Err(self.api_error("Metadata", BROKER_NOT_AVAILABLE, "the cluster, which names no broker"))
+            }
+            0 => Ok(response),
+            code => {
+                if code == REBOOTSTRAP_REQUIRED {
+                    self.begin_anew();
+                }
+                Err(self.api_error("Metadata", code, "the cluster"))
+            }
+        }
+    }
+
+    /// Forgets where brokers are: the next call begins at the bootstrap addresses (KIP-1102).
+    fn begin_anew(&self) {
+        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.coordinators.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut metadata = self.0.metadata.write().unwrap_or_else(PoisonError::into_inner);
+        let known = Metadata::clone(&metadata);
+        *metadata = Arc::new(Metadata { brokers: BTreeMap::new(), controller: None, ..known });
     }
 
     /// One request, one try. Requests that may wait at the broker go on lanes of their own.
@@ -256,16 +305,11 @@ impl Cluster {
 
     /// The leader of a partition by the last metadata.
     pub fn leader_of(&self, topic: &str, partition: i32) -> Result<i32, ClientError> {
-        const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-        const LEADER_NOT_AVAILABLE: i16 = 5;
-        let code = match self.metadata().partition(topic, partition) {
-            Some(meta) => match meta.leader {
-                Some(leader) => return Ok(leader),
-                None => LEADER_NOT_AVAILABLE,
-            },
-            None => UNKNOWN_TOPIC_OR_PARTITION,
-        };
-        Err(self.api_error("Metadata", code, &format!("{topic}:{partition}")))
+        let metadata = self.metadata();
+        let leader = metadata.partition(topic, partition).and_then(|meta| meta.leader);
+        leader.ok_or_else(|| {
+            self.api_error("Metadata", metadata.obstacle(topic, partition), &format!("{topic}:{partition}"))
+        })
     }
 
     /// An error code of this cluster as an error.

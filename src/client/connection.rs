@@ -5,6 +5,7 @@
 //! be told from the next one.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -15,8 +16,8 @@ use kafka_protocol::messages::api_versions_request::ApiVersionsRequest;
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
 use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -35,6 +36,8 @@ const ANSWER_GRACE: Duration = Duration::from_secs(30);
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 const NOT_PLAIN: &str = "; is this a plaintext Kafka listener? TLS and SASL are not yet supported";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What each of a name's addresses but the last may take.
+const TURN: Duration = Duration::from_secs(5);
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 const UNSUPPORTED_VERSION: i16 = 35;
 
@@ -196,21 +199,52 @@ pub(crate) struct Dial {
     pub(crate) client_id: String,
 }
 
+impl Dial {
+    fn unreachable(&self, detail: String) -> ClientError {
+        ClientError::Unreachable { cluster: self.cluster.clone(), address: self.address.clone(), detail }
+    }
+}
+
 impl Connection {
-    /// Connects and learns which api versions the broker speaks.
+    /// Connects and learns which api versions the broker speaks. The name is looked up anew each time, for what it names may
+    /// move; of several addresses the first at which a broker answers is taken.
     pub(crate) async fn dial(dial: Dial) -> Result<Self, ClientError> {
-        let unreachable = |detail: String| ClientError::Unreachable {
-            cluster: dial.cluster.clone(),
-            address: dial.address.clone(),
-            detail,
+        let found = match tokio::time::timeout(CONNECT_TIMEOUT, lookup_host(&dial.address)).await {
+            Err(_) => return Err(dial.unreachable("its name could not be looked up in time".to_owned())),
+            Ok(Err(error)) => return Err(dial.unreachable(error.to_string())),
+            Ok(Ok(found)) => found.collect::<Vec<_>>(),
         };
-        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&dial.address)).await {
+        let mut failed: Option<ClientError> = None;
+        let mut rest = found.iter();
+        while let Some(at) = rest.next() {
+            let attempt = Self::dial_at(&dial, *at);
+            // One that only hangs must leave the others their turn.
+            let outcome = if rest.len() == 0 {
+                attempt.await
+            } else {
+                let late = |_| dial.unreachable(format!("{at}: no answer within {} s", TURN.as_secs()));
+                tokio::time::timeout(TURN, attempt).await.map_err(late).flatten()
+            };
+            match outcome {
+                Ok(connection) => return Ok(connection),
+                // What a broker has said tells more than that another does not answer.
+                Err(error) if failed.as_ref().is_none_or(ClientError::is_unreachable) => failed = Some(error),
+                Err(_) => {}
+            }
+        }
+        Err(failed.unwrap_or_else(|| dial.unreachable("its name has no address".to_owned())))
+    }
+
+    async fn dial_at(dial: &Dial, at: SocketAddr) -> Result<Self, ClientError> {
+        let literal = at.to_string() == dial.address;
+        let unreachable = |detail: String| dial.unreachable(if literal { detail } else { format!("{at}: {detail}") });
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(at)).await {
             Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
             Ok(Err(error)) => return Err(unreachable(error.to_string())),
             Ok(Ok(stream)) => stream,
         };
         stream.set_nodelay(true).map_err(|e| unreachable(e.to_string()))?;
-        let mut inner = Self::start(stream, dial);
+        let mut inner = Self::start(stream, dial.clone());
         inner.versions = api_versions(&inner).await?;
         Ok(Self(Arc::new(inner)))
     }

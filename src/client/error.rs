@@ -129,7 +129,8 @@ pub fn classify(code: i16) -> Verdict {
         | E::FencedLeaderEpoch
         | E::UnknownLeaderEpoch
         | E::UnknownTopicId
-        | E::InconsistentTopicId => Verdict::Refresh,
+        | E::InconsistentTopicId
+        | E::RebootstrapRequired => Verdict::Refresh,
         E::RequestTimedOut
         | E::CoordinatorLoadInProgress
         | E::NotEnoughReplicas

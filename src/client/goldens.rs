@@ -157,13 +157,13 @@ async fn metadata() {
     assert_eq!(cluster.cluster_id(), "golden-cluster-id-0123");
     let metadata = cluster.metadata();
     assert_eq!((metadata.controller, metadata.brokers.len(), metadata.topics.len()), (Some(1), 1, 2));
-    let partition = |leader, leader_epoch, replicas| PartitionMeta { leader, leader_epoch, replicas };
+    let partition = |leader, leader_epoch, replicas, error| PartitionMeta { leader, leader_epoch, replicas, error };
     let alpha = TopicMeta {
         id: topic_id("alpha"),
         name: "alpha".to_owned(),
         internal: false,
         error: 0,
-        partitions: vec![partition(Some(1), 5, 3), partition(None, 6, 1)],
+        partitions: vec![partition(Some(1), 5, 3, 0), partition(None, 6, 1, 5)],
     };
     assert_eq!(metadata.topic("alpha"), Some(&alpha));
     let beta = metadata.topic("beta").unwrap();

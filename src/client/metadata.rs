@@ -13,6 +13,9 @@ use super::TopicPartition;
 pub enum Topics<'a> {
     /// All that the principal may see.
     All,
+    /// The same; and of these, where they are not among them, what is wrong: a cluster does not tell of topics that the
+    /// principal may not see, unless it is asked by name.
+    AllAnd(&'a [&'a str]),
     /// These; what is not there any more is forgotten.
     Named(&'a [&'a str]),
 }
@@ -29,7 +32,7 @@ pub struct Metadata {
 }
 
 /// A topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicMeta {
     /// Topic id (KIP-516); nil before Kafka 2.8.
     pub id: Uuid,
@@ -52,6 +55,13 @@ pub struct PartitionMeta {
     pub leader_epoch: i32,
     /// Replicas, leader or not.
     pub replicas: usize,
+    /// Error code: why there is no leader; 0 where all is well.
+    pub error: i16,
+}
+
+impl PartitionMeta {
+    /// One of which nothing is known.
+    pub(crate) const UNKNOWN: Self = Self { leader: None, leader_epoch: -1, replicas: 0, error: 0 };
 }
 
 impl TopicMeta {
@@ -68,6 +78,16 @@ impl Metadata {
         self.topics.get(name)
     }
 
+    /// Why a partition has no leader to ask, as an error code.
+    pub(crate) fn obstacle(&self, topic: &str, partition: i32) -> i16 {
+        let told = |code: i16, otherwise| if code == 0 { otherwise } else { code };
+        match (self.partition(topic, partition), self.topic(topic)) {
+            (Some(known), _) => told(known.error, LEADER_NOT_AVAILABLE),
+            (None, Some(topic)) => told(topic.error, UNKNOWN_TOPIC_OR_PARTITION),
+            (None, None) => UNKNOWN_TOPIC_OR_PARTITION,
+        }
+    }
+
     /// A partition by topic name and number.
     pub fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionMeta> {
         self.topic(topic)?.partitions.get(usize::try_from(partition).ok()?)
@@ -77,7 +97,7 @@ impl Metadata {
     pub(crate) fn merged(&self, asked: Topics<'_>, response: MetadataResponse) -> Self {
         let brokers = response.brokers.iter().map(|b| (b.node_id.0, format!("{}:{}", host(&b.host), b.port))).collect();
         let mut topics = match asked {
-            Topics::All => HashMap::with_capacity(response.topics.len()),
+            Topics::All | Topics::AllAnd(_) => HashMap::with_capacity(response.topics.len()),
             Topics::Named(names) => {
                 let mut kept = self.topics.clone();
                 for name in names {
@@ -106,7 +126,8 @@ impl Metadata {
     }
 }
 
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+pub(super) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const LEADER_NOT_AVAILABLE: i16 = 5;
 
 /// IPv6 addresses in brackets, so that a port can follow.
 fn host(host: &str) -> String {
@@ -125,6 +146,7 @@ fn topic_meta(name: String, topic: &MetadataResponseTopic) -> TopicMeta {
             leader: Some(p.leader_id.0).filter(|id| *id >= 0),
             leader_epoch: p.leader_epoch,
             replicas: p.replica_nodes.len(),
+            error: p.error_code,
         })
         .collect();
     TopicMeta { id: topic.topic_id, name, internal: topic.is_internal, error: topic.error_code, partitions }
@@ -198,6 +220,20 @@ mod tests {
         let back = kept.merged(Topics::All, response("t", 1, &[(0, 2, 6)]));
         assert_eq!((back.partition("t", 0).unwrap().leader, back.topic("t").unwrap().error), (Some(2), 0));
         assert!(Metadata::default().merged(Topics::All, refused).partition("t", 0).is_none());
+    }
+
+    #[test]
+    fn what_keeps_a_partition_from_being_asked_is_told() {
+        const LISTENER_NOT_FOUND: i16 = 72;
+        let mut answer = response("t", 1, &[(0, -1, 0), (1, -1, 0), (2, 1, 0)]);
+        answer.topics[0].partitions[1].error_code = LISTENER_NOT_FOUND;
+        let metadata = Metadata::default().merged(Topics::All, answer);
+        let obstacles = [0, 1, 3].map(|partition| metadata.obstacle("t", partition));
+        assert_eq!(obstacles, [LEADER_NOT_AVAILABLE, LISTENER_NOT_FOUND, UNKNOWN_TOPIC_OR_PARTITION]);
+        assert_eq!(metadata.obstacle("u", 0), UNKNOWN_TOPIC_OR_PARTITION);
+        let mut refused = response("u", 0, &[]);
+        refused.topics[0].error_code = 29;
+        assert_eq!(metadata.merged(Topics::Named(&["u"]), refused).obstacle("u", 0), 29);
     }
 
     #[test]

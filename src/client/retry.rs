@@ -8,7 +8,7 @@ use super::error::{ClientError, Verdict};
 use super::{Cluster, Topics};
 
 /// How long an admin call is tried altogether.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 const SHORT_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -31,8 +31,8 @@ impl Tries {
     }
 
     /// For what one caller waits for and many others after it: pauses that have grown long would be added to their start.
-    pub(crate) fn at_short_pauses() -> Self {
-        Self { pause_max: SHORT_PAUSE_MAX, ..Self::new() }
+    pub(crate) fn at_short_pauses(deadline: Duration) -> Self {
+        Self { pause_max: SHORT_PAUSE_MAX, ..Self::within(deadline) }
     }
 
     /// Waits before the next try, refreshing metadata of `topics` where the error asks for it; gives the error back

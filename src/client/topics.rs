@@ -1,6 +1,7 @@
 //! Creating topics and partitions. Never through a broker's auto-creation.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -8,8 +9,8 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, Top
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
-use super::retry::Tries;
-use super::{Cluster, Node, TopicMeta, TopicPartition, Topics};
+use super::retry::{DEADLINE, Tries};
+use super::{Cluster, Metadata, Node, TopicMeta, TopicPartition, Topics};
 
 /// A topic to make.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Cluster {
     pub async fn create_topic_if_absent(&self, topic: &NewTopic) -> Result<(), ClientError> {
         match self.create_topics_if_absent(std::slice::from_ref(topic)).await?.pop() {
             Some((_, error)) => Err(error),
-            None => self.await_topics(&[topic.name.as_str()]).await,
+            None => self.await_topics(&[topic.name.as_str()], DEADLINE).await,
         }
     }
 
@@ -153,40 +154,63 @@ impl Cluster {
         }
     }
 
-    /// Waits until topics that were made or grown can be used: once, for all that would each wait for a part of them.
-    pub async fn await_usable(&self, topics: &[&str]) -> Result<(), ClientError> {
-        self.await_topics(topics).await?;
+    /// Waits until topics that were made or grown can be used: once, for all that would each wait for a part of them. One
+    /// that cannot be had keeps nobody from waiting for the others, and while none turns up they are waited for so long.
+    pub async fn await_usable(&self, topics: &[&str], no_news: Duration) -> Result<(), ClientError> {
+        let outcome = self.await_topics(topics, no_news).await;
         let metadata = self.metadata();
         let made: Vec<TopicPartition> =
             topics.iter().filter_map(|name| metadata.topic(name)).flat_map(TopicMeta::partitions).collect();
-        self.await_served_at(&made, Tries::at_short_pauses()).await
+        outcome.and(self.await_served_at(&made, Tries::at_short_pauses(no_news)).await)
     }
 
-    /// Waits until the cluster's metadata knows the topics with a leader for every partition.
-    pub async fn await_topics(&self, topics: &[&str]) -> Result<(), ClientError> {
-        const LEADER_NOT_AVAILABLE: i16 = 5;
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let mut tries = Tries::new();
-        loop {
-            let metadata = self.refresh(Topics::Named(topics)).await;
-            let error = match metadata {
+    /// Waits until the cluster's metadata knows the topics with a leader for every partition, as long as there are ever more
+    /// of them.
+    async fn await_topics(&self, topics: &[&str], no_news: Duration) -> Result<(), ClientError> {
+        let mut awaited = topics.to_vec();
+        let mut outcome = Ok(());
+        let mut tries = Tries::within(no_news);
+        while !awaited.is_empty() {
+            let error = match self.refresh(Topics::Named(&awaited)).await {
                 Err(error) => error,
                 Ok(metadata) => {
-                    let missing = topics.iter().find(|name| {
-                        metadata
-                            .topic(name)
-                            .is_none_or(|t| t.partitions.is_empty() || t.partitions.iter().any(|p| p.leader.is_none()))
+                    let mut missing = None;
+                    let before = awaited.len();
+                    awaited.retain(|name| match self.shortcoming(&metadata, name) {
+                        Some(error) if error.is_retriable() => {
+                            missing = missing.take().or(Some(error));
+                            true
+                        }
+                        Some(error) => {
+                            outcome = Err(error);
+                            false
+                        }
+                        None => false,
                     });
-                    match missing {
-                        None => return Ok(()),
-                        Some(name) => self.api_error("Metadata", LEADER_NOT_AVAILABLE, name),
+                    if awaited.len() < before {
+                        tries = Tries::within(no_news);
                     }
+                    let Some(missing) = missing else { break };
+                    missing
                 }
             };
-            tries.again(self, error, topics).await?;
+            tries.again(self, error, &awaited).await?;
         }
+        outcome
+    }
+
+    /// What a topic lacks to be used.
+    fn shortcoming(&self, metadata: &Metadata, name: &str) -> Option<ClientError> {
+        const LEADER_NOT_AVAILABLE: i16 = 5;
+        let code = match metadata.topic(name) {
+            Some(topic) if topic.partitions.is_empty() && topic.error != 0 => topic.error,
+            Some(topic) if !topic.partitions.is_empty() => {
+                let leaderless = (0..).zip(&topic.partitions).find(|(_, partition)| partition.leader.is_none())?.0;
+                metadata.obstacle(name, leaderless)
+            }
+            _ => LEADER_NOT_AVAILABLE,
+        };
+        Some(self.api_error("Metadata", code, name))
     }
 }
 

@@ -249,8 +249,10 @@ async fn create_state_topic(mirror: &str, target: &Cluster) -> Result<(), Engine
         }
         outcome => outcome?,
     }
-    Ok(target.await_usable(&[topic.name.as_str()]).await?)
+    Ok(target.await_usable(&[topic.name.as_str()], STATE_TOPIC_PATIENCE).await?)
 }
 
+/// Nothing can be done without it.
+const STATE_TOPIC_PATIENCE: Duration = Duration::from_secs(30);
 const TIMESTAMP_LIMIT: &str = "message.timestamp.after.max.ms";
 const INVALID_CONFIG: i16 = 40;

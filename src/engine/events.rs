@@ -5,7 +5,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use crate::client::{ClientError, Fetched};
-use crate::mirror::{Halt, ShardState};
+use crate::mirror::{Divergence, Halt, ShardState};
 
 use super::attach::{Attached, Pair};
 use super::control::Control;
@@ -70,8 +70,12 @@ pub(crate) enum Event {
     Discovered(Result<Topology, EngineError>),
     /// Metadata was refreshed: leaders may have moved.
     Refreshed,
-    /// The log bounds of a source partition whose fetch was out of range.
-    Bounds { part: PartId, outcome: Result<(i64, i64), ClientError> },
+    /// The log bounds of a source partition whose fetch was out of range; none where its name is another topic's by now.
+    Bounds { part: PartId, outcome: Result<Option<(i64, i64)>, ClientError> },
+    /// A flow's source log was said to be truncated, and whether its topic is the same still.
+    Diverged { part: PartId, attachment: u64, at: Divergence, outcome: Result<bool, ClientError> },
+    /// Source topics that may be read, asked about because they might not.
+    Readable(Vec<String>),
     /// What waits on the source was looked at.
     Looked(Box<Looked>),
     /// The control partition has news.

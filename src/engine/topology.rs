@@ -1,6 +1,7 @@
 //! Discovery: which source topics match, and their mirror topics on the target, created and grown where needed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::client::{ClientError, Cluster, NewTopic, TopicMeta, TopicPartition, Topics};
 use crate::config::{Config, MirrorConfig};
@@ -9,6 +10,9 @@ use crate::plan::{TopicAction, TopicShape, target_configs, topic_action};
 
 use super::EngineError;
 use super::attach::Pair;
+
+/// How long new mirror topics are waited for while none of them turns up: all others wait, too.
+const NO_NEWS: Duration = Duration::from_secs(5);
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
@@ -27,16 +31,19 @@ pub(crate) struct TopicProblem {
     pub(crate) detail: String,
 }
 
-/// Finds the matching topics and prepares the target for them.
+/// Finds the matching topics and prepares the target for them. `mirrored` are the source topics that are mirrored already.
 pub(crate) async fn discover(
     all: &Config,
     config: &MirrorConfig,
     source: &Cluster,
     target: &Cluster,
+    mirrored: &[&str],
 ) -> Result<Topology, EngineError> {
     let mut topology = Topology::default();
     let mut names: BTreeMap<String, TopicMeta> = BTreeMap::new();
-    for topic in matching_topics(config, source).await? {
+    let found = matching_topics(config, source, mirrored).await?;
+    topology.problems.extend(unknown_topics(config, source, &found));
+    for topic in found.topics {
         let target_topic = config.target_topic(&topic.name);
         match all.circle(config, &topic.name) {
             None => {
@@ -53,6 +60,15 @@ pub(crate) async fn discover(
     let metadata = target.metadata();
     for (target_name, topic) in &names {
         let Some(mirror) = metadata.topic(target_name) else { continue };
+        let known = topology.problems.iter().any(|problem| problem.target_topic == *target_name);
+        if mirror.partitions.is_empty() && mirror.error != 0 && !known {
+            let detail = target.api_error("Metadata", mirror.error, target_name).to_string();
+            topology.problems.push(TopicProblem {
+                topic: topic.name.clone(),
+                target_topic: target_name.clone(),
+                detail,
+            });
+        }
         let partitions = topic.partitions.len().min(mirror.partitions.len());
         for partition in (0..).take(partitions) {
             topology.pairs.push(Pair {
@@ -71,15 +87,54 @@ fn circular(topic: String, target_topic: String, way: &[(String, String)]) -> To
     TopicProblem { topic, target_topic, detail }
 }
 
-/// The source topics that the mirror's patterns select, from fresh metadata.
-pub(crate) async fn matching_topics(config: &MirrorConfig, source: &Cluster) -> Result<Vec<TopicMeta>, EngineError> {
-    let metadata = source.refresh(Topics::All).await?;
-    Ok(metadata
-        .topics
-        .values()
-        .filter(|t| t.error == 0 && !t.partitions.is_empty() && !t.internal && config.topics.matches(&t.name))
-        .cloned()
-        .collect())
+/// What the source says of the topics that the mirror's patterns select.
+#[derive(Debug, Default)]
+pub(crate) struct Matching {
+    /// Those that can be mirrored.
+    pub(crate) topics: Vec<TopicMeta>,
+    /// Those of which the source says only what is wrong. Their partitions are those that were known before, if any.
+    pub(crate) failed: Vec<TopicMeta>,
+    /// Those of `on_record` that are not there any more.
+    pub(crate) gone: Vec<String>,
+}
+
+/// The source topics that the mirror's patterns select, from fresh metadata. Those of `on_record` are asked for by name where
+/// the source does not list them: it hides what may not be seen, and what may not be seen is not gone.
+pub(crate) async fn matching_topics(
+    config: &MirrorConfig,
+    source: &Cluster,
+    on_record: &[&str],
+) -> Result<Matching, EngineError> {
+    let metadata = source.refresh(Topics::AllAnd(on_record)).await?;
+    let mut found = Matching::default();
+    for topic in metadata.topics.values().filter(|t| !t.internal && config.topics.matches(&t.name)) {
+        if topic.error != 0 {
+            found.failed.push(topic.clone());
+        } else if !topic.partitions.is_empty() {
+            found.topics.push(topic.clone());
+        }
+    }
+    let gone = on_record.iter().filter(|name| metadata.topic(name).is_none());
+    found.gone = gone.map(|name| (*name).to_owned()).collect();
+    Ok(found)
+}
+
+/// Topics of the source that cannot be mirrored for what it says of them. Where the leaders are known they are asked all the
+/// same, and tell each partition what is wrong.
+fn unknown_topics(config: &MirrorConfig, source: &Cluster, found: &Matching) -> Vec<TopicProblem> {
+    let failed = found.failed.iter().filter(|topic| topic.partitions.is_empty()).map(|topic| {
+        let error = source.api_error("Metadata", topic.error, &topic.name);
+        (&topic.name, error.to_string())
+    });
+    let gone = found.gone.iter().map(|name| {
+        (name, "the source has no such topic any more; what was mirrored of it stays on the target".to_owned())
+    });
+    let problem = |(topic, detail): (&String, String)| TopicProblem {
+        topic: topic.clone(),
+        target_topic: config.target_topic(topic),
+        detail,
+    };
+    failed.chain(gone).map(problem).collect()
 }
 
 async fn missing(names: &BTreeMap<String, TopicMeta>, target: &Cluster) -> Result<Vec<TopicAction>, EngineError> {
@@ -132,7 +187,7 @@ async fn prepare(
     ready.extend(new.into_iter().map(|topic| topic.name).filter(|name| !refused.contains_key(name)));
     failed.extend(refused.into_iter().map(|(topic, error)| (topic, error.into())));
     let ready: Vec<&str> = ready.iter().map(String::as_str).collect();
-    if let Err(error) = target.await_usable(&ready).await {
+    if let Err(error) = target.await_usable(&ready, NO_NEWS).await {
         // Each partition that has a leader can do without the others.
         tracing::warn!(mirror = %config.name, %error, "not every partition of the new mirror topics has a leader yet");
     }

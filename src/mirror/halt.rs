@@ -136,7 +136,9 @@ impl Halt {
             (_, Some((from, to))) if self.can_accept_loss() => {
                 format!("to go on without source offsets [{from}, {to}): {resume} --accept-loss {from}..{to}")
             }
-            (HaltKind::Unauthorised, _) => format!("grant the right named above, then: {resume}"),
+            (HaltKind::Unauthorised, _) => format!(
+                "grant the right named above; one on the source is noticed soon, for one on the target then: {resume}"
+            ),
             (HaltKind::ForeignRecords, _) => {
                 format!("end what else writes there; to go on behind those records, which stay: {resume}")
             }

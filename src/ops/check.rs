@@ -82,7 +82,12 @@ pub async fn check(config: &MirrorConfig, source: &Cluster, target: &Cluster) ->
     check_reach(&mut report, source, target);
     check_versions(&mut report, source, &SOURCE_APIS).await;
     check_versions(&mut report, target, &TARGET_APIS).await;
-    let topics = matching_topics(config, source).await?;
+    let found = matching_topics(config, source, &[]).await?;
+    for topic in &found.failed {
+        let error = source.api_error("Metadata", topic.error, &topic.name);
+        report.add(Severity::Problem, "topic", topic.name.clone(), error.to_string());
+    }
+    let topics = found.topics;
     check_selection(&mut report, config, &topics);
     check_replication_factor(&mut report, config, target).await?;
     let names: Vec<String> = topics.iter().map(|t| config.target_topic(&t.name)).collect();

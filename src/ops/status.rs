@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::client::{ClientError, Cluster, Each, LogPoint, ReadOptions, TopicPartition, Topics};
+use crate::client::{
+    ClientError, Cluster, Each, LogPoint, PartitionMeta, ReadOptions, TopicMeta, TopicPartition, Topics,
+};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
 use crate::engine::ahead::{AT_ONCE, First, Retentions, hold, look_ahead};
@@ -47,7 +49,7 @@ pub struct PartitionStatus {
     pub topic: String,
     /// Target topic.
     pub target_topic: String,
-    /// Partition number.
+    /// Partition number; −1 for a topic of which the source tells no partitions.
     pub partition: i32,
     /// `starting`, `mirroring`, `paused`, `halted` or `promoted`.
     pub state: &'static str,
@@ -99,20 +101,82 @@ const PEEK_BYTES: i32 = 256 << 10;
 
 /// The status of one mirror.
 pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<MirrorStatus, EngineError> {
-    let topics = matching_topics(config, source).await?;
+    let found = matching_topics(config, source, &[]).await?;
+    let mut topics = found.topics;
+    let (mut state, mut partitions, mut held) = look(config, source, target, &topics).await?;
+    let hidden = hidden_topics(config, source, &state, &topics).await?;
+    if !hidden.is_empty() {
+        topics.extend(hidden);
+        (state, partitions, held) = look(config, source, target, &topics).await?;
+    }
+    // Of these not even the partitions are known.
+    for topic in found.failed.iter().filter(|failed| !topics.iter().any(|topic| topic.name == failed.name)) {
+        let tp = TopicPartition { topic: topic.name.clone(), topic_id: topic.id, partition: -1 };
+        let error = Err(source.api_error("Metadata", topic.error, &topic.name));
+        let row = row(config, &state, &tp, config.target_topic(&topic.name), Some(&error), None);
+        partitions.push((tp, row));
+    }
+    let partitions = look_closer(config, source, partitions, &held).await?;
+    Ok(summary(config, &state, partitions))
+}
+
+/// Topics on record that the source does not list, as they are on record: those that it only hides, not those that are gone.
+async fn hidden_topics(
+    config: &MirrorConfig,
+    source: &Cluster,
+    state: &MirrorState,
+    listed: &[TopicMeta],
+) -> Result<Vec<TopicMeta>, EngineError> {
+    let listed: BTreeSet<&str> = listed.iter().map(|topic| topic.name.as_str()).collect();
+    let mut on_record: BTreeMap<&str, TopicMeta> = BTreeMap::new();
+    // Of topics made again under one name, the newest: furthest up on the target.
+    let mut known: Vec<_> = state.partitions().collect();
+    known.sort_by_key(|known| known.map.segments().first().map(|first| first.target));
+    for declared in known.into_iter().map(|known| &known.declared) {
+        let name = declared.source_topic.as_str();
+        if listed.contains(name) || !config.topics.matches(name) {
+            continue;
+        }
+        let topic = on_record.entry(name).or_default();
+        (topic.id, topic.name) = (declared.source_topic_id, name.to_owned());
+        let partitions = usize::try_from(declared.partition).map_or(0, |partition| partition + 1);
+        topic.partitions.resize(partitions.max(topic.partitions.len()), PartitionMeta::UNKNOWN);
+    }
+    let names: Vec<&str> = on_record.keys().copied().collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let metadata = source.refresh(Topics::Named(&names)).await?;
+    Ok(on_record.into_iter().filter(|(name, _)| metadata.topic(name).is_some()).map(|(_, topic)| topic).collect())
+}
+
+type Row = (TopicPartition, PartitionStatus);
+/// Partitions whose end may be held back.
+type Held = BTreeSet<TopicPartition>;
+
+/// The state, a row for each partition of these topics, and which of them may be held back.
+async fn look(
+    config: &MirrorConfig,
+    source: &Cluster,
+    target: &Cluster,
+    topics: &[TopicMeta],
+) -> Result<(MirrorState, Vec<Row>, Held), EngineError> {
     let names: Vec<String> = topics.iter().map(|t| config.target_topic(&t.name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let there = target.refresh(Topics::Named(&names)).await?;
     let mut sources = Vec::new();
     let mut targets = BTreeMap::new();
-    for topic in &topics {
+    for topic in topics {
         let name = config.target_topic(&topic.name);
         let mirror = there.topic(&name);
         for partition in (0..).take(topic.partitions.len()) {
             let tp = TopicPartition { topic: topic.name.clone(), topic_id: topic.id, partition };
             if let Some(mirror) = mirror.filter(|m| m.partitions.len() > partition as usize) {
                 let target = TopicPartition { topic: name.clone(), topic_id: mirror.id, partition };
-                targets.insert((topic.name.clone(), partition), target);
+                targets.insert((topic.name.clone(), partition), Ok(target));
+            } else if let Some(error) = mirror.map(|m| m.error).filter(|error| *error != 0) {
+                let error = target.api_error("Metadata", error, &name);
+                targets.insert((topic.name.clone(), partition), Err(error));
             }
             sources.push((tp, name.clone()));
         }
@@ -125,23 +189,26 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
         if committed { source.offsets_each(&all, LogPoint::End { committed: false }).await } else { Each::new() };
     let source_ends = source.offsets_each(&all, LogPoint::End { committed }).await;
     let held = held(&high, &source_ends);
-    let all: Vec<TopicPartition> = targets.values().cloned().collect();
+    let all: Vec<TopicPartition> = targets.values().flatten().cloned().collect();
     let target_ends = target.offsets_each(&all, LogPoint::End { committed: false }).await;
     // After the ends: what lies below an end has its breaks in the state by then (they are written ahead).
     let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let target_ends = without_markers(config, &state, target, target_ends).await?;
     let mut partitions = Vec::with_capacity(sources.len());
     for (tp, target_topic) in sources {
-        let target_end = targets.get(&(tp.topic.clone(), tp.partition)).and_then(|t| target_ends.get(t));
-        let row = row(config, &state, &tp, target_topic, source_ends.get(&tp), target_end);
+        let target_end = match targets.get(&(tp.topic.clone(), tp.partition)) {
+            Some(Ok(target)) => target_ends.get(target).cloned(),
+            Some(Err(error)) => Some(Err(error.clone())),
+            None => None,
+        };
+        let row = row(config, &state, &tp, target_topic, source_ends.get(&tp), target_end.as_ref());
         partitions.push((tp, row));
     }
-    let partitions = look_closer(config, source, partitions, &held).await?;
-    Ok(summary(config, &state, partitions))
+    Ok((state, partitions, held))
 }
 
 /// Where the last stable offset lies behind a high watermark that was there before.
-fn held(high: &Each<i64>, stable: &Each<i64>) -> BTreeSet<TopicPartition> {
+fn held(high: &Each<i64>, stable: &Each<i64>) -> Held {
     let behind = |(tp, end): (&TopicPartition, &Result<i64, ClientError>)| {
         let high = high.get(tp)?.as_ref().ok()?;
         end.as_ref().is_ok_and(|end| end < high).then(|| tp.clone())
@@ -241,7 +308,7 @@ async fn look_closer(
     config: &MirrorConfig,
     source: &Cluster,
     rows: Vec<(TopicPartition, PartitionStatus)>,
-    held: &BTreeSet<TopicPartition>,
+    held: &Held,
 ) -> Result<Vec<PartitionStatus>, EngineError> {
     let mut out = Vec::with_capacity(rows.len());
     let mut tasks = JoinSet::new();
@@ -260,15 +327,20 @@ async fn look_closer(
                 if held && row.state == "mirroring" && row.reason.is_none() {
                     row.reason = held_by(&source, &tp, row.source_end).await;
                 }
-                let first = if lags { peek(&source, isolation, &tp, &mut row).await? } else { First::Nothing };
-                Ok::<_, EngineError>((at, tp, row, first))
+                let first = if lags { peek(&source, isolation, &tp, &mut row).await } else { Ok(First::Nothing) };
+                let first = first.unwrap_or_else(|error| {
+                    row.reason.get_or_insert_with(|| error.to_string());
+                    row.lag_seconds = -1.0;
+                    First::Unreadable
+                });
+                (at, tp, row, first)
             });
         }
         let Some(done) = tasks.join_next().await else { break };
         out.push(done.map_err(|e| EngineError::Unexpected {
             mirror: config.name.clone(),
             detail: format!("reading the source: {e}"),
-        })??);
+        })?);
     }
     out.sort_by_key(|(at, ..)| *at);
     let firsts: Vec<(TopicPartition, First)> = out.iter().map(|(_, tp, _, first)| (tp.clone(), *first)).collect();

@@ -36,6 +36,8 @@ impl Version {
     }
 }
 
+const LOOPBACK: &str = "127.0.0.1";
+
 /// What a cluster shall be like.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterSpec {
@@ -44,13 +46,23 @@ pub(crate) struct ClusterSpec {
     heap_mb: u32,
     quick: bool,
     proxied: bool,
+    /// What clients are told to dial, at the proxies.
+    host: String,
     overrides: Vec<(String, String)>,
 }
 
 impl ClusterSpec {
     /// One node with settings for tests.
     pub(crate) fn new(version: Version) -> Self {
-        Self { version, nodes: 1, heap_mb: 384, quick: true, proxied: false, overrides: Vec::new() }
+        Self {
+            version,
+            nodes: 1,
+            heap_mb: 384,
+            quick: true,
+            proxied: false,
+            host: LOOPBACK.to_owned(),
+            overrides: Vec::new(),
+        }
     }
 
     /// Several nodes; each is broker and controller.
@@ -63,6 +75,12 @@ impl ClusterSpec {
     pub(crate) fn proxied(mut self) -> Self {
         self.proxied = true;
         self
+    }
+
+    /// As [`Self::proxied`], and clients are told a name instead of an address.
+    pub(crate) fn named(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self.proxied()
     }
 
     /// One more line of server.properties, in place of one of the same key.
@@ -150,7 +168,8 @@ impl Cluster {
 
     /// The same through the proxies; all that clients who begin here ever hear of are proxies.
     pub(crate) fn proxied_bootstrap(&self) -> String {
-        let addresses: Vec<String> = self.proxies().iter().map(|proxy| format!("127.0.0.1:{}", proxy.port())).collect();
+        let host = &self.spec.host;
+        let addresses: Vec<String> = self.proxies().iter().map(|proxy| format!("{host}:{}", proxy.port())).collect();
         assert!(!addresses.is_empty(), "a cluster without proxies");
         addresses.join(",")
     }
@@ -333,7 +352,7 @@ fn properties(spec: &ClusterSpec, node: &Node, voters: &str) -> String {
     let (mut listeners, mut advertised) = (String::new(), String::new());
     if let Some(front) = &node.front {
         listeners = format!(",PROXIED://127.0.0.1:{}", front.port);
-        advertised = format!(",PROXIED://127.0.0.1:{}", front.proxy.port());
+        advertised = format!(",PROXIED://{}:{}", spec.host, front.proxy.port());
     }
     let data = node.folder.join("data");
     let mut text = format!(

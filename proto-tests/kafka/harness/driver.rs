@@ -332,6 +332,11 @@ impl Driver {
         self.call("set_quota", bootstrap, args);
     }
 
+    /// Denies operations on a topic to whoever comes from an address, in place of what was denied before.
+    pub(crate) fn deny(&self, bootstrap: &str, topic: &str, host: &str, operations: &[&str]) {
+        self.call("deny", bootstrap, json!({ "topic": topic, "host": host, "operations": operations }));
+    }
+
     /// Transactional ids that the cluster remembers.
     pub(crate) fn transactional_ids(&self, bootstrap: &str) -> Vec<String> {
         parsed(&self.call("transactions", bootstrap, json!({})), "ids")

@@ -4,7 +4,7 @@
 //! It knows nothing of Kafka: what it cuts or holds back is bytes.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// How often a thread that waits for the network looks whether its connection shall end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const BUFFER_BYTES: usize = 64 << 10;
+/// Where a broker sees those who come through a proxy, so that it can tell them from all others.
+pub(crate) const CLIENTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
 /// Pieces a second in which a trickle comes.
 const PIECES_PER_S: u64 = 10;
 
@@ -59,6 +61,8 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
+    /// Where it listens.
+    at: Ipv4Addr,
     upstream: u16,
     fault: Fault,
     /// Bytes until the next reset.
@@ -78,10 +82,12 @@ struct Connection {
 impl Proxy {
     /// Listens on `port` for what goes to `upstream`, both on loopback.
     pub(crate) fn start(port: u16, upstream: u16) -> Self {
-        let state = State { upstream, fault: Fault::None, left: 0, over: false, live: Vec::new() };
+        let state =
+            State { at: Ipv4Addr::LOCALHOST, upstream, fault: Fault::None, left: 0, over: false, live: Vec::new() };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), disturbed: AtomicU64::new(0) });
-        let listener = listen(port).unwrap_or_else(|error| panic!("cannot listen on port {port}: {error}"));
+        let listener =
+            listen(Ipv4Addr::LOCALHOST, port).unwrap_or_else(|error| panic!("cannot listen on port {port}: {error}"));
         let own = Arc::clone(&shared);
         std::thread::spawn(move || accept(&own, port, listener));
         Self { port, shared }
@@ -104,6 +110,13 @@ impl Proxy {
         }
         drop(state);
         self.shared.changed.notify_all();
+    }
+
+    /// Ends all connections and listens at another address of this machine only, as if the broker had moved there.
+    pub(crate) fn move_to(&self, at: Ipv4Addr) {
+        let mut state = self.shared.state();
+        state.at = at;
+        self.shared.cut_all(&mut state);
     }
 
     /// How often faults did something to a connection so far.
@@ -182,8 +195,8 @@ impl Shared {
     }
 }
 
-fn listen(port: u16) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(("127.0.0.1", port))?;
+fn listen(at: Ipv4Addr, port: u16) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind((at, port))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -191,17 +204,18 @@ fn listen(port: u16) -> std::io::Result<TcpListener> {
 fn accept(shared: &Arc<Shared>, port: u16, listener: TcpListener) {
     let mut listener = Some(listener);
     loop {
-        let (refuse, over, upstream) = {
+        let (refuse, over, upstream, at) = {
             let state = shared.state();
-            (state.fault == Fault::Refuse, state.over, state.upstream)
+            (state.fault == Fault::Refuse, state.over, state.upstream, state.at)
         };
         if over {
             return;
         }
-        if refuse {
+        let moved = listener.as_ref().is_some_and(|listener| listener.local_addr().is_ok_and(|now| now.ip() != at));
+        if refuse || moved {
             listener = None;
         } else if listener.is_none() {
-            listener = listen(port).ok();
+            listener = listen(at, port).ok();
         }
         match listener.as_ref().map(TcpListener::accept) {
             Some(Ok((client, _))) => begin(shared, client, upstream),
@@ -210,11 +224,18 @@ fn accept(shared: &Arc<Shared>, port: u16, listener: TcpListener) {
     }
 }
 
+fn connect(upstream: u16) -> std::io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((CLIENTS, 0)).into())?;
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, upstream)).into())?;
+    Ok(socket.into())
+}
+
 /// Connects through and starts both ways. Where the broker does not listen, the client is reset.
 fn begin(shared: &Arc<Shared>, client: TcpStream, upstream: u16) {
     let _ = client.set_nonblocking(false);
     let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
-    let Ok(broker) = TcpStream::connect(("127.0.0.1", upstream)) else { return };
+    let Ok(broker) = connect(upstream) else { return };
     for stream in [&client, &broker] {
         let _ = stream.set_nodelay(true);
         let _ = stream.set_read_timeout(Some(LOOK_EVERY));

@@ -8,7 +8,7 @@ mod fresh;
 mod marked;
 mod settled;
 
-use crate::client::{ClientError, Cluster, ReadError, TopicPartition, Verdict};
+use crate::client::{ClientError, Cluster, ReadError, TopicPartition};
 use crate::config::{MirrorConfig, Policy};
 use crate::mirror::{
     Bounds, Divergence, Footing, Halt, HaltKind, PartitionState, Plan, StateRecord, TOPIC_AUTHORIZATION_FAILED,
@@ -61,13 +61,16 @@ pub(crate) enum Attached {
 
 /// What a failed request about one partition means for it.
 fn not_attached(error: &ClientError) -> Attached {
-    match error {
-        error if error.verdict() != Verdict::Fatal => Attached::Later(error.to_string()),
-        ClientError::Api { code: TOPIC_AUTHORIZATION_FAILED, .. } => {
-            Attached::Halted(Halt::new(HaltKind::Unauthorised, error.to_string()))
-        }
-        error => Attached::Halted(Halt::new(HaltKind::Unexpected, error.to_string())),
-    }
+    if error.is_retriable() { Attached::Later(error.to_string()) } else { Attached::Halted(halt_of(error)) }
+}
+
+/// The halt of a partition about which a request failed for good.
+pub(crate) fn halt_of(error: &ClientError) -> Halt {
+    let kind = match error {
+        ClientError::Api { code: TOPIC_AUTHORIZATION_FAILED, .. } => HaltKind::Unauthorised,
+        _ => HaltKind::Unexpected,
+    };
+    Halt::new(kind, error.to_string())
 }
 
 /// What a failure to read one partition means for it; whatever else failed concerns its shard.

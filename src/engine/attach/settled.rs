@@ -96,6 +96,9 @@ pub(super) async fn described_end(
     Some(at.end - behind).filter(|end| *end >= origin.start)
 }
 
+/// To be tried again: the partition waits.
+const UNKNOWN_TOPIC_ID: i16 = 100;
+
 async fn check_last(
     ctx: AttachContext<'_>,
     pair: &Pair,
@@ -109,6 +112,10 @@ async fn check_last(
             tracing::info!(topic = %pair.source.topic, partition = pair.source.partition, offset = source,
                 "the last mirrored record is not on the source any more; it cannot be compared");
             None
+        }
+        // Records are asked for by name here: what differs may be another topic's, which the next discovery tells.
+        LastRecord::Differs(_) if !ctx.source.is_same_topic(&pair.source).await? => {
+            return Err(ctx.source.api_error("Metadata", UNKNOWN_TOPIC_ID, &pair.source.topic).into());
         }
         LastRecord::Differs(what) => Some(Halt::over(
             HaltKind::MapMismatch,

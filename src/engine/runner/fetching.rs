@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio::sync::mpsc;
 
-use crate::client::{ClientError, FetchChange, FetchLimits, Fetched, Verdict, classify};
+use crate::client::{ClientError, Cluster, FetchChange, FetchLimits, Fetched, TopicPartition, Verdict};
 use crate::config::Policy;
-use crate::mirror::{Bounds, Divergence, FetchedRecords, GapReason, Halt, HaltKind, Isolation, OutOfRange};
+use crate::mirror::{Bounds, Divergence, FetchedRecords, GapReason, Halt, Isolation, OutOfRange};
 
+use super::super::attach::halt_of;
 use super::super::events::{Event, PartId};
 use super::super::fetcher::{FetchPlan, fetcher};
 use super::super::part::{Leave, Stage};
@@ -139,7 +140,7 @@ impl Runner {
             code => return self.on_fetch_error(id, code, now_ms),
         }
         if let Some((epoch, end)) = fetched.diverging_epoch {
-            return self.on_divergence(id, epoch, end);
+            return self.spawn_divergence(id, Divergence { epoch, end });
         }
         let committed = self.shared.config.isolation == Isolation::ReadCommitted;
         let Some(part) = self.parts.get_mut(id) else { return };
@@ -168,11 +169,8 @@ impl Runner {
         if let Some(part) = self.parts.get_mut(id) {
             part.fetch_not_before_ms = now_ms + RETRY_MS;
         }
-        match classify(code) {
-            Verdict::Fatal if code == crate::mirror::TOPIC_AUTHORIZATION_FAILED => {
-                self.halt(id, Halt::new(HaltKind::Unauthorised, error.to_string()));
-            }
-            Verdict::Fatal => self.halt(id, Halt::new(HaltKind::Unexpected, error.to_string())),
+        match error.verdict() {
+            Verdict::Fatal => self.halt(id, halt_of(&error)),
             Verdict::Retry => tracing::debug!(%error, "fetch refused, trying again"),
             Verdict::Refresh => {
                 tracing::debug!(%error, "fetch refused, looking for the leader");
@@ -187,15 +185,11 @@ impl Runner {
         part.fetch_not_before_ms = u64::MAX;
         let cluster = self.shared.source.clone();
         let tp = part.pair.source.clone();
-        self.spawn(async move {
-            let outcome = cluster.log_bounds(std::slice::from_ref(&tp)).await;
-            let outcome = outcome.map(|bounds| bounds.get(&tp).copied().unwrap_or((0, 0)));
-            Some(Event::Bounds { part: id, outcome })
-        });
+        self.spawn(async move { Some(Event::Bounds { part: id, outcome: bounds_of(&cluster, &tp).await }) });
     }
 
     /// An offset out of range: retention took what was next, or the source lost its end.
-    pub(super) fn on_bounds(&mut self, id: PartId, outcome: Result<(i64, i64), ClientError>) {
+    pub(super) fn on_bounds(&mut self, id: PartId, outcome: Result<Option<(i64, i64)>, ClientError>) {
         let now_ms = self.now_ms();
         self.touched.insert(id);
         let policy = self.shared.config.on.retention_loss;
@@ -203,11 +197,13 @@ impl Runner {
         part.fetch_not_before_ms = now_ms + RETRY_MS;
         let Some(flow) = part.flow() else { return };
         let (start, end) = match outcome {
-            Ok(bounds) => bounds,
-            Err(error) => {
+            Ok(Some(bounds)) => bounds,
+            Ok(None) => return self.look_up_topics(),
+            Err(error) if error.is_retriable() => {
                 tracing::warn!(%error, "log bounds of the source are unknown, trying again");
                 return;
             }
+            Err(error) => return self.halt(id, halt_of(&error)),
         };
         match flow.intake.out_of_range(flow.scanned, Bounds { start, end }) {
             OutOfRange::No => {}
@@ -215,16 +211,60 @@ impl Runner {
                 Policy::Continue => self.accept(id, &lost, GapReason::Retention),
                 Policy::Halt => self.halt(id, lost),
             },
-            OutOfRange::Truncated => self.on_divergence(id, i32::MAX, end),
+            OutOfRange::Truncated => self.on_divergence(id, Divergence { epoch: i32::MAX, end }),
+        }
+    }
+
+    /// Topics under these names are not those that were mirrored: the next discovery tells.
+    fn look_up_topics(&mut self) {
+        self.next_discovery_ms = 0;
+    }
+
+    /// Below Fetch v13 a topic is asked for by its name: what looks truncated may have been made again.
+    fn spawn_divergence(&mut self, id: PartId, at: Divergence) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        part.fetch_not_before_ms = u64::MAX;
+        let tp = part.pair.source.clone();
+        let Some(attachment) = part.flow().map(|flow| flow.attachment) else { return };
+        let cluster = self.shared.source.clone();
+        self.spawn(async move {
+            let outcome = cluster.is_same_topic(&tp).await;
+            Some(Event::Diverged { part: id, attachment, at, outcome })
+        });
+    }
+
+    pub(super) fn on_diverged(
+        &mut self,
+        id: PartId,
+        attachment: u64,
+        at: Divergence,
+        outcome: Result<bool, ClientError>,
+    ) {
+        let now_ms = self.now_ms();
+        self.touched.insert(id);
+        let Some(part) = self.parts.get_mut(id) else { return };
+        part.fetch_not_before_ms = now_ms + RETRY_MS;
+        if part.flow().is_none_or(|flow| flow.attachment != attachment) {
+            return;
+        }
+        match outcome {
+            Ok(true) => self.on_divergence(id, at),
+            Ok(false) => self.look_up_topics(),
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(%error, "it is not known whether the topic is the same still, trying again");
+                self.refresh();
+            }
+            Err(error) => self.halt(id, halt_of(&error)),
         }
     }
 
     /// The source log was truncated. What of it was mirrored is told by the map, once everything under way is settled.
-    fn on_divergence(&mut self, id: PartId, epoch: i32, end: i64) {
+    fn on_divergence(&mut self, id: PartId, at: Divergence) {
         let Some(part) = self.parts.get_mut(id) else { return };
+        let end = at.end;
         // Other records will stand there.
         part.given_up.retain(|(_, to, _)| *to <= end);
-        part.divergence = Some(Divergence { epoch, end });
+        part.divergence = Some(at);
         self.leave(id, Leave::TakeOver(format!("the source log was truncated to {end} or before")));
     }
 
@@ -243,4 +283,14 @@ impl Runner {
         part.fetch_not_before_ms = 0;
         self.touched.insert(id);
     }
+}
+
+/// Start and end of a source log; nothing where another topic bears its name by now. Offsets are asked for by name, so the
+/// topic is looked at afterwards.
+async fn bounds_of(cluster: &Cluster, tp: &TopicPartition) -> Result<Option<(i64, i64)>, ClientError> {
+    let mut bounds = cluster.log_bounds(std::slice::from_ref(tp)).await?;
+    if !cluster.is_same_topic(tp).await? {
+        return Ok(None);
+    }
+    bounds.remove(tp).map(Some).ok_or_else(|| cluster.api_error("ListOffsets", -1, &tp.to_string()))
 }

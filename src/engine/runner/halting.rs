@@ -75,6 +75,12 @@ impl Runner {
         if !known.contains(&(source_id, shard)) {
             known.push((source_id, shard));
         }
+        self.forget_halts(id);
+    }
+
+    /// Halts on record do not stand any more.
+    pub(super) fn forget_halts(&mut self, id: PartId) {
+        let Some((topic, partition)) = self.parts.get(id).map(super::super::part::Part::key) else { return };
         for (shard, ..) in self.halts.remove(&(topic.clone(), partition)).unwrap_or_default() {
             self.give(shard as usize, Job::Halt { topic: topic.clone(), partition, halt: None, resumes: 0 });
         }

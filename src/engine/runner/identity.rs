@@ -3,12 +3,12 @@
 
 use uuid::Uuid;
 
-use crate::client::FetchChange;
+use crate::client::{FetchChange, ReadError};
 use crate::config::Policy;
 use crate::mirror::{Halt, HaltKind, shard_of, target_recreated};
 
 use super::super::EngineError;
-use super::super::attach::Pair;
+use super::super::attach::{Pair, halt_of};
 use super::super::events::PartId;
 use super::super::part::{Again, Leave, Part, Stage};
 use super::super::shard_worker::Job;
@@ -175,6 +175,11 @@ impl Runner {
                 let (topic, partition) = part.key();
                 tracing::warn!(topic, partition, %error, "the partition cannot be fenced yet, trying again");
                 part.try_again(Again::Fence(shard), now_ms);
+                return Ok(());
+            }
+            // What is wrong with one topic concerns no other.
+            Err(EngineError::Client(error) | EngineError::Read(ReadError::Client(error))) => {
+                self.halt(id, halt_of(&error));
                 return Ok(());
             }
             Err(error) => return Err(error),

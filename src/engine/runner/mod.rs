@@ -6,6 +6,7 @@ mod halting;
 mod identity;
 mod ownership;
 mod producing;
+mod rights;
 mod stopping;
 mod watching;
 
@@ -149,6 +150,8 @@ pub(crate) struct Runner {
     refreshing: bool,
     refresh_not_before_ms: u64,
     problems: Vec<super::topology::TopicProblem>,
+    looking_for_rights: bool,
+    next_look_for_rights_ms: u64,
     /// Parts whose breaks or batches may be ready to move on.
     touched: BTreeSet<PartId>,
     board: super::board::Board,
@@ -201,6 +204,8 @@ impl Runner {
             refreshing: false,
             refresh_not_before_ms: 0,
             problems: Vec::new(),
+            looking_for_rights: false,
+            next_look_for_rights_ms: 0,
             touched: BTreeSet::new(),
             board,
             watching: watching::Watching::default(),
@@ -265,6 +270,8 @@ impl Runner {
             }
             Event::Bounds { part, outcome } => self.on_bounds(part, outcome),
             Event::Looked(looked) => self.on_looked(*looked),
+            Event::Diverged { part, attachment, at, outcome } => self.on_diverged(part, attachment, at, outcome),
+            Event::Readable(topics) => self.on_readable(&topics),
             Event::Control(outcome) => self.on_control(outcome)?,
         }
         Ok(())
@@ -317,6 +324,7 @@ impl Runner {
             self.touched.insert(id);
         }
         self.keep_shards_alive(now_ms);
+        self.look_for_rights(now_ms);
         if now_ms >= self.next_scan_note_ms && !self.stopping {
             self.next_scan_note_ms = now_ms + SCANS_NOTED_EVERY_MS;
             self.note_scans();

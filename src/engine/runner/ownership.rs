@@ -1,5 +1,6 @@
 //! Shards and partitions: taking over, attaching, leaders that move, the control partition.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -84,8 +85,11 @@ impl Runner {
 
     pub(super) fn spawn_discovery(&mut self) {
         let shared = self.shared.clone();
+        let mirrored: BTreeSet<String> = self.parts.iter().map(|part| part.pair.source.topic.clone()).collect();
         self.spawn(async move {
-            Some(Event::Discovered(discover(&shared.all, &shared.config, &shared.source, &shared.target).await))
+            let mirrored: Vec<&str> = mirrored.iter().map(String::as_str).collect();
+            let found = discover(&shared.all, &shared.config, &shared.source, &shared.target, &mirrored).await;
+            Some(Event::Discovered(found))
         });
     }
 
@@ -97,13 +101,18 @@ impl Runner {
                 tracing::warn!(mirror = %self.shared.config.name, %error, "topic discovery failed, trying again");
                 return Ok(());
             }
+            // What flows does not hang on it.
+            Err(EngineError::Client(error)) if self.discovered => {
+                tracing::error!(mirror = %self.shared.config.name, %error, "topic discovery failed, trying again");
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         for problem in &topology.problems {
             if !self.problems.contains(problem) {
                 tracing::error!(
                     mirror = %self.shared.config.name, topic = %problem.topic, target_topic = %problem.target_topic,
-                    detail = %problem.detail, "the mirror topic cannot be prepared; the topic is not mirrored"
+                    detail = %problem.detail, "the topic is not mirrored"
                 );
             }
         }

@@ -199,7 +199,12 @@ impl<'a> Work<'a> {
     }
 
     async fn find_lost(&mut self) -> Result<(), EngineError> {
-        let topics = matching_topics(self.config, self.source).await?;
+        let found = matching_topics(self.config, self.source, &[]).await?;
+        for failed in &found.failed {
+            let error = self.source.api_error("Metadata", failed.error, &failed.name);
+            self.report.warnings.push(format!("topic {} is left out: {error}", failed.name));
+        }
+        let topics = found.topics;
         let names: Vec<String> = topics.iter().map(|topic| self.config.target_topic(&topic.name)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let there = self.target.refresh(Topics::Named(&names)).await?;
