@@ -76,6 +76,7 @@ fn a_truncated_source_halts_until_the_divergence_is_accepted() {
     truncate_source(&pair);
     let (reason, command) = pair.await_halt();
     assert!(reason.starts_with("truncation at source offsets [10, 15): "), "{reason}");
+    assert!(!reason.contains("further down"), "{reason}");
     assert!(command.ends_with(&["--accept-loss".to_owned(), "10..15".to_owned()]), "{command:?}");
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 15));
     pair.obey(&command);
@@ -91,6 +92,22 @@ fn a_source_that_was_truncated_while_nobody_looked_halts_too() {
     let (reason, _) = pair.await_halt();
     assert!(reason.starts_with("truncation at source offsets [10, 15): "), "{reason}");
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 15));
+    pair.mirror.stop();
+}
+
+/// Retention has passed the place where the branches parted: the leader can only name its first offset.
+#[test]
+fn a_truncation_that_retention_has_passed_says_that_more_may_be_lost() {
+    let mut pair = before_truncation("truncated-hidden", "");
+    pair.mirror.kill();
+    truncate_source(&pair);
+    pair.source.delete_before(&pair.topic, 0, 12).unwrap();
+    pair.mirror.start();
+    let (reason, command) = pair.await_halt();
+    assert!(reason.starts_with("truncation at source offsets [12, 15): "), "{reason}");
+    assert!(reason.contains("it may have been truncated further down"), "{reason}");
+    pair.obey(&command);
+    pair.await_values(0, &[numbered("", 0, 15), numbered("other-", 2, 12)].concat());
     pair.mirror.stop();
 }
 

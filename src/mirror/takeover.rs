@@ -49,6 +49,16 @@ pub struct Divergence {
     pub epoch: i32,
     /// Where it ends.
     pub end: i64,
+    /// First offset of the log. Where retention has passed the place at which the branches parted, nobody knows that place
+    /// any more: the leader names its first offset as the end.
+    pub start: i64,
+}
+
+impl Divergence {
+    /// Whether the place at which the branches parted may lie below the log's start.
+    pub fn is_hidden(&self) -> bool {
+        self.start > 0 && self.start >= self.end
+    }
 }
 
 /// What to do with a partition that is on record.
@@ -236,6 +246,9 @@ pub enum GoBack {
     Halt(Halt),
 }
 
+const HIDDEN_PARTING: &str = "; it may have been truncated further down: retention has passed that place, copies below it may be \
+                              of the lost branch, and what came instead of them is lost";
+
 /// Decides whether to go back on the source to where its log was truncated; `may_lose` says whether a range of source
 /// offsets may be left behind.
 pub fn go_back(
@@ -262,8 +275,9 @@ pub fn go_back(
     if !may_lose(to, position) {
         let detail = format!(
             "the source log was truncated to {to} (unclean leader election?), but the records up to {position} were \
-             mirrored; their copies stand on target {} below offset {end}",
-            target_name(state)
+             mirrored; their copies stand on target {} below offset {end}{}",
+            target_name(state),
+            if divergence.is_hidden() { HIDDEN_PARTING } else { "" }
         );
         return GoBack::Halt(Halt::over(HaltKind::Truncation, to, position, detail));
     }

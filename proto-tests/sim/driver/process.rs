@@ -420,7 +420,7 @@ impl Process {
         let accepted = self.control.accepted_ranges(&topic(number), 0).to_vec();
         let part = &mut self.parts[number];
         part.given_up.retain(|(_, to, _)| *to <= end);
-        (part.divergence, part.accepted) = (Some(Divergence { epoch, end }), accepted);
+        (part.divergence, part.accepted) = (Some(Divergence { epoch, end, start: -1 }), accepted);
         self.leave(number, Leave::TakeOver);
     }
 

@@ -127,7 +127,7 @@ async fn diverge(
         GoBack::To(record) => {
             tracing::warn!(
                 topic = %wanted.pair.source.topic, partition = wanted.pair.source.partition,
-                position = state.map.position(end), ?record,
+                position = state.map.position(end), ?record, parting_is_hidden = divergence.is_hidden(),
                 "the source log was truncated; going back there, the target keeps what the source lost"
             );
             shard.append(vec![record]).await?;

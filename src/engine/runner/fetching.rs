@@ -140,7 +140,7 @@ impl Runner {
             code => return self.on_fetch_error(id, code, now_ms),
         }
         if let Some((epoch, end)) = fetched.diverging_epoch {
-            return self.spawn_divergence(id, Divergence { epoch, end });
+            return self.spawn_divergence(id, Divergence { epoch, end, start: fetched.log_start_offset });
         }
         let committed = self.shared.config.isolation == Isolation::ReadCommitted;
         let Some(part) = self.parts.get_mut(id) else { return };
@@ -211,7 +211,7 @@ impl Runner {
                 Policy::Continue => self.accept(id, &lost, GapReason::Retention),
                 Policy::Halt => self.halt(id, lost),
             },
-            OutOfRange::Truncated => self.on_divergence(id, Divergence { epoch: i32::MAX, end }),
+            OutOfRange::Truncated => self.on_divergence(id, Divergence { epoch: i32::MAX, end, start }),
         }
     }
 
