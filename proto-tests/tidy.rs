@@ -311,6 +311,20 @@ fn the_readme_declares_every_scenario_of_the_nemesis_suite() {
     assert_eq!(first_cells(&read("README.md"), "Under faults"), all);
 }
 
+/// What stands for a test of others is a scenario or a test function of ours.
+#[test]
+fn the_table_of_what_others_test_names_tests_that_exist() {
+    let mut known: BTreeSet<String> = crate::nemesis::names().into_iter().map(str::to_owned).collect();
+    for (_, text) in rust_files("proto-tests") {
+        known.extend(words_after(&text, "fn ").map(str::to_owned));
+    }
+    let table = read("proto-tests/nemesis/COVERAGE.md");
+    let ours = table.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split(" | ").nth(1));
+    let named: BTreeSet<&str> = ours.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let missing: Vec<_> = named.iter().filter(|name| !name.ends_with(':') && !known.contains(**name)).collect();
+    assert!(named.len() > 30 && missing.is_empty(), "{missing:?} of {}", named.len());
+}
+
 #[test]
 fn the_readme_names_the_metrics_that_exist() {
     let mut written = BTreeSet::new();
