@@ -118,6 +118,9 @@
 //!   set: a request of an older epoch that comes late enough is let in. A batch of another epoch behind the origin is
 //!   therefore not ours (`mirror::is_ours`), and stops the partition.
 //! - **Time of day may go back.** Pauses and the age of records go by a clock that does not (`mirror::Clock`).
+//! - **A count on the wire is not believed.** kafka-protocol allocates an array by its count: 2^31 in a frame of twenty bytes
+//!   would end the process. So every response is walked by its layout before it is decoded, and a request whose response
+//!   has no layout does not compile (`client::shape`).
 //! - **kafka-protocol's `records` module is not on the data path**: it loses duplicate header keys, recomputes
 //!   last_offset_delta, and fails a whole response for a truncated last batch.
 
