@@ -16,8 +16,9 @@ pub(super) use layouts::{Visitor, each};
 
 use super::frame::{Cursor, Malformed};
 
-/// Structs and unknown tagged fields in one response. Three bytes on the wire can take three hundred once they are decoded,
-/// so that a long frame alone would do what a count does; no cluster has as many partitions as this.
+/// Structs and unknown tagged fields in one response. A struct of three bytes takes eighty once it is decoded, and an unknown
+/// tagged field of two bytes four hundred: a long frame alone would do what a count does. This many are 2 GB at most, and
+/// no cluster has as many partitions.
 const ELEMENTS_MAX: usize = 4 << 20;
 
 /// A request whose response has a layout; another one cannot be asked ([`super::Connection::call`]).
