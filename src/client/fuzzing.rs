@@ -1,4 +1,4 @@
-//! Readers of responses by hand, for the fuzz targets alone: what stands before a connection in ordinary use.
+//! Readers of responses, for the fuzz targets alone: what stands before a connection in ordinary use.
 
 use bytes::Bytes;
 use kafka_protocol::protocol::HeaderVersion;
