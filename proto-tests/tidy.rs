@@ -115,6 +115,22 @@ fn the_pure_rooms_know_no_socket_file_clock_or_random_source() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// kafka-protocol allocates by the counts on the wire: behind `client::shape`, or in the embedded broker, or not at all.
+#[test]
+fn responses_are_decoded_in_one_place() {
+    let mut wrong = Vec::new();
+    for (file, text) in rust_files("src") {
+        let text = code(text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default());
+        let decodes = holds_word(&text, "Decodable") || text.contains("protocol::*");
+        let may =
+            file.starts_with("src/broker/") || ["src/client/shape.rs", "src/client/shape/tests.rs"].contains(&&*file);
+        if decodes && !may {
+            wrong.push(file);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn files_stay_short_and_finished() {
     let mut wrong = Vec::new();

@@ -127,6 +127,9 @@
 //!   as if a transaction held it back (`ops::status`). How long it has stood there is known to the running mirror only; one
 //!   look has the timestamp of the record there, which a producer chose.
 //! - **Time of day may go back.** Pauses and the age of records go by a clock that does not (`mirror::Clock`).
+//! - **A count on the wire is not believed.** kafka-protocol allocates an array by its count: 2^31 in a frame of twenty bytes
+//!   would end the process. So every response is walked by its layout before it is decoded, and a request whose response
+//!   has no layout does not compile (`client::shape`).
 //! - **kafka-protocol's `records` module is not on the data path**: it loses duplicate header keys, recomputes
 //!   last_offset_delta, and fails a whole response for a truncated last batch.
 

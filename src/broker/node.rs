@@ -123,6 +123,8 @@ struct Request {
     body: Body,
 }
 
+/// For demo and tests alone: `kafka-protocol` allocates arrays by the count on the wire, and the cap on a frame's length
+/// does not bound that. What comes from brokers is checked (`client`).
 fn decode(mut frame: Bytes) -> Result<Request, &'static str> {
     if frame.len() < 8 {
         return Err("frame shorter than a request header");

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, TopicName};
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Dial};
 use super::error::ClientError;
 use super::log_reader::TopicPartition;
 use super::metadata::{Metadata, Topics, UNKNOWN_TOPIC_OR_PARTITION};
+use super::shape::Shaped;
 
 /// Where a cluster is, and as whom to speak to it.
 #[derive(Debug, Clone)]
@@ -81,21 +82,6 @@ const LONG_WAIT_MS: u64 = 500;
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TRIES: u32 = 3;
-
-/// Versions above these say something else than what we mean, see each.
-fn version_cap(api: i16) -> i16 {
-    match ApiKey::try_from(api) {
-        // v4 is for brokers among themselves (KIP-890).
-        Ok(ApiKey::AddPartitionsToTxn) => 3,
-        // v5 bumps the epoch with every transaction (KIP-890): ours must stay what Init returned.
-        Ok(ApiKey::EndTxn) => 4,
-        // v13 and up name topics by id only; these calls ask by name.
-        Ok(ApiKey::Fetch) => 12,
-        // v4 asks for several keys at once, in other fields.
-        Ok(ApiKey::FindCoordinator) => 3,
-        _ => i16::MAX,
-    }
-}
 
 impl Cluster {
     /// Reaches a broker and learns the cluster's id and brokers.
@@ -201,12 +187,12 @@ impl Cluster {
     }
 
     /// One request, one try. Requests that may wait at the broker go on lanes of their own.
-    pub async fn call<R: Request>(&self, node: Node, request: R) -> Result<R::Response, ClientError> {
+    pub(super) async fn call<R: Shaped>(&self, node: Node, request: R) -> Result<R::Response, ClientError> {
         self.call_waiting(node, request, 0).await
     }
 
     /// As [`Self::call`], for a request that lets the broker wait up to `max_wait_ms`.
-    pub async fn call_waiting<R: Request>(
+    pub(super) async fn call_waiting<R: Shaped>(
         &self,
         node: Node,
         request: R,
@@ -221,7 +207,7 @@ impl Cluster {
             },
             Node::Any => self.any_connection(lane).await?,
         };
-        connection.call(request, version_cap(R::KEY), max_wait_ms).await
+        connection.call(request, max_wait_ms).await
     }
 
     fn lane(&self, reads: bool, max_wait_ms: u64) -> u16 {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 use kafka_protocol::messages::api_versions_request::ApiVersionsRequest;
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
-use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, lookup_host};
@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::error::ClientError;
 use super::frame::{Chunks, OutFrame, split_response};
+use super::shape::{self, Shaped};
 
 /// A response larger than this is refused: no broker is configured for messages like that.
 pub(crate) const FRAME_LIMIT_BYTES: usize = 512 << 20;
@@ -166,6 +167,10 @@ impl Shared {
             detail: detail.to_string(),
         }
     }
+
+    fn decode<R: Shaped>(&self, version: i16, body: Bytes) -> Result<R::Response, ClientError> {
+        shape::decode::<R>(version, body).map_err(|detail| self.protocol(api_name(R::KEY), &detail))
+    }
 }
 
 /// Name of an api, for errors.
@@ -302,22 +307,14 @@ impl Connection {
         &self.0.shared.address
     }
 
-    /// One request, in the highest common version up to `cap`.
-    pub(crate) async fn call<R: Request>(
-        &self,
-        request: R,
-        cap: i16,
-        max_wait_ms: u64,
-    ) -> Result<R::Response, ClientError> {
+    /// One request, in the highest common version.
+    pub(super) async fn call<R: Shaped>(&self, request: R, max_wait_ms: u64) -> Result<R::Response, ClientError> {
         let api = ApiKey::try_from(R::KEY).map_err(|()| self.0.shared.protocol("request", &"unknown api key"))?;
-        let version = self.version(api, R::VERSIONS.min, R::VERSIONS.max.min(cap))?;
+        let (first, last) = R::LAYOUT.versions;
+        let version = self.version(api, first, last)?;
         let frame = encode(&self.0.shared.cluster, &request, version, max_wait_ms)?;
         let body = self.submit(frame, None).await?;
-        self.decode::<R::Response>(api_name(R::KEY), version, body)
-    }
-
-    fn decode<M: Decodable>(&self, api: &'static str, version: i16, mut body: Bytes) -> Result<M, ClientError> {
-        M::decode(&mut body, version).map_err(|e| self.0.shared.protocol(api, &e))
+        self.0.shared.decode::<R>(version, body)
     }
 }
 
@@ -396,8 +393,7 @@ async fn ask_versions(inner: &Inner, version: i16) -> Result<ApiVersionsResponse
     let body = inner.submit(frame, None).await?;
     let answered_in_v0 = body.get(..2) == Some(&UNSUPPORTED_VERSION.to_be_bytes());
     let version = if answered_in_v0 { 0 } else { version };
-    let mut body = body;
-    ApiVersionsResponse::decode(&mut body, version).map_err(|e| inner.shared.protocol("ApiVersions", &e))
+    inner.shared.decode::<ApiVersionsRequest>(version, body)
 }
 
 async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Chunks>, shared: Arc<Shared>) {

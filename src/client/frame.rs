@@ -111,8 +111,18 @@ impl Cursor {
         Self { total: bytes.len(), bytes, flexible }
     }
 
-    fn fail<T>(&self, what: &'static str) -> Read<T> {
+    pub(crate) fn fail<T>(&self, what: &'static str) -> Read<T> {
         Err(Malformed { what, at: self.total - self.bytes.len() })
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn skip(&mut self, count: usize) -> Read<()> {
+        self.need(count)?;
+        self.bytes.advance(count);
+        Ok(())
     }
 
     fn need(&self, count: usize) -> Read<()> {
@@ -179,15 +189,27 @@ impl Cursor {
         Ok(len.map(|len| self.bytes.split_to(len)))
     }
 
+    /// A string, looked at and not copied: its length, where it is not null.
+    pub(crate) fn skip_string(&mut self) -> Read<Option<usize>> {
+        let Some(text) = self.text()? else { return Ok(None) };
+        let len = text.len();
+        self.bytes.advance(len);
+        Ok(Some(len))
+    }
+
     pub(crate) fn string(&mut self) -> Read<Option<String>> {
+        let Some(text) = self.text()? else { return Ok(None) };
+        let text = text.to_owned();
+        self.bytes.advance(text.len());
+        Ok(Some(text))
+    }
+
+    /// The string that begins here, behind its length.
+    fn text(&mut self) -> Read<Option<&str>> {
         let len = if self.flexible { i64::from(self.unsigned_varint()?) - 1 } else { i64::from(self.i16()?) };
         let Some(len) = self.checked_len(len)? else { return Ok(None) };
         match std::str::from_utf8(&self.bytes[..len]) {
-            Ok(text) => {
-                let text = text.to_owned();
-                self.bytes.advance(len);
-                Ok(Some(text))
-            }
+            Ok(text) => Ok(Some(text)),
             Err(_) => self.fail("string is not UTF-8"),
         }
     }
@@ -208,7 +230,9 @@ impl Cursor {
             let tag = self.unsigned_varint()?;
             let len = self.unsigned_varint()? as usize;
             self.need(len)?;
-            let mut field = Cursor::new(self.bytes.split_to(len), true);
+            // Positions count from the beginning of the response in there, too.
+            let total = self.total - self.bytes.len() + len;
+            let mut field = Cursor { bytes: self.bytes.split_to(len), total, flexible: true };
             visit(tag, &mut field)?;
         }
         Ok(())

@@ -1,10 +1,13 @@
-//! Readers of responses by hand, for the fuzz targets alone: what stands before a connection in ordinary use.
+//! Readers of responses, for the fuzz targets alone: what stands before a connection in ordinary use.
 
 use bytes::Bytes;
+use kafka_protocol::protocol::HeaderVersion;
 
+use super::connection::api_name;
 use super::error::ClientError;
 use super::fetch_session::{Asked, FetchSession, Fetched};
 use super::frame;
+use super::shape::{Shaped, Visitor, both, each};
 
 /// A response's correlation id and body; `None` where its header is malformed.
 pub fn split_response(frame: Bytes, flexible: bool) -> Option<(i32, Bytes)> {
@@ -14,4 +17,46 @@ pub fn split_response(frame: Bytes, flexible: bool) -> Option<(i32, Bytes)> {
 /// The session's answer to a request in this version.
 pub fn fetch_response(session: &mut FetchSession, version: i16, body: Bytes) -> Result<Vec<Fetched>, ClientError> {
     session.response("fuzzed", Asked { version }, body)
+}
+
+/// How a body was read as the response of an api.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Name of the api.
+    pub api: &'static str,
+    /// The version that it was read in.
+    pub version: i16,
+    /// Bytes that the api's layout covers.
+    pub walked: usize,
+    /// Bytes that `kafka-protocol` decodes; `None` where it refuses.
+    pub decoded: Option<usize>,
+}
+
+/// The frame as a response of each api, in the version that `turn` falls on; those that the layout refuses are left out.
+pub fn readings(turn: u8, frame: &Bytes) -> Vec<Reading> {
+    let mut all = Readings { turn, frame, found: Vec::new() };
+    each(&mut all);
+    all.found
+}
+
+struct Readings<'a> {
+    turn: u8,
+    frame: &'a Bytes,
+    found: Vec<Reading>,
+}
+
+impl Visitor for Readings<'_> {
+    fn visit<R: Shaped>(&mut self)
+    where
+        R::Response: Default,
+    {
+        let (first, last) = R::LAYOUT.versions;
+        let version = first + i16::from(self.turn) % (last - first + 1);
+        let Some((_, body)) = split_response(self.frame.clone(), R::Response::header_version(version) >= 1) else {
+            return;
+        };
+        if let Ok((walked, decoded)) = both::<R>(version, body) {
+            self.found.push(Reading { api: api_name(R::KEY), version, walked, decoded });
+        }
+    }
 }

@@ -171,6 +171,33 @@ async fn metadata() {
     play(&[], async |cluster| cluster.refresh(Topics::All).await).await;
 }
 
+/// Where the count of brokers stands in the golden metadata: behind size, correlation id, tags and throttle time.
+const BROKERS_AT: usize = 4 + 4 + 1 + 4;
+
+#[tokio::test]
+async fn a_count_that_no_response_holds_is_refused_by_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut answers = answers(&[], port);
+    for (_, response) in answers.iter_mut().filter(|(request, _)| *request == wire("metadata_none_request")) {
+        response.splice(BROKERS_AT..=BROKERS_AT, [0xff, 0xff, 0xff, 0xff, 0x0f]);
+        let size = u32::try_from(response.len() - 4).unwrap();
+        response[..4].copy_from_slice(&size.to_be_bytes());
+    }
+    let (unknown, _strangers) = mpsc::unbounded_channel();
+    let serving = tokio::spawn(serve(listener, Arc::new(answers), unknown));
+    let spec = ClusterSpec::new("golden", vec![format!("127.0.0.1:{port}")], CLIENT_ID.to_owned());
+    let error = Cluster::connect(spec).await.unwrap_err();
+    let expected = ClientError::Protocol {
+        cluster: "golden".to_owned(),
+        address: format!("127.0.0.1:{port}"),
+        api: "Metadata",
+        detail: "brokers: length beyond the response at byte 9".to_owned(),
+    };
+    assert_eq!(error, expected);
+    serving.abort();
+}
+
 #[tokio::test]
 async fn offsets() {
     let names = ["list_offsets_start", "list_offsets_end", "list_offsets_time", "delete_records"];

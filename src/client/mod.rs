@@ -2,8 +2,8 @@
 //!
 //! One connection handles its requests in order ([`Connection`]); a [`Cluster`] keeps connections by broker and *lane*,
 //! so that a request that waits at the broker holds up only its own lane. Produce and Fetch, the data path, are
-//! encoded and read by hand ([`encode_produce`], [`FetchSession`]); everything else through `kafka-protocol`. Whether an
-//! error is worth another try is decided in one place ([`classify`]).
+//! encoded and read by hand ([`encode_produce`], [`FetchSession`]); everything else through `kafka-protocol`, behind a check of
+//! the counts in it (`shape`). Whether an error is worth another try is decided in one place ([`classify`]).
 //!
 //! Knows nothing of mirrors: offsets, maps and states are the callers' business.
 
@@ -22,6 +22,7 @@ mod metadata;
 mod offsets;
 mod produce;
 mod retry;
+mod shape;
 mod topics;
 mod transactions;
 

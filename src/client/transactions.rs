@@ -10,11 +10,12 @@ use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, DescribeProducersRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
     ProducerId, TopicName, TransactionalId, WriteTxnMarkersRequest,
 };
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 
 use super::error::{ClientError, Verdict};
 use super::offsets::PATIENCE;
 use super::retry::Tries;
+use super::shape::Shaped;
 use super::{Cluster, Node, TopicPartition};
 
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
@@ -147,7 +148,7 @@ impl Cluster {
     }
 
     /// Asks the coordinator of a transactional id until it answers; finds it anew where it has moved.
-    async fn coordinated<R: Request, T>(
+    async fn coordinated<R: Shaped, T>(
         &self,
         txn_id: &str,
         api: &'static str,
