@@ -15,14 +15,16 @@ pub(crate) struct Replay<'a> {
     tp: &'a TopicPartition,
     state: ShardState,
     start: i64,
-    /// From its beginning, or from a snapshot on.
+    /// From its beginning, or from a whole snapshot on.
     whole: bool,
+    /// In a snapshot that it starts with.
+    begun: bool,
 }
 
 impl<'a> Replay<'a> {
     /// Nothing yet of a log that starts there.
     pub(crate) fn new(mirror: &'a str, tp: &'a TopicPartition, start: i64) -> Self {
-        Self { mirror, tp, state: ShardState::default(), start, whole: start == 0 }
+        Self { mirror, tp, state: ShardState::default(), start, whole: start == 0, begun: false }
     }
 
     /// Adds the records of one batch, if they are a mirror's. One of another producer than the owner on record counts only if it begins with an
@@ -46,14 +48,31 @@ impl<'a> Replay<'a> {
                     "state records of an owner before the present one are passed over");
                 return Ok(());
             }
-            // What was deleted lies below a snapshot; anything else that is missing was taken by somebody else.
-            self.whole |= matches!(decoded, StateRecord::SnapshotBegin { .. });
-            if !self.whole {
+            if !self.continues(&decoded) {
                 return Err(self.error(record.offset, StateError::CutOff { start: self.start }));
             }
             self.state.apply(&decoded).map_err(|error| self.error(record.offset, error))?;
         }
         Ok(())
+    }
+
+    /// Whether the record may come next. What was deleted lies below a whole snapshot; anything else that is missing was taken
+    /// by somebody else.
+    fn continues(&mut self, record: &StateRecord) -> bool {
+        match record {
+            _ if self.whole => true,
+            StateRecord::SnapshotBegin { .. } => {
+                self.begun = true;
+                true
+            }
+            // Left unfinished, the snapshot does not count.
+            StateRecord::Id { .. } => false,
+            StateRecord::SnapshotEnd { .. } => {
+                self.whole = self.begun;
+                self.begun
+            }
+            _ => self.begun,
+        }
     }
 
     /// The sum of all.

@@ -7,7 +7,7 @@
 //! is not guessed. Records that compaction or retention took from the source since stay mapped where both ends of the hole
 //! run in step. The tail decides: unless the last record of the target is found, nobody knows where to go on.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::gap::push_gap;
 use super::{Gap, GapReason, MapError, OffsetMap, Segment};
@@ -231,12 +231,20 @@ impl Aligner {
     /// The first record of the source that stands on the target as well. Whatever is before it on either side is of
     /// another time.
     fn search_beginning(&mut self) -> Result<(), Misaligned> {
-        let on_target = |print| self.target.iter().position(|record| record.print == print);
-        let Some((skipped, leading)) =
-            self.source.iter().enumerate().find_map(|(at, record)| Some((at, on_target(record.print)?)))
-        else {
+        let mut there: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (at, record) in self.target.iter().enumerate() {
+            there.entry(record.print).or_default().push(at);
+        }
+        let both = |(at, record): (usize, &SourceRecord)| Some((at, there.get(&record.print)?.clone()));
+        let Some((skipped, places)) = self.source.iter().enumerate().find_map(both) else {
             // Neither side's window holds anything of the other's: what is older goes.
-            return self.drop_older();
+            self.drop_older();
+            return Ok(());
+        };
+        // On the target, too, the same record may stand in several places; one that cannot be told begins nothing.
+        let Ok(leading) = most_alike(places, |at| self.likeness(at, skipped)) else {
+            self.source.drain(..=skipped);
+            return Ok(());
         };
         let Some(next) = self.target.get(leading).copied() else { return Ok(()) };
         let Some(at) = self.candidate(leading, next)?.filter(|at| *at == skipped) else {
@@ -248,7 +256,7 @@ impl Aligner {
         self.pair(next, at)
     }
 
-    fn drop_older(&mut self) -> Result<(), Misaligned> {
+    fn drop_older(&mut self) {
         let half = (self.target.len() / 2).max(1).min(self.target.len());
         if self.source_ended {
             self.leading += half as u64;
@@ -257,30 +265,20 @@ impl Aligner {
             let half = (self.source.len() / 2).max(1).min(self.source.len());
             self.source.drain(..half);
         }
-        Ok(())
     }
 
     /// Where on the source a record of the target may stand that is out of step. Of several places that one which is
     /// followed by the same records; none where the records in front of it still come on the target.
     fn candidate(&self, on_target: usize, next: TargetRecord) -> Result<Option<usize>, Misaligned> {
-        let mut places =
-            self.source.iter().enumerate().filter(|(_, record)| record.print == next.print).map(|(at, _)| at);
-        let Some(first) = places.next() else { return Ok(None) };
-        let mut found = first;
-        let rest: Vec<usize> = places.collect();
-        if !rest.is_empty() {
-            let likeness = |at: usize| self.likeness(on_target, at);
-            let mut best: Vec<(usize, usize)> =
-                std::iter::once(first).chain(rest).map(|at| (likeness(at), at)).collect();
-            best.sort_by_key(|(like, at)| (std::cmp::Reverse(*like), *at));
-            if let [(most, one), (as_much, other), ..] = best.as_slice()
-                && most == as_much
-            {
-                let offset = |at: usize| self.source.get(at).map_or(-1, |record| record.offset);
-                return Err(Misaligned::Ambiguous { target: next.offset, first: offset(*one), second: offset(*other) });
-            }
-            found = best.first().map_or(first, |(_, at)| *at);
+        let same = |(at, record): (usize, &SourceRecord)| (record.print == next.print).then_some(at);
+        let places: Vec<usize> = self.source.iter().enumerate().filter_map(same).collect();
+        if places.is_empty() {
+            return Ok(None);
         }
+        let found = most_alike(places, |at| self.likeness(on_target, at)).map_err(|(one, other)| {
+            let offset = |at: usize| self.source.get(at).map_or(-1, |record| record.offset);
+            Misaligned::Ambiguous { target: next.offset, first: offset(one), second: offset(other) }
+        })?;
         let passed_over =
             |record: &SourceRecord| self.target.iter().skip(on_target + 1).any(|later| later.print == record.print);
         Ok(Some(found).filter(|found| self.last.is_none() || !self.source.iter().take(*found).any(passed_over)))
@@ -341,6 +339,21 @@ impl Aligner {
         let (leader_epoch, writer_epoch) = (found.leader_epoch, next.writer_epoch);
         let (target, source) = (next.offset, found.offset);
         self.map.add(Segment { target, source, leader_epoch, writer_epoch, fixed: true }, gaps)
+    }
+}
+
+/// Of several places the one that is followed by most of the same records; two of them where that does not tell. (There is at
+/// least one.)
+fn most_alike(places: Vec<usize>, likeness: impl Fn(usize) -> usize) -> Result<usize, (usize, usize)> {
+    if let [only] = places.as_slice() {
+        return Ok(*only);
+    }
+    let mut ranked: Vec<(usize, usize)> = places.into_iter().map(|at| (likeness(at), at)).collect();
+    ranked.sort_by_key(|(like, at)| (std::cmp::Reverse(*like), *at));
+    match ranked.as_slice() {
+        [(most, one), (as_much, other), ..] if most == as_much => Err((*one, *other)),
+        [(_, one), ..] => Ok(*one),
+        [] => Ok(0),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
+use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
 use crate::engine::EngineError;
 use crate::engine::control::Control;
 use crate::engine::replay::Replay;
@@ -99,7 +99,20 @@ impl MirrorState {
     }
 }
 
+/// How often a shard is read anew because a snapshot of the running mirror took the place of what was being read.
+const READS: usize = 5;
+
 async fn read_shard(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<ShardState, EngineError> {
+    for _ in 1..READS {
+        match read_shard_once(mirror, target, tp).await {
+            Err(EngineError::Read(ReadError::OutOfRange { .. })) => {}
+            outcome => return outcome,
+        }
+    }
+    read_shard_once(mirror, target, tp).await
+}
+
+async fn read_shard_once(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<ShardState, EngineError> {
     let mut at = target.log_start(tp).await?;
     let mut replay = Replay::new(mirror, tp, at);
     let end = target.log_end(tp).await?;

@@ -103,6 +103,15 @@ fn the_same_record_in_two_places_is_told_by_what_follows() {
     assert_eq!(segments(&align(&source, &target).unwrap()), [(0, 60)]);
 }
 
+/// The source begins with a record that stands on the target twice: the one that the others follow is meant.
+#[test]
+fn a_beginning_that_the_target_holds_twice_is_told_by_what_follows() {
+    let mut target: Vec<_> = (0..100).map(|n| there(n, n as u64)).collect();
+    target[3].print = 60;
+    let found = align(&run_here(60, 110), &target).unwrap();
+    assert_eq!((segments(&found), found.leading), (vec![(60, 60)], 60));
+}
+
 #[test]
 fn records_that_are_all_the_same_are_ambiguous() {
     let source: Vec<_> = (0..100).map(|n| here(n, 5)).collect();

@@ -25,7 +25,7 @@ use crate::engine::markers::{await_marker, write_markers};
 use crate::engine::shard::{ShardLog, ShardSpec, take_unread};
 use crate::engine::topology::matching_topics;
 use crate::engine::unfenced::fence_without_coordinator;
-use crate::mirror::{Declared, ShardState, shard_of, state_topic};
+use crate::mirror::{Declared, Halt, ShardState, shard_of, state_topic};
 
 use super::MirrorState;
 use find::{Found, Question, find_map};
@@ -121,7 +121,7 @@ pub async fn rebuild(
     if apply {
         // Also those that hold nothing: `start:` was applied to them once, and is not applied again.
         let all = (0..work.count).filter(|_| from_scratch);
-        let shards: BTreeSet<u32> = by_shard.keys().chain(work.state.damaged.keys()).copied().chain(all).collect();
+        let shards: BTreeSet<u32> = by_shard.keys().chain(work.report.shards.keys()).copied().chain(all).collect();
         for shard in shards {
             let pairs = by_shard.get(&shard).cloned().unwrap_or_default();
             work.write(shard, pairs, walked).await?;
@@ -183,7 +183,7 @@ impl<'a> Work<'a> {
         let count = tp.map_or(SHARDS, |tp| tp.partition.unsigned_abs());
         let state =
             MirrorState { control: control.as_ref().map(|c| c.state.clone()).unwrap_or_default(), shards, damaged };
-        let report = RebuildReport {
+        let mut report = RebuildReport {
             schema_version: 1,
             mirror: config.name.clone(),
             applied: false,
@@ -193,6 +193,9 @@ impl<'a> Work<'a> {
             partitions: Vec::new(),
             warnings: Vec::new(),
         };
+        if report.state_topic.is_none() {
+            report.shards.extend(cut_short(&state));
+        }
         let mut work = Self { config, source, target, control, state, count, lost: BTreeMap::new(), report };
         work.find_lost().await?;
         Ok(work)
@@ -208,15 +211,18 @@ impl<'a> Work<'a> {
         let names: Vec<String> = topics.iter().map(|topic| self.config.target_topic(&topic.name)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let there = self.target.refresh(Topics::Named(&names)).await?;
+        // Also under another id: a topic that was made again goes its own way.
+        let declared = self.state.partitions().filter(|known| !known.map.is_empty()).map(|known| &known.declared);
+        let known: BTreeSet<(&str, i32)> = declared.map(|d| (d.source_topic.as_str(), d.partition)).collect();
         let mut candidates = Vec::new();
         for topic in &topics {
             let Some(mirror) = there.topic(&self.config.target_topic(&topic.name)) else { continue };
             for partition in (0..).take(topic.partitions.len().min(mirror.partitions.len())) {
                 let source = TopicPartition { topic: topic.name.clone(), topic_id: topic.id, partition };
                 let target = TopicPartition { topic: mirror.name.clone(), topic_id: mirror.id, partition };
-                match self.state.partition(&source).filter(|known| !known.map.is_empty()) {
-                    Some(_) => self.report.kept += 1,
-                    None => candidates.push((shard_of(topic.id, partition, self.count), source, target)),
+                match known.contains(&(topic.name.as_str(), partition)) {
+                    true => self.report.kept += 1,
+                    false => candidates.push((shard_of(topic.id, partition, self.count), source, target)),
                 }
             }
         }
@@ -332,8 +338,8 @@ impl<'a> Work<'a> {
             })?;
         }
         // The commands that had ended some of the halts are gone with the control partition.
-        if self.report.state_topic.is_some() {
-            state.halts.values_mut().for_each(|(_, resumes)| *resumes = 0);
+        for ((topic, partition), (_, resumes)) in &mut state.halts {
+            *resumes = spec.control.resumes(topic, *partition).min(*resumes);
         }
         log.replace(state).await
     }
@@ -377,6 +383,17 @@ impl<'a> Work<'a> {
             }
         }
     }
+}
+
+/// Shards that a rebuild which was cut short has left: without an owner, or with halts that followed more commands than there
+/// are.
+fn cut_short(state: &MirrorState) -> BTreeMap<u32, String> {
+    let ahead = |((topic, partition), (_, resumes)): (&(String, i32), &(Halt, u64))| {
+        *resumes > state.control.resumes(topic, *partition)
+    };
+    let is_left = |shard: &ShardState| shard.id.is_none() || shard.halts.iter().any(ahead);
+    let left = (0..).zip(&state.shards).filter(|(number, shard)| !state.damaged.contains_key(number) && is_left(shard));
+    left.map(|(number, _)| (number, "it has no owner, or belongs to another control partition".to_owned())).collect()
 }
 
 fn row(source: &TopicPartition, target: &TopicPartition, outcome: Outcome) -> RebuiltPartition {
