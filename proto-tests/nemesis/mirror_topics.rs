@@ -12,6 +12,7 @@ pub(crate) const TARGET_DATA: &[Scenario<Pair>] = &[
     Scenario::new("turned_compacted", turned_compacted),
     Scenario::new("target_throttles", |pair| throttled(pair, "target_throttles", true)),
     Scenario::slow("source_throttles", |pair| throttled(pair, "source_throttles", false)),
+    Scenario::new("taken_over_while_throttled", taken_over_while_throttled),
     Scenario::new("emptied_and_killed", emptied_and_killed),
 ];
 
@@ -107,6 +108,22 @@ fn throttled(pair: &mut Pair, name: &str, target: bool) {
     });
     case.await_more(&pair.target, 100);
     driver().set_quota(&cluster.bootstrap(), &client, quota, None);
+    case.assert_whole(&pair.source, &pair.target);
+}
+
+/// A quota on what kmirror may read of the target: a broker that throttles answers a fetch with nothing at all, which must not
+/// pass for the end of a log.
+fn taken_over_while_throttled(pair: &mut Pair) {
+    let mut case = Case::flowing("taken_over_while_throttled", pair);
+    let (target, client) = (pair.target.bootstrap(), "kmirror.taken_over_while_throttled");
+    driver().set_quota(&target, client, "consumer_byte_rate", Some(3_000));
+    for _ in 0..3 {
+        case.await_more(&pair.target, 1_000);
+        case.mirror.kill();
+        case.mirror.start();
+    }
+    case.await_more(&pair.target, 400);
+    driver().set_quota(&target, client, "consumer_byte_rate", None);
     case.assert_whole(&pair.source, &pair.target);
 }
 

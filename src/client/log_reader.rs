@@ -94,6 +94,7 @@ pub enum ReadError {
 }
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
+const THROTTLING_QUOTA_EXCEEDED: i16 = 89;
 
 /// Reads from `offset` on; retries what can be retried until the deadline.
 pub async fn read_log(
@@ -136,15 +137,9 @@ async fn read_once(
         return Err(failed(response.error_code).into());
     }
     let data = response.responses.into_iter().flat_map(|t| t.partitions).next();
-    let Some(data) = data else {
-        return Ok(LogSlice {
-            batches: Vec::new(),
-            high_watermark: -1,
-            last_stable_offset: -1,
-            log_start_offset: -1,
-            aborted: Vec::new(),
-        });
-    };
+    // A broker that throttles answers without any partition (`FetchRequest.getErrorResponse`, KIP-219): that says nothing of
+    // the log, least of all that it ends here.
+    let Some(data) = data else { return Err(failed(THROTTLING_QUOTA_EXCEEDED).into()) };
     match data.error_code {
         0 => {}
         OFFSET_OUT_OF_RANGE => {

@@ -58,20 +58,26 @@ impl Control {
         Ok(Some(control))
     }
 
-    /// Makes the control partition anew where it is lost: what it said of pauses, and of losses that were accepted, is gone.
-    pub(crate) async fn restore(
-        config: &MirrorConfig,
-        source: &Cluster,
-        target: &Cluster,
-    ) -> Result<Self, EngineError> {
-        if let Some(tp) = Self::partition(&config.name, target).await? {
-            let next = target.log_end(&tp).await?;
-            target.delete_records_before(&tp, next).await?;
-            let (mirror, cluster) = (config.name.clone(), target.clone());
-            let control = Self { mirror, cluster, tp, next, state: ControlState::default() };
-            control.begin(source, target).await?;
+    /// Makes the state topic where it is gone; its control partition, which says nothing yet or nothing readable. Until
+    /// [`Self::restore`] no mirror starts on it.
+    pub(crate) async fn prepare(config: &MirrorConfig, target: &Cluster) -> Result<TopicPartition, EngineError> {
+        if Self::partition(&config.name, target).await?.is_none() {
+            create_state_topic(&config.name, target).await?;
         }
-        Self::open_or_create(config, source, target).await
+        let there = Self::partition(&config.name, target).await?;
+        there.ok_or_else(|| missing(&config.name))
+    }
+
+    /// Makes the control partition anew where it is lost: what it said of pauses, and of losses that were accepted, is gone.
+    pub(crate) async fn restore(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<(), EngineError> {
+        let tp = Self::prepare(config, target).await?;
+        let next = target.log_end(&tp).await?;
+        if next > 0 {
+            target.delete_records_before(&tp, next).await?;
+        }
+        let (mirror, cluster) = (config.name.clone(), target.clone());
+        let control = Self { mirror, cluster, tp, next, state: ControlState::default() };
+        control.begin(source, target).await
     }
 
     /// Opens it, creating the state topic and the first generation where there is none.
@@ -84,18 +90,25 @@ impl Control {
             Some(control) => control,
             None => {
                 create_state_topic(&config.name, target).await?;
-                Self::open(&config.name, target).await?.ok_or_else(|| EngineError::Unexpected {
-                    mirror: config.name.clone(),
-                    detail: format!("state topic {} is not there after its creation", state_topic(&config.name)),
-                })?
+                Self::open(&config.name, target).await?.ok_or_else(|| missing(&config.name))?
             }
         };
         if control.state.generation().is_none() {
+            control.check_unused().await?;
             control.begin(source, target).await?;
             control.read_to_end().await?;
         }
         control.check_clusters(config, source, target)?;
         Ok(control)
+    }
+
+    /// A generation is the first word of a mirror: where shards hold records, it was lost, and with it perhaps a promotion.
+    async fn check_unused(&self) -> Result<(), EngineError> {
+        let shard = |partition| TopicPartition { partition, ..self.tp.clone() };
+        let shards: Vec<TopicPartition> = (0..self.tp.partition).map(shard).collect();
+        let ends = self.cluster.log_ends(&shards, false).await?;
+        let used = ends.values().any(|end| *end > 0);
+        if used { Err(self.state_error(0, StateError::CutOff { start: 0 })) } else { Ok(()) }
     }
 
     /// Writes the first generation.
@@ -214,6 +227,11 @@ impl Control {
             }
         }
     }
+}
+
+fn missing(mirror: &str) -> EngineError {
+    let detail = format!("state topic {} is not there after its creation", state_topic(mirror));
+    EngineError::Unexpected { mirror: mirror.to_owned(), detail }
 }
 
 /// One partition a shard and one for control; kept for ever, trimmed by DeleteRecords below a snapshot. Compaction

@@ -34,6 +34,8 @@ pub(crate) async fn last_data_below(
     Ok(None)
 }
 
+const OFFSET_NOT_AVAILABLE: i16 = 78;
+
 enum Scanned {
     Data(RawBatch),
     Other { lowest: i64 },
@@ -51,7 +53,15 @@ async fn scan(
     let mut found = Scanned::Nothing;
     while at < below {
         let slice = read_log(cluster, tp, at, ReadOptions { max_wait_ms: 0, ..PATIENT }).await?;
-        let Some(last) = slice.batches.last() else { break };
+        let Some(last) = slice.batches.last() else {
+            // A new leader may not know yet how far its log is replicated; only an end that it vouches for is one.
+            let behind = slice.high_watermark < below;
+            return if behind {
+                Err(cluster.api_error("Fetch", OFFSET_NOT_AVAILABLE, &tp.to_string()).into())
+            } else {
+                Ok(found)
+            };
+        };
         let next = last.header.next_offset();
         for batch in slice.batches.into_iter().filter(|b| b.header.base_offset < below) {
             // Also what compaction emptied: the cleaner keeps the last batch of a producer, for its offsets.

@@ -7,7 +7,7 @@
 //! is not guessed. Records that compaction or retention took from the source since stay mapped where both ends of the hole
 //! run in step. The tail decides: unless the last record of the target is found, nobody knows where to go on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::gap::push_gap;
 use super::{Gap, GapReason, MapError, OffsetMap, Segment};
@@ -32,14 +32,21 @@ pub struct TargetRecord {
     pub offset: i64,
     /// What it says, hashed.
     pub print: u64,
+    /// Producer id of its batch.
+    pub writer: i64,
     /// Producer epoch of its batch.
     pub writer_epoch: i16,
+    /// A marker stands between it and the record in front of it.
+    pub behind_marker: bool,
 }
 
 /// Records of one side that are held to search among.
 const WINDOW: usize = 16_384;
 /// Records that are compared to tell apart two places where the same record stands.
 const FOLLOWERS: usize = 256;
+
+/// Records in a row that prove a place which had to be searched for: a single one may stand there by chance.
+const PROOF: u64 = 16;
 
 /// What the walk needs to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +74,8 @@ pub struct Alignment {
     pub unmapped: u64,
     /// Source records in front of the position that are not on the target.
     pub missing: u64,
+    /// Who wrote what was matched: producer ids with their newest epochs.
+    pub writers: BTreeMap<i64, i16>,
 }
 
 /// Why the map cannot be found again.
@@ -84,6 +93,17 @@ pub enum Misaligned {
          them there, or somebody else wrote them"
     )]
     Tail {
+        /// First of them.
+        from: i64,
+        /// How many.
+        count: u64,
+    },
+    /// Too little stands on both sides behind the last place where records of one side are not on the other.
+    #[error(
+        "only {count} records in a row, from target offset {from} on, stand on both sides behind records that do not: too few \
+         to tell that they are the same"
+    )]
+    Thin {
         /// First of them.
         from: i64,
         /// How many.
@@ -129,6 +149,11 @@ pub struct Aligner {
     leading: u64,
     unmapped: u64,
     missing: u64,
+    writers: BTreeMap<i64, i16>,
+    /// Where a place was last searched for, and how many records have been matched in a row since.
+    jump: Option<(i64, u64)>,
+    /// Records of the source that were let go of before the beginning.
+    dropped: bool,
 }
 
 impl Aligner {
@@ -161,7 +186,10 @@ impl Aligner {
             if self.source.is_empty() && !self.source_ended {
                 return Ok(Need::Source);
             }
-            if let Some(at) = self.in_step(next) {
+            if self.reaches_too_short(next) {
+                return Ok(Need::Source);
+            }
+            if let Some(at) = self.in_step(next)? {
                 self.pair(next, at)?;
                 continue;
             }
@@ -182,6 +210,9 @@ impl Aligner {
         if let Some(Lost { from, count, .. }) = self.lost {
             return Err(Misaligned::Tail { from, count });
         }
+        if let Some((from, count)) = self.jump.filter(|(_, count)| *count < PROOF) {
+            return Err(Misaligned::Thin { from, count });
+        }
         Ok(Alignment {
             map: self.map,
             end: last + 1,
@@ -189,22 +220,40 @@ impl Aligner {
             leading: self.leading,
             unmapped: self.unmapped,
             missing: self.missing,
+            writers: self.writers,
         })
     }
 
+    /// Behind a jump of the target both the record in turn and the one in step may be meant: both must be at hand.
+    fn reaches_too_short(&self, next: TargetRecord) -> bool {
+        let Some((target, source, _)) = self.last else { return false };
+        let due = source + (next.offset - target);
+        let short = self.source.back().is_none_or(|last| last.offset < due);
+        next.offset > target + 1 && short && !self.source_ended && self.source.len() < WINDOW
+    }
+
     /// Where the record stands if nothing came between: at the offset that is in step, or next in turn. (In turn only where
-    /// no record before it is lost: one of those may be the same.)
-    fn in_step(&self, next: TargetRecord) -> Option<usize> {
-        let may_be = !self.lost.is_some_and(|lost| lost.out_of_step);
-        if let Some(at) = self.due(next).filter(|_| may_be)
-            && self.source.get(at).is_some_and(|record| record.print == next.print)
-        {
-            return Some(at);
+    /// no record before it is lost: one of those may be the same.) Where both say the same, what follows tells.
+    fn in_step(&self, next: TargetRecord) -> Result<Option<usize>, Misaligned> {
+        if self.last.is_none() {
+            return Ok(None);
         }
-        let in_turn = self.last.is_some()
-            && self.lost.is_none()
-            && self.source.front().is_some_and(|record| record.print == next.print);
-        in_turn.then_some(0)
+        let is_same = |at: &usize| self.source.get(*at).is_some_and(|record| record.print == next.print);
+        let torn = self.lost.is_some_and(|lost| lost.out_of_step);
+        let due = self.due(next).filter(|_| !torn).filter(is_same);
+        let in_turn = Some(0).filter(|_| self.lost.is_none()).filter(is_same);
+        match (due, in_turn) {
+            (Some(due), Some(first)) if due != first => self.likeliest(vec![first, due], 0, next).map(Some),
+            (due, in_turn) => Ok(due.or(in_turn)),
+        }
+    }
+
+    /// Of several places on the source the one that is followed by most of the records that follow on the target.
+    fn likeliest(&self, places: Vec<usize>, on_target: usize, next: TargetRecord) -> Result<usize, Misaligned> {
+        most_alike(places, |at| self.likeness(on_target, at)).map_err(|(one, other)| {
+            let offset = |at: usize| self.source.get(at).map_or(-1, |record| record.offset);
+            Misaligned::Ambiguous { target: next.offset, first: offset(one), second: offset(other) }
+        })
     }
 
     /// The source record at the offset that is in step.
@@ -244,11 +293,13 @@ impl Aligner {
         // On the target, too, the same record may stand in several places; one that cannot be told begins nothing.
         let Ok(leading) = most_alike(places, |at| self.likeness(at, skipped)) else {
             self.source.drain(..=skipped);
+            self.dropped = true;
             return Ok(());
         };
         let Some(next) = self.target.get(leading).copied() else { return Ok(()) };
         let Some(at) = self.candidate(leading, next)?.filter(|at| *at == skipped) else {
             self.source.drain(..=skipped);
+            self.dropped = true;
             return Ok(());
         };
         self.target.drain(..leading);
@@ -264,6 +315,7 @@ impl Aligner {
         } else {
             let half = (self.source.len() / 2).max(1).min(self.source.len());
             self.source.drain(..half);
+            self.dropped = true;
         }
     }
 
@@ -275,10 +327,7 @@ impl Aligner {
         if places.is_empty() {
             return Ok(None);
         }
-        let found = most_alike(places, |at| self.likeness(on_target, at)).map_err(|(one, other)| {
-            let offset = |at: usize| self.source.get(at).map_or(-1, |record| record.offset);
-            Misaligned::Ambiguous { target: next.offset, first: offset(one), second: offset(other) }
-        })?;
+        let found = self.likeliest(places, on_target, next)?;
         let passed_over =
             |record: &SourceRecord| self.target.iter().skip(on_target + 1).any(|later| later.print == record.print);
         Ok(Some(found).filter(|found| self.last.is_none() || !self.source.iter().take(*found).any(passed_over)))
@@ -310,7 +359,9 @@ impl Aligner {
         self.target.pop_front();
         found.gaps.iter().for_each(|(reason, len)| push_gap(&mut gaps, *reason, *len));
         let lost = self.lost.take();
-        let torn = lost.is_some_and(|lost| lost.out_of_step);
+        // Where a marker stands no record can have stood: what was passed over was never there.
+        let torn = lost.is_some_and(|lost| lost.out_of_step) || (next.behind_marker && at > 0);
+        self.prove(next, at);
         match self.last {
             None => self.begin(next, &found)?,
             Some((target, source, _)) if torn || next.offset - target != found.offset - source => {
@@ -324,7 +375,26 @@ impl Aligner {
         }
         self.last = Some((next.offset, found.offset, found.leader_epoch));
         self.matched += 1;
+        if next.writer >= 0 {
+            let newest = self.writers.entry(next.writer).or_insert(next.writer_epoch);
+            *newest = next.writer_epoch.max(*newest);
+        }
         Ok(())
+    }
+
+    /// Counts what speaks for the present place. It had to be searched for if more of the source was passed over than the
+    /// target may have let go of, or if it is the beginning of neither log.
+    fn prove(&mut self, next: TargetRecord, passed_over: usize) {
+        let searched = match self.last {
+            None => passed_over > 0 || self.leading > 0 || self.dropped,
+            Some((target, ..)) => passed_over as i64 > next.offset - target - 1,
+        };
+        if searched {
+            self.jump = Some((next.offset, 0));
+        }
+        if let Some((_, count)) = &mut self.jump {
+            *count += 1;
+        }
     }
 
     /// What lies in front of a map that begins with the first record of its target was never to be mirrored; of what lies

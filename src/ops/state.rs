@@ -81,7 +81,7 @@ impl MirrorState {
     pub fn halt(&self, topic: &str, partition: i32) -> Option<&Halt> {
         let resumes = self.control.resumes(topic, partition);
         let mut halts = self.shards.iter().filter_map(|s| s.halts.get(&(topic.to_owned(), partition)));
-        halts.find(|(_, before)| *before == resumes).map(|(halt, _)| halt)
+        halts.find(|(_, before)| *before >= resumes).map(|(halt, _)| halt)
     }
 
     /// Partitions that the present owner of their shard may have marked without having settled them.
@@ -127,7 +127,9 @@ async fn read_shard_once(mirror: &str, target: &Cluster, tp: &TopicPartition) ->
             }
         }
         if at == before {
-            break;
+            // A leader that does not know yet how far the log is replicated.
+            const OFFSET_NOT_AVAILABLE: i16 = 78;
+            return Err(target.api_error("Fetch", OFFSET_NOT_AVAILABLE, &tp.to_string()).into());
         }
     }
     replay.finish()

@@ -40,14 +40,14 @@ pub(super) async fn attach_fresh(
 ) -> Vec<(Pair, Attached)> {
     let mut out = Vec::new();
     let starts = start_offsets(ctx, shard.state.baseline, &fresh).await;
-    let lost = state_lost(ctx, shard, &fresh).await;
+    let traces = traces(ctx, shard, &fresh).await;
     let mut next_index = shard.state.next_index();
     for fresh in fresh {
         let index = fresh.declared.map_or(next_index, |(index, _)| index);
         let start = fresh.start(ctx, shard.state.baseline);
         let begin = begin_of(ctx, &fresh, &starts);
         let pair = fresh.wanted.pair.clone();
-        match footing_of(ctx, &fresh, &begin, lost.get(&pair.target)) {
+        match footing_of(ctx, &fresh, &begin, traces.get(&pair.target)) {
             Ok((begin, at)) => {
                 let reason = if fresh.wanted.successor { GapReason::Recreated } else { GapReason::Start };
                 let epoch = shard.transactor.producer_epoch;
@@ -71,14 +71,15 @@ fn footing_of(
     ctx: AttachContext<'_>,
     fresh: &Fresh,
     begin: &Result<i64, ClientError>,
-    lost: Option<&Result<Halt, ClientError>>,
+    traces: Option<&Result<Traces, ClientError>>,
 ) -> Result<(i64, Bounds), Attached> {
     let begin = begin.clone().map_err(|error| not_attached(&error))?;
     let at = fresh.at.clone().map_err(|error| not_attached(&error))?;
-    let halt = match lost {
+    let halt = match traces {
         Some(Err(error)) => return Err(not_attached(error)),
-        Some(Ok(halt)) => Some(halt.clone()),
-        None => foreign(ctx, &fresh.wanted, at),
+        Some(Ok(Traces::Ours(halt))) => Some(halt.clone()),
+        Some(Ok(Traces::None)) => None,
+        Some(Ok(Traces::Others)) | None => foreign(ctx, &fresh.wanted, at),
     };
     halt.map_or(Ok((begin, at)), |halt| Err(Attached::Halted(halt)))
 }
@@ -96,62 +97,70 @@ fn begin_of(
     starts.get(source).cloned().unwrap_or_else(|| Err(ctx.source.api_error("ListOffsets", -1, &source.to_string())))
 }
 
-/// Targets that bear traces of this very shard, although it knows nothing of them: the state that said what they hold is
-/// lost. Whatever policy says of foreign records, these would be copied a second time.
-async fn state_lost(
+/// What a target that the shard has no record of bears.
+#[derive(Debug, Clone)]
+enum Traces {
+    /// No data: it may hold markers.
+    None,
+    /// Somebody's data.
+    Others,
+    /// The shard's own: the state that said what they are is lost. Whatever policy says of foreign records, these would be
+    /// copied a second time.
+    Ours(Halt),
+}
+
+async fn traces(
     ctx: AttachContext<'_>,
     shard: &ShardLog,
     fresh: &[Fresh],
-) -> HashMap<TopicPartition, Result<Halt, ClientError>> {
-    let mut lost = HashMap::new();
+) -> HashMap<TopicPartition, Result<Traces, ClientError>> {
+    let mut out = HashMap::new();
     for Fresh { wanted, at, .. } in fresh {
         let Ok(at) = at else { continue };
         let target = &wanted.pair.target;
-        match written_before(ctx, shard, wanted, *at).await {
-            Ok(false) => {}
-            Ok(true) => {
-                let what = format!(
-                    "target {target} ends at offset {} and was written by this mirror, but state topic {} has no record of it",
-                    at.end, shard.tp.topic
-                );
-                lost.insert(target.clone(), Ok(Halt::new(HaltKind::StateLost, what)));
-            }
-            Err(error) => {
-                lost.insert(target.clone(), Err(error));
-            }
-        }
+        out.insert(target.clone(), traces_of(ctx, shard, wanted, *at).await);
     }
-    lost
+    out
 }
 
-/// Whether the shard's producer id has written data here, by the last batch or, where the log is empty, by what its leader
-/// remembers. A topic that was made again under its name has a record, if another one.
-async fn written_before(
+/// By the last batch, and by what the leader remembers of who wrote. A topic that was made again under its name has a record,
+/// if another one.
+async fn traces_of(
     ctx: AttachContext<'_>,
     shard: &ShardLog,
     wanted: &Wanted,
     at: Bounds,
-) -> Result<bool, ClientError> {
+) -> Result<Traces, ClientError> {
     let target = &wanted.pair.target;
-    if at.end == 0 || wanted.successor {
-        return Ok(false);
+    if at.end == 0 {
+        return Ok(Traces::None);
     }
     let last = match last_data_below(ctx.target, target, at.end, at.start, |_| true).await {
         Ok(last) => last,
         Err(ReadError::Client(error)) => return Err(error),
         // What cannot be read is somebody's, and halts as that.
-        Err(_) => return Ok(false),
+        Err(_) => return Ok(Traces::Others),
     };
+    let others = if last.is_some() { Traces::Others } else { Traces::None };
+    if wanted.successor {
+        return Ok(others);
+    }
     let ours = |id: i64| shard.state.producer_ids.contains(&id);
-    if let Some(batch) = last {
-        return Ok(ours(batch.header.producer_id));
-    }
-    match ctx.target.describe_producers(target).await {
-        Ok(producers) => Ok(producers.iter().any(|p| ours(p.producer_id) && p.last_sequence >= 0)),
-        Err(error) if error.is_retriable() => Err(error),
+    let is_last = last.is_some_and(|batch| ours(batch.header.producer_id));
+    let is_remembered = match ctx.target.describe_producers(target).await {
+        Ok(producers) => producers.iter().any(|p| ours(p.producer_id) && p.last_sequence >= 0),
+        Err(error) if error.is_retriable() => return Err(error),
         // Older brokers, or a right that is missing: then it is not told.
-        Err(_) => Ok(false),
+        Err(_) => false,
+    };
+    if !is_last && !is_remembered {
+        return Ok(others);
     }
+    let what = format!(
+        "target {target} ends at offset {} and was written by this mirror, but state topic {} has no record of it",
+        at.end, shard.tp.topic
+    );
+    Ok(Traces::Ours(Halt::new(HaltKind::StateLost, what)))
 }
 
 /// A target that holds records which are not ours to append to.

@@ -58,7 +58,8 @@ impl Runner {
         let resumes = self.control.state.resumes(&topic, partition);
         let on_record = self.halts.get(&(topic, partition))?;
         let (_, halt, after) = on_record.iter().max_by_key(|(.., after)| *after)?;
-        if *after == resumes {
+        // More than there are: the control partition was made anew since, and nobody has looked at this halt.
+        if *after >= resumes {
             return Some(halt.clone());
         }
         part.freed = part.freed.or(Some(halt.kind));

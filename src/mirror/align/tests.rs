@@ -26,7 +26,7 @@ fn here(offset: i64, print: u64) -> SourceRecord {
 }
 
 fn there(offset: i64, print: u64) -> TargetRecord {
-    TargetRecord { offset, print, writer_epoch: 0 }
+    TargetRecord { offset, print, writer: 7, writer_epoch: 0, behind_marker: false }
 }
 
 /// Records `from..to` of a source, each saying another thing.
@@ -49,11 +49,11 @@ fn two_logs_in_step_are_one_segment() {
 
 #[test]
 fn a_mirror_that_began_later_has_a_start_gap() {
-    let target: Vec<_> = (0..10).map(|n| there(n, n as u64 + 50)).collect();
+    let target: Vec<_> = (0..20).map(|n| there(n, n as u64 + 50)).collect();
     let found = align(&run_here(0, 80), &target).unwrap();
     assert_eq!(segments(&found), [(0, 50)]);
     assert_eq!(found.map.gaps().collect::<Vec<_>>(), [Gap { reason: GapReason::Start, from: 0, to: 50 }]);
-    assert_eq!(found.map.position(found.end), 60);
+    assert_eq!(found.map.position(found.end), 70);
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn records_that_are_all_the_same_are_ambiguous() {
 
 #[test]
 fn records_that_were_given_up_are_a_gap_of_unknown_reason() {
-    let target: Vec<_> = (0..10).chain(13..20).zip(0..).map(|(n, offset)| there(offset, n as u64)).collect();
-    let found = align(&run_here(0, 20), &target).unwrap();
+    let target: Vec<_> = (0..10).chain(13..30).zip(0..).map(|(n, offset)| there(offset, n as u64)).collect();
+    let found = align(&run_here(0, 30), &target).unwrap();
     assert_eq!((segments(&found), found.missing), (vec![(0, 0), (10, 13)], 3));
     assert_eq!(found.map.gaps().collect::<Vec<_>>(), [Gap { reason: GapReason::Unknown, from: 10, to: 13 }]);
 }
@@ -135,6 +135,41 @@ fn another_leader_epoch_begins_a_segment() {
     let found = align(&source, &target).unwrap();
     assert_eq!(segments(&found), [(0, 0), (8, 8)]);
     assert_eq!(found.map.end_of_epoch(0, found.end), 8);
+}
+
+/// The tail rests on a single equal record: a producer's retry on another branch, or a value that comes again.
+#[test]
+fn one_equal_record_is_no_proof() {
+    let mut source = run_here(0, 8);
+    source.extend((8..20).map(|n| here(n, 100 + n as u64)));
+    source.push(here(20, 9));
+    let target: Vec<_> = (0..10).map(|n| there(n, n as u64)).collect();
+    assert_eq!(align(&source, &target), Err(Misaligned::Thin { from: 9, count: 1 }));
+    let newer: Vec<_> = (50..60).map(|n| here(n, if n == 55 { 9 } else { n as u64 })).collect();
+    assert_eq!(align(&newer, &target), Err(Misaligned::Thin { from: 9, count: 1 }));
+}
+
+/// Two equal records, of which only the first is mirrored, behind a marker of ours: nobody can tell which one it is.
+#[test]
+fn equal_neighbours_behind_a_marker_are_ambiguous() {
+    let source = [here(0, 1), here(1, 2), here(2, 2)];
+    let target = [there(0, 1), TargetRecord { behind_marker: true, ..there(2, 2) }];
+    assert!(matches!(align(&source, &target), Err(Misaligned::Ambiguous { target: 2, first: 1, second: 2 })));
+    // What follows tells.
+    let source = [here(0, 1), here(1, 2), here(2, 2), here(3, 3)];
+    let target = [target[0], target[1], there(3, 2), there(4, 3)];
+    assert_eq!(segments(&align(&source, &target).unwrap()), [(0, 0), (2, 1)]);
+}
+
+/// A record that was given up, and the marker of the take-over that followed: both run in step behind them, and the record is
+/// on the target nowhere.
+#[test]
+fn a_marker_in_the_place_of_a_record_is_not_its_copy() {
+    let mut target: Vec<_> = (0..30).filter(|n| *n != 10).map(|n| there(n, n as u64)).collect();
+    target[10].behind_marker = true;
+    let found = align(&run_here(0, 30), &target).unwrap();
+    assert_eq!((segments(&found), found.missing), (vec![(0, 0), (11, 11)], 1));
+    assert!(!found.map.to_target(10, found.end).exact);
 }
 
 /// A mirrored log: what the source held then, where each record landed, and what either side has let go of since.
@@ -169,7 +204,7 @@ fn story() -> impl Strategy<Value = Story> {
                 source.push(SourceRecord { offset: s, print, leader_epoch: 0, gaps: std::mem::take(&mut gaps) });
             }
             if !(compacted && there_gone == 0 && at != last) {
-                target.push(TargetRecord { offset: t, print, writer_epoch: 0 });
+                target.push(TargetRecord { behind_marker: ours == 0, ..there(t, print) });
                 truth.push((t, s));
             }
             (s, t) = (s + 1, t + 1);
@@ -204,9 +239,7 @@ proptest! {
         let (last_target, last_source) = story.truth[story.truth.len() - 1];
         prop_assert_eq!(found.end, last_target + 1);
         let position = found.map.position(found.end);
-        // Of records that are the same and next to one another, either may be the one that was mirrored.
-        let same = |offset: i64| says(offset) == says(last_source);
-        prop_assert!(position == last_source + 1 || same(position - 1), "{} is not {}", position, last_source + 1);
+        prop_assert_eq!(position, last_source + 1);
     }
 
     /// Without repetitions everything is found.
@@ -220,7 +253,11 @@ proptest! {
         }
         let found = align(&story.source, &story.target);
         let kept: Vec<_> = story.truth.iter().filter(|(_, s)| story.source.iter().any(|r| r.offset == *s)).collect();
-        let found = found.unwrap();
+        let found = match found {
+            // What compaction took right before the end leaves too little behind it.
+            Err(Misaligned::Thin { .. }) => return Ok(()),
+            found => found.unwrap(),
+        };
         prop_assert_eq!(found.matched, kept.len() as u64);
         for (target, source) in kept {
             let to = found.map.to_source(*target, found.end);

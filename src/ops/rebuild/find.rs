@@ -1,6 +1,5 @@
 //! The offset map of one partition, found in its two logs.
 
-use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,13 +27,6 @@ pub(super) struct Question {
     pub(super) range: (i64, i64),
 }
 
-/// A map with those who wrote what it maps.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) alignment: Alignment,
-    pub(super) writers: BTreeMap<i64, i16>,
-}
-
 /// Finds the map; or says why that cannot be.
 pub(super) async fn find_map(
     source: &Cluster,
@@ -42,7 +34,7 @@ pub(super) async fn find_map(
     isolation: Isolation,
     question: &Question,
     walked: &Walked,
-) -> Result<Result<Found, Misaligned>, EngineError> {
+) -> Result<Result<Alignment, Misaligned>, EngineError> {
     let committed = isolation == Isolation::ReadCommitted;
     let tps = std::slice::from_ref(&question.source);
     let of = |offsets: std::collections::HashMap<TopicPartition, i64>| offsets.get(&question.source).copied();
@@ -54,7 +46,7 @@ pub(super) async fn find_map(
     // Timestamps that do not rise hide what both have in common: then all of it is compared.
     let whole = (from, common) == (start, question.range.0);
     match found {
-        Err(Misaligned::NothingInCommon { .. } | Misaligned::Tail { .. }) if !whole => {
+        Err(Misaligned::NothingInCommon { .. } | Misaligned::Tail { .. } | Misaligned::Thin { .. }) if !whole => {
             sides.walk((start, end), question.range).await
         }
         found => Ok(found),
@@ -81,7 +73,7 @@ impl Sides<'_> {
         from(self.source, &self.question.source, self.target, &self.question.target).await.map(|at| at.max(start))
     }
 
-    async fn walk(&self, source: (i64, i64), target: (i64, i64)) -> Result<Result<Found, Misaligned>, EngineError> {
+    async fn walk(&self, source: (i64, i64), target: (i64, i64)) -> Result<Result<Alignment, Misaligned>, EngineError> {
         let keys = RandomState::new();
         let mut theirs = SourceLog::new(self.source, &self.question.source, self.isolation, source, keys.clone());
         let mut ours = TargetLog::new(self.target, &self.question.target, target, keys);
@@ -107,7 +99,7 @@ impl Sides<'_> {
                 Need::Nothing => break,
             }
         }
-        Ok(aligner.finish().map(|alignment| Found { alignment, writers: ours.writers }))
+        Ok(aligner.finish())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Both logs of a partition, record by record, for the aligner.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 
 use bytes::{BufMut as _, BytesMut};
@@ -65,7 +65,8 @@ impl<'a> SourceLog<'a> {
             // What a mirror cannot copy is not on the target.
             match halt.and_then(|halt| halt.range) {
                 Some((from, to)) => self.intake.give_up(from, to, GapReason::Corrupt),
-                None if self.intake.next() == at => return Ok(None),
+                // Below the end there is something: a leader that does not know of it yet is no end.
+                None if self.intake.next() == at => return Err(not_there(self.cluster, self.tp)),
                 None => {}
             }
         }
@@ -104,8 +105,7 @@ pub(super) struct TargetLog<'a> {
     end: i64,
     keys: RandomState,
     ready: VecDeque<TargetRecord>,
-    /// Producer ids that wrote here, with their newest epochs.
-    pub(super) writers: BTreeMap<i64, i16>,
+    behind_marker: bool,
 }
 
 impl<'a> TargetLog<'a> {
@@ -116,7 +116,7 @@ impl<'a> TargetLog<'a> {
         (from, end): (i64, i64),
         keys: RandomState,
     ) -> Self {
-        Self { cluster, tp, at: from, end, keys, ready: VecDeque::new(), writers: BTreeMap::new() }
+        Self { cluster, tp, at: from, end, keys, ready: VecDeque::new(), behind_marker: false }
     }
 
     /// How far it was read.
@@ -132,27 +132,34 @@ impl<'a> TargetLog<'a> {
             for batch in slice.batches.iter().filter(|batch| batch.header.next_offset() > from) {
                 self.at = batch.header.next_offset();
                 if batch.header.is_control() || batch.header.base_offset >= self.end {
+                    self.behind_marker = true;
                     continue;
                 }
-                let newest = self.writers.entry(batch.header.producer_id).or_insert(batch.header.producer_epoch);
-                *newest = batch.header.producer_epoch.max(*newest);
                 let records = batch::decode(batch, DECODE_LIMIT_BYTES)
                     .map_err(|error| unreadable(self.cluster, self.tp, batch.header.base_offset, error))?;
-                let writer_epoch = batch.header.producer_epoch;
-                let (from, end) = (from, self.end);
-                let within = records.iter().filter(|record| (from..end).contains(&record.offset));
-                self.ready.extend(within.map(|record| TargetRecord {
-                    offset: record.offset,
-                    print: print(&self.keys, record),
-                    writer_epoch,
-                }));
+                let (writer, writer_epoch) = (batch.header.producer_id, batch.header.producer_epoch);
+                let within = records.iter().filter(|record| (from..self.end).contains(&record.offset));
+                for record in within {
+                    self.ready.push_back(TargetRecord {
+                        offset: record.offset,
+                        print: print(&self.keys, record),
+                        writer,
+                        writer_epoch,
+                        behind_marker: std::mem::take(&mut self.behind_marker),
+                    });
+                }
             }
             if self.at == from {
-                break;
+                return Err(not_there(self.cluster, self.tp));
             }
         }
         Ok(self.ready.pop_front())
     }
+}
+
+fn not_there(cluster: &Cluster, tp: &TopicPartition) -> EngineError {
+    const OFFSET_NOT_AVAILABLE: i16 = 78;
+    cluster.api_error("Fetch", OFFSET_NOT_AVAILABLE, &tp.to_string()).into()
 }
 
 fn unreadable(cluster: &Cluster, tp: &TopicPartition, offset: i64, source: batch::BatchError) -> EngineError {

@@ -22,13 +22,14 @@ use crate::config::MirrorConfig;
 use crate::engine::EngineError;
 use crate::engine::control::{Control, SHARDS};
 use crate::engine::markers::{await_marker, write_markers};
-use crate::engine::shard::{ShardLog, ShardSpec, take_unread};
+use crate::engine::settle::last_data_below;
+use crate::engine::shard::{ShardLog, ShardSpec, take_shard, take_unread};
 use crate::engine::topology::matching_topics;
 use crate::engine::unfenced::fence_without_coordinator;
-use crate::mirror::{Declared, Halt, ShardState, shard_of, state_topic};
+use crate::mirror::{Alignment, Declared, Halt, HaltKind, ShardState, shard_of, state_topic};
 
 use super::MirrorState;
-use find::{Found, Question, find_map};
+use find::{Question, find_map};
 
 pub use find::Walked;
 
@@ -84,6 +85,8 @@ pub struct RebuiltPartition {
     pub target_topic: String,
     /// Partition number.
     pub partition: i32,
+    /// Its shard: the partition of the state topic.
+    pub shard: u32,
     /// What becomes of it.
     pub outcome: Outcome,
     /// Why the map is not found.
@@ -114,17 +117,21 @@ pub async fn rebuild(
 ) -> Result<RebuildReport, EngineError> {
     let mut work = Work::survey(config, source, target).await?;
     let from_scratch = work.report.state_topic.is_some();
-    if apply && from_scratch {
-        work.control = Some(Control::restore(config, source, target).await?);
-    }
     let by_shard = std::mem::take(&mut work.lost);
     if apply {
-        // Also those that hold nothing: `start:` was applied to them once, and is not applied again.
+        // Also shards that hold nothing: `start:` was applied to them once, and is not applied again.
         let all = (0..work.count).filter(|_| from_scratch);
         let shards: BTreeSet<u32> = by_shard.keys().chain(work.report.shards.keys()).copied().chain(all).collect();
-        for shard in shards {
-            let pairs = by_shard.get(&shard).cloned().unwrap_or_default();
-            work.write(shard, pairs, walked).await?;
+        if !shards.is_empty() {
+            let tp = Control::prepare(config, target).await?;
+            for shard in shards {
+                let pairs = by_shard.get(&shard).cloned().unwrap_or_default();
+                work.write(&tp, shard, pairs, walked).await?;
+            }
+        }
+        // Last: a run that is cut short is found as such, and no mirror starts before.
+        if from_scratch {
+            Control::restore(config, source, target).await?;
         }
         work.report.applied = true;
     } else {
@@ -148,7 +155,7 @@ struct Work<'a> {
     config: &'a MirrorConfig,
     source: &'a Cluster,
     target: &'a Cluster,
-    control: Option<Control>,
+    generation: u32,
     state: MirrorState,
     /// Shards there are.
     count: u32,
@@ -196,7 +203,8 @@ impl<'a> Work<'a> {
         if report.state_topic.is_none() {
             report.shards.extend(cut_short(&state));
         }
-        let mut work = Self { config, source, target, control, state, count, lost: BTreeMap::new(), report };
+        let generation = control.as_ref().and_then(|c| Some(c.state.generation()?.generation)).unwrap_or(1);
+        let mut work = Self { config, source, target, generation, state, count, lost: BTreeMap::new(), report };
         work.find_lost().await?;
         Ok(work)
     }
@@ -230,14 +238,28 @@ impl<'a> Work<'a> {
         let bounds = if targets.is_empty() { Default::default() } else { self.target.log_bounds(&targets).await? };
         for (shard, source, target) in candidates {
             let (log_start, end) = bounds.get(&target).copied().unwrap_or((0, 0));
-            let gone = self.report.state_topic.is_some() || self.state.damaged.contains_key(&shard);
-            if end == 0 && gone {
+            if !self.is_lost(shard, &source) {
+                continue;
+            }
+            // A take-over leaves markers also where nothing was ever mirrored.
+            let is_empty = log_start == 0 && last_data_below(self.target, &target, end, 0, |_| true).await?.is_none();
+            if is_empty {
                 self.report.partitions.push(row(&source, &target, Outcome::Empty));
-            } else if end > 0 {
+            } else {
                 self.lost.entry(shard).or_default().push(Lost { source, target, log_start });
             }
         }
         Ok(())
+    }
+
+    /// Whether a partition without a record had one: its shard says nothing, or a start has found so. (In a sound shard it may
+    /// be new, or hold somebody's data.)
+    fn is_lost(&self, shard: u32, source: &TopicPartition) -> bool {
+        let key = (source.topic.clone(), source.partition);
+        let halts = self.state.shards.iter().filter_map(|state| state.halts.get(&key));
+        self.report.state_topic.is_some()
+            || self.state.damaged.contains_key(&shard)
+            || halts.into_iter().any(|(halt, _)| halt.kind == HaltKind::StateLost)
     }
 
     /// Ends of the target logs as they are.
@@ -255,7 +277,7 @@ impl<'a> Work<'a> {
         lost: Vec<Lost>,
         ends: &BTreeMap<TopicPartition, i64>,
         walked: &Arc<Walked>,
-    ) -> Result<Vec<(Question, Found)>, EngineError> {
+    ) -> Result<Vec<(Question, Alignment)>, EngineError> {
         let mut found = Vec::new();
         let mut tasks = JoinSet::new();
         let questions = lost.into_iter().map(|lost| Question {
@@ -282,6 +304,7 @@ impl<'a> Work<'a> {
                 detail: format!("comparing the logs: {error}"),
             })?;
             let mut row = row(&question.source, &question.target, Outcome::NotFound);
+            row.shard = shard_of(question.source.topic_id, question.source.partition, self.count);
             match outcome {
                 Ok(Ok(one)) => {
                     row.tell(&one);
@@ -296,40 +319,40 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Takes a shard over, and puts what its partitions' logs tell in the place of its records.
-    async fn write(&mut self, shard: u32, lost: Vec<Lost>, walked: &Arc<Walked>) -> Result<(), EngineError> {
-        let control = self.control.as_ref().ok_or_else(|| EngineError::Unexpected {
-            mirror: self.config.name.clone(),
-            detail: "the control partition was not made anew".to_owned(),
-        })?;
+    /// Takes a shard over, and puts what its partitions' logs tell in the place of its records, or beside them.
+    async fn write(
+        &mut self,
+        tp: &TopicPartition,
+        shard: u32,
+        lost: Vec<Lost>,
+        walked: &Arc<Walked>,
+    ) -> Result<(), EngineError> {
         let spec = ShardSpec {
             mirror: self.config.name.clone(),
-            generation: control.generation()?.generation,
+            generation: self.generation,
             shard,
-            tp: TopicPartition { partition: shard.cast_signed(), ..control.tp.clone() },
-            control: control.state.clone(),
+            tp: TopicPartition { partition: shard.cast_signed(), ..tp.clone() },
+            control: self.state.control.clone(),
         };
-        let mut log = take_unread(self.target, &spec).await?;
-        let ends = self.fence(&log, &lost).await?;
-        let found = self.look(lost, &ends, walked).await?;
-        self.fence_others(&log, &found).await;
-        let mut state = match self.state.damaged.contains_key(&shard) {
-            true => ShardState::default(),
-            false => self.state.shards.get(shard as usize).cloned().unwrap_or_default(),
+        // What it says now, and not when it was looked at: a mirror may have run meanwhile.
+        let mut log = match take_shard(self.target, &spec).await {
+            Err(error) if error.damage().is_some() => take_unread(self.target, &spec).await?,
+            outcome => outcome?,
         };
+        let mut state = log.state.clone();
+        let is_known = |lost: &Lost| {
+            state.find(lost.source.topic_id, lost.source.partition).is_some_and(|(_, known)| !known.map.is_empty())
+        };
+        let (known, mut lost): (Vec<Lost>, Vec<Lost>) = lost.into_iter().partition(is_known);
+        self.report.kept += known.len();
+        let ends = self.fence(&log, &mut lost).await?;
+        let mut found = self.look(lost, &ends, walked).await?;
+        self.fence_others(&log, &mut found, &ends).await?;
         // What is not there yet is of later times: it is mirrored from its beginning.
         state.baseline = true;
-        for (question, one) in found {
-            state.producer_ids.extend(one.writers.keys());
-            let declared = Declared {
-                source_topic: question.source.topic,
-                source_topic_id: question.source.topic_id,
-                partition: question.source.partition,
-                target_topic: question.target.topic,
-                target_topic_id: question.target.topic_id,
-            };
-            let Found { alignment, .. } = one;
-            state.restore(&declared, alignment.map, alignment.end).map_err(|source| EngineError::State {
+        for (question, alignment) in found {
+            state.producer_ids.extend(alignment.writers.keys());
+            state.restore(&declared(question), alignment.map, alignment.end).map_err(|source| EngineError::State {
                 mirror: self.config.name.clone(),
                 topic: spec.tp.topic.clone(),
                 partition: spec.tp.partition,
@@ -337,15 +360,31 @@ impl<'a> Work<'a> {
                 source,
             })?;
         }
-        // The commands that had ended some of the halts are gone with the control partition.
-        for ((topic, partition), (_, resumes)) in &mut state.halts {
-            *resumes = spec.control.resumes(topic, *partition).min(*resumes);
-        }
+        self.note_halts(shard, &spec, &mut state);
         log.replace(state).await
     }
 
-    /// From here on nobody writes to these targets; where their data ends at the latest.
-    async fn fence(&self, log: &ShardLog, lost: &[Lost]) -> Result<BTreeMap<TopicPartition, i64>, EngineError> {
+    /// What is not found stands still, whatever the next start makes of its target; and the commands that had ended some of
+    /// the halts may be gone with the control partition.
+    fn note_halts(&self, shard: u32, spec: &ShardSpec, state: &mut ShardState) {
+        for row in self.report.partitions.iter().filter(|row| row.outcome == Outcome::NotFound && row.shard == shard) {
+            let what = row.detail.clone().unwrap_or_default();
+            let halt =
+                Halt::new(HaltKind::StateLost, format!("the offset map was lost and cannot be found again: {what}"));
+            let resumes = spec.control.resumes(&row.topic, row.partition);
+            state.halts.insert((row.topic.clone(), row.partition), (halt, resumes));
+        }
+        for ((topic, partition), (_, resumes)) in &mut state.halts {
+            *resumes = spec.control.resumes(topic, *partition).min(*resumes);
+        }
+    }
+
+    /// From here on nobody writes to these targets; where their data ends at the latest. What cannot be marked is left out.
+    async fn fence(
+        &mut self,
+        log: &ShardLog,
+        lost: &mut Vec<Lost>,
+    ) -> Result<BTreeMap<TopicPartition, i64>, EngineError> {
         let targets: Vec<TopicPartition> = lost.iter().map(|lost| lost.target.clone()).collect();
         if targets.is_empty() {
             return Ok(BTreeMap::new());
@@ -353,8 +392,15 @@ impl<'a> Work<'a> {
         let mut ends = self.ends(lost).await?;
         self.target.await_served(&targets).await?;
         let refused = write_markers(&log.mirror, self.target, &log.transactor, &targets).await?;
-        if let Some(error) = refused.into_values().next() {
-            return Err(error.into());
+        for (name, error) in refused {
+            let is_it = |lost: &Lost| (&lost.target.topic, lost.target.partition) == (&name.0, name.1);
+            if let Some(left_out) = lost.iter().find(|lost| is_it(lost)) {
+                let detail = Some(format!("its target cannot be taken over: {error}"));
+                let row = row(&left_out.source, &left_out.target, Outcome::NotFound);
+                self.report.partitions.push(RebuiltPartition { detail, shard: log.shard, ..row });
+            }
+            lost.retain(|lost| !is_it(lost));
+            ends.retain(|target, _| (&target.topic, target.partition) != (&name.0, name.1));
         }
         for (target, end) in &mut ends {
             let marker = await_marker(&log.mirror, self.target, target, *end, &log.transactor, |_| Ok(())).await?;
@@ -363,25 +409,52 @@ impl<'a> Work<'a> {
         Ok(ends)
     }
 
-    /// Producer ids that the coordinator has forgotten may still be those of a process that runs.
-    async fn fence_others(&mut self, log: &ShardLog, found: &[(Question, Found)]) {
-        let mut others: BTreeMap<i64, (i16, Vec<TopicPartition>)> = BTreeMap::new();
-        for (question, one) in found {
-            for (id, epoch) in one.writers.iter().filter(|(id, _)| **id != log.transactor.producer_id && **id >= 0) {
-                let other = others.entry(*id).or_insert((*epoch, Vec::new()));
-                other.0 = other.0.max(*epoch);
-                other.1.push(question.target.clone());
+    /// Producer ids that the coordinator has forgotten may still be those of a process that runs. What they have written
+    /// behind our marker was not compared.
+    async fn fence_others(
+        &mut self,
+        log: &ShardLog,
+        found: &mut Vec<(Question, Alignment)>,
+        ends: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<(), EngineError> {
+        let mut kept = Vec::new();
+        for (question, alignment) in std::mem::take(found) {
+            let target = &question.target;
+            let mut trouble = None;
+            for (id, epoch) in alignment.writers.iter().filter(|(id, _)| **id != log.transactor.producer_id) {
+                let fenced = fence_without_coordinator(self.target, (*id, *epoch), std::slice::from_ref(target)).await;
+                trouble = trouble.or(fenced
+                    .err()
+                    .map(|error| format!("producer id {id} wrote to {target} and cannot be fenced: {error}")));
+            }
+            let (from, end) = (ends.get(target).copied().unwrap_or(0), self.target.log_end(target).await?);
+            if last_data_below(self.target, target, end, from, |_| true).await?.is_some() {
+                trouble = Some(format!("somebody writes to {target}: there are records behind offset {from} by now"));
+            }
+            match trouble {
+                None => kept.push((question, alignment)),
+                Some(trouble) => self.give_up(&question, trouble),
             }
         }
-        for (id, (epoch, targets)) in others {
-            if let Err(error) = fence_without_coordinator(self.target, (id, epoch), &targets).await {
-                self.report.warnings.push(format!(
-                    "producer id {id} wrote to {} and cannot be fenced ({error}): make sure that no other process runs this \
-                     mirror",
-                    targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                ));
-            }
+        *found = kept;
+        Ok(())
+    }
+
+    fn give_up(&mut self, question: &Question, why: String) {
+        let (topic, partition) = (&question.source.topic, question.source.partition);
+        if let Some(row) = self.report.partitions.iter_mut().find(|r| r.topic == *topic && r.partition == partition) {
+            (row.outcome, row.detail) = (Outcome::NotFound, Some(why));
         }
+    }
+}
+
+fn declared(question: Question) -> Declared {
+    Declared {
+        source_topic: question.source.topic,
+        source_topic_id: question.source.topic_id,
+        partition: question.source.partition,
+        target_topic: question.target.topic,
+        target_topic_id: question.target.topic_id,
     }
 }
 
@@ -401,6 +474,7 @@ fn row(source: &TopicPartition, target: &TopicPartition, outcome: Outcome) -> Re
         topic: source.topic.clone(),
         target_topic: target.topic.clone(),
         partition: source.partition,
+        shard: 0,
         outcome,
         detail: None,
         mapped_from: -1,
@@ -414,8 +488,7 @@ fn row(source: &TopicPartition, target: &TopicPartition, outcome: Outcome) -> Re
 }
 
 impl RebuiltPartition {
-    fn tell(&mut self, found: &Found) {
-        let one = &found.alignment;
+    fn tell(&mut self, one: &Alignment) {
         self.outcome = Outcome::Rebuilt;
         self.mapped_from = one.map.segments().first().map_or(-1, |first| first.target);
         self.target_end = one.end;
