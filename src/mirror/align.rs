@@ -8,6 +8,7 @@
 //! run in step. The tail decides: unless the last record of the target is found, nobody knows where to go on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use super::gap::push_gap;
 use super::{Gap, GapReason, MapError, OffsetMap, Segment};
@@ -224,16 +225,23 @@ impl Aligner {
         })
     }
 
-    /// Behind a jump of the target both the record in turn and the one in step may be meant: both must be at hand.
+    /// Behind a hole of the target, which markers or compaction have left, the records that may be meant must be at hand: the
+    /// one in step, and as many in turn as the hole has room for.
     fn reaches_too_short(&self, next: TargetRecord) -> bool {
         let Some((target, source, _)) = self.last else { return false };
         let due = source + (next.offset - target);
-        let short = self.source.back().is_none_or(|last| last.offset < due);
+        let short = self.source.back().is_none_or(|last| last.offset < due) || self.source.len() <= self.room(next);
         next.offset > target + 1 && short && !self.source_ended && self.source.len() < WINDOW
     }
 
+    /// Records that the target may have let go of in front of this one.
+    fn room(&self, next: TargetRecord) -> usize {
+        let hole = self.last.map_or(0, |(target, ..)| next.offset - target - 1);
+        usize::try_from(hole).unwrap_or(0).min(WINDOW)
+    }
+
     /// Where the record stands if nothing came between: at the offset that is in step, or next in turn. (In turn only where
-    /// no record before it is lost: one of those may be the same.) Where both say the same, what follows tells.
+    /// no record before it is lost: one of those may be the same.) Where several say the same, what follows tells.
     fn in_step(&self, next: TargetRecord) -> Result<Option<usize>, Misaligned> {
         if self.last.is_none() {
             return Ok(None);
@@ -241,11 +249,10 @@ impl Aligner {
         let is_same = |at: &usize| self.source.get(*at).is_some_and(|record| record.print == next.print);
         let torn = self.lost.is_some_and(|lost| lost.out_of_step);
         let due = self.due(next).filter(|_| !torn).filter(is_same);
-        let in_turn = Some(0).filter(|_| self.lost.is_none()).filter(is_same);
-        match (due, in_turn) {
-            (Some(due), Some(first)) if due != first => self.likeliest(vec![first, due], 0, next).map(Some),
-            (due, in_turn) => Ok(due.or(in_turn)),
-        }
+        let in_turn = if self.lost.is_none() { 0..=self.room(next) } else { RangeInclusive::new(1, 0) };
+        let mut places: Vec<usize> = in_turn.filter(is_same).collect();
+        places.extend(due.filter(|due| !places.contains(due)));
+        if places.is_empty() { Ok(None) } else { self.likeliest(places, 0, next).map(Some) }
     }
 
     /// Of several places on the source the one that is followed by most of the records that follow on the target.

@@ -216,7 +216,7 @@ fn story() -> impl Strategy<Value = Story> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
     /// Whatever is found is true: every mapped record of the target that is still on the source goes to a record that says
     /// the same, in order; and the position is behind the last one.
