@@ -94,7 +94,14 @@ pub enum ReadError {
 }
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
+const OFFSET_NOT_AVAILABLE: i16 = 78;
 const THROTTLING_QUOTA_EXCEEDED: i16 = 89;
+
+/// A read that brought nothing below an end that is known. A leader that has just been elected may not know yet how far its log
+/// is replicated: that is no end of the log, and is to be tried again.
+pub(crate) fn nothing_below_end(cluster: &Cluster, tp: &TopicPartition) -> ClientError {
+    cluster.api_error("Fetch", OFFSET_NOT_AVAILABLE, &tp.to_string())
+}
 
 /// Reads from `offset` on; retries what can be retried until the deadline.
 pub async fn read_log(

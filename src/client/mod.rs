@@ -33,6 +33,7 @@ pub use error::{ClientError, Verdict, classify, code_name};
 pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};
 pub use frame::OutFrame;
 pub use kafka_protocol::messages::ApiKey;
+pub(crate) use log_reader::nothing_below_end;
 pub use log_reader::{LogSlice, ReadError, ReadOptions, TopicPartition, read_log};
 pub use metadata::{Metadata, PartitionMeta, TopicMeta, Topics};
 pub use offsets::{Each, LogPoint};

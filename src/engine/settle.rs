@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::batch::{self, BatchHeader, RawBatch, Record};
-use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
+use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
 
 /// How one partition is read while its shard stands still: what does not answer soon is tried again later.
 pub(crate) const PATIENT: ReadOptions =
@@ -34,8 +34,6 @@ pub(crate) async fn last_data_below(
     Ok(None)
 }
 
-const OFFSET_NOT_AVAILABLE: i16 = 78;
-
 enum Scanned {
     Data(RawBatch),
     Other { lowest: i64 },
@@ -54,13 +52,9 @@ async fn scan(
     while at < below {
         let slice = read_log(cluster, tp, at, ReadOptions { max_wait_ms: 0, ..PATIENT }).await?;
         let Some(last) = slice.batches.last() else {
-            // A new leader may not know yet how far its log is replicated; only an end that it vouches for is one.
-            let behind = slice.high_watermark < below;
-            return if behind {
-                Err(cluster.api_error("Fetch", OFFSET_NOT_AVAILABLE, &tp.to_string()).into())
-            } else {
-                Ok(found)
-            };
+            // Only an end that the leader vouches for is one.
+            let is_end = slice.high_watermark >= below;
+            return if is_end { Ok(found) } else { Err(nothing_below_end(cluster, tp).into()) };
         };
         let next = last.header.next_offset();
         for batch in slice.batches.into_iter().filter(|b| b.header.base_offset < below) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch;
 use crate::client::{AppendOutcome, ClientError, Cluster, TopicPartition, Topics, Verdict, append_batch};
-use crate::mirror::{ControlState, PartitionState, ShardState, StateRecord, encode_state, transactional_id};
+use crate::mirror::{ControlState, Declared, PartitionState, ShardState, StateRecord, encode_state, transactional_id};
 
 use super::EngineError;
 use super::markers::{Transactor, await_marker, if_fenced, write_marker};
@@ -347,6 +347,17 @@ impl ShardLog {
                 "old state records stay; they are let go of with a later snapshot");
         }
         Ok(())
+    }
+}
+
+/// The identity of a partition that is mirrored from here to there.
+pub(crate) fn declared(source: &TopicPartition, target: &TopicPartition) -> Declared {
+    Declared {
+        source_topic: source.topic.clone(),
+        source_topic_id: source.topic_id,
+        partition: source.partition,
+        target_topic: target.topic.clone(),
+        target_topic_id: target.topic_id,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
+use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
 use crate::engine::EngineError;
 use crate::engine::control::Control;
 use crate::engine::replay::Replay;
@@ -127,9 +127,7 @@ async fn read_shard_once(mirror: &str, target: &Cluster, tp: &TopicPartition) ->
             }
         }
         if at == before {
-            // A leader that does not know yet how far the log is replicated.
-            const OFFSET_NOT_AVAILABLE: i16 = 78;
-            return Err(target.api_error("Fetch", OFFSET_NOT_AVAILABLE, &tp.to_string()).into());
+            return Err(nothing_below_end(target, tp).into());
         }
     }
     replay.finish()

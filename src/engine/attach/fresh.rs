@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use crate::client::{ClientError, LogPoint, ReadError, TopicPartition};
 use crate::config::Start;
-use crate::mirror::{Bounds, Declared, GapReason, Halt, HaltKind, Isolation, StateRecord, first_records};
+use crate::mirror::{Bounds, GapReason, Halt, HaltKind, Isolation, StateRecord, first_records};
 
 use super::super::settle::last_data_below;
-use super::super::shard::ShardLog;
+use super::super::shard::{ShardLog, declared};
 use super::{AttachContext, Attached, Pair, Wanted, not_attached};
 
 /// A partition to begin with.
@@ -51,12 +51,21 @@ pub(super) async fn attach_fresh(
             Ok((begin, at)) => {
                 let reason = if fresh.wanted.successor { GapReason::Recreated } else { GapReason::Start };
                 let epoch = shard.transactor.producer_epoch;
-                records.extend(first_records(&declared(&pair), index, epoch, at.end, (begin, reason)));
+                records.extend(first_records(
+                    &declared(&pair.source, &pair.target),
+                    index,
+                    epoch,
+                    at.end,
+                    (begin, reason),
+                ));
                 done.push((pair, index));
             }
             Err(obstacle) => {
                 if start != Start::Earliest && fresh.declared.is_none() {
-                    records.extend([declared(&pair).record(index), StateRecord::Pending { index, begin: begin.ok() }]);
+                    records.extend([
+                        declared(&pair.source, &pair.target).record(index),
+                        StateRecord::Pending { index, begin: begin.ok() },
+                    ]);
                 }
                 out.push((pair, obstacle));
             }
@@ -175,16 +184,6 @@ fn foreign(ctx: AttachContext<'_>, wanted: &Wanted, at: Bounds) -> Option<Halt> 
         wanted.pair.target, at.start, at.end
     );
     Some(Halt::new(HaltKind::ForeignRecords, what))
-}
-
-fn declared(pair: &Pair) -> Declared {
-    Declared {
-        source_topic: pair.source.topic.clone(),
-        source_topic_id: pair.source.topic_id,
-        partition: pair.source.partition,
-        target_topic: pair.target.topic.clone(),
-        target_topic_id: pair.target.topic_id,
-    }
 }
 
 /// Where each begins on the source, or why that cannot be had.

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use bytes::{BufMut as _, BytesMut};
 
 use crate::batch::{self, RawBatch, Record};
-use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, read_log};
+use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
 use crate::engine::EngineError;
 use crate::mirror::{FetchedRecords, GapReason, Intake, Isolation, Ready, SourceRecord, TargetRecord};
 
@@ -60,13 +60,12 @@ impl<'a> SourceLog<'a> {
             let fetched = FetchedRecords { aborted: slice.aborted, records: records.freeze() };
             let (batches, halt) = self.intake.take(&fetched);
             for batch in batches {
-                self.open(&batch).map_err(|error| self.unreadable(at, error))?;
+                self.open(&batch).map_err(|error| unreadable(self.cluster, self.tp, at, error))?;
             }
             // What a mirror cannot copy is not on the target.
             match halt.and_then(|halt| halt.range) {
                 Some((from, to)) => self.intake.give_up(from, to, GapReason::Corrupt),
-                // Below the end there is something: a leader that does not know of it yet is no end.
-                None if self.intake.next() == at => return Err(not_there(self.cluster, self.tp)),
+                None if self.intake.next() == at => return Err(nothing_below_end(self.cluster, self.tp).into()),
                 None => {}
             }
         }
@@ -90,10 +89,6 @@ impl<'a> SourceLog<'a> {
             }
         }
         Ok(())
-    }
-
-    fn unreadable(&self, offset: i64, source: batch::BatchError) -> EngineError {
-        unreadable(self.cluster, self.tp, offset, source)
     }
 }
 
@@ -150,16 +145,11 @@ impl<'a> TargetLog<'a> {
                 }
             }
             if self.at == from {
-                return Err(not_there(self.cluster, self.tp));
+                return Err(nothing_below_end(self.cluster, self.tp).into());
             }
         }
         Ok(self.ready.pop_front())
     }
-}
-
-fn not_there(cluster: &Cluster, tp: &TopicPartition) -> EngineError {
-    const OFFSET_NOT_AVAILABLE: i16 = 78;
-    cluster.api_error("Fetch", OFFSET_NOT_AVAILABLE, &tp.to_string()).into()
 }
 
 fn unreadable(cluster: &Cluster, tp: &TopicPartition, offset: i64, source: batch::BatchError) -> EngineError {

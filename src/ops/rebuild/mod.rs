@@ -23,10 +23,10 @@ use crate::engine::EngineError;
 use crate::engine::control::{Control, SHARDS};
 use crate::engine::markers::{await_marker, write_markers};
 use crate::engine::settle::last_data_below;
-use crate::engine::shard::{ShardLog, ShardSpec, take_shard, take_unread};
+use crate::engine::shard::{ShardLog, ShardSpec, declared, take_shard, take_unread};
 use crate::engine::topology::matching_topics;
 use crate::engine::unfenced::fence_without_coordinator;
-use crate::mirror::{Alignment, Declared, Halt, HaltKind, ShardState, shard_of, state_topic};
+use crate::mirror::{Alignment, Halt, HaltKind, ShardState, shard_of, state_topic};
 
 use super::MirrorState;
 use find::{Question, find_map};
@@ -352,13 +352,15 @@ impl<'a> Work<'a> {
         state.baseline = true;
         for (question, alignment) in found {
             state.producer_ids.extend(alignment.writers.keys());
-            state.restore(&declared(question), alignment.map, alignment.end).map_err(|source| EngineError::State {
-                mirror: self.config.name.clone(),
-                topic: spec.tp.topic.clone(),
-                partition: spec.tp.partition,
-                offset: -1,
-                source,
-            })?;
+            state.restore(&declared(&question.source, &question.target), alignment.map, alignment.end).map_err(
+                |source| EngineError::State {
+                    mirror: self.config.name.clone(),
+                    topic: spec.tp.topic.clone(),
+                    partition: spec.tp.partition,
+                    offset: -1,
+                    source,
+                },
+            )?;
         }
         self.note_halts(shard, &spec, &mut state);
         log.replace(state).await
@@ -445,16 +447,6 @@ impl<'a> Work<'a> {
         if let Some(row) = self.report.partitions.iter_mut().find(|r| r.topic == *topic && r.partition == partition) {
             (row.outcome, row.detail) = (Outcome::NotFound, Some(why));
         }
-    }
-}
-
-fn declared(question: Question) -> Declared {
-    Declared {
-        source_topic: question.source.topic,
-        source_topic_id: question.source.topic_id,
-        partition: question.source.partition,
-        target_topic: question.target.topic,
-        target_topic_id: question.target.topic_id,
     }
 }
 
