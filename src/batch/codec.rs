@@ -59,19 +59,21 @@ pub fn decompress(codec: Codec, payload: &Bytes, limit_bytes: usize) -> Result<B
     Ok(out.into())
 }
 
-/// Compresses a records section the way Java's clients and brokers read it. The same input gives the same output.
-pub fn compress(codec: Codec, records: &[u8]) -> Result<Vec<u8>, CodecError> {
-    match codec {
-        Codec::None => Ok(records.to_vec()),
+/// Compresses a records section the way Java's clients and brokers read it. The same input gives the same output; without
+/// a codec it is handed back as it is.
+pub fn compress(codec: Codec, records: &Bytes) -> Result<Bytes, CodecError> {
+    let out = match codec {
+        Codec::None => return Ok(records.clone()),
         Codec::Gzip => {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             encoder.write_all(records).map_err(bad)?;
-            encoder.finish().map_err(bad)
+            encoder.finish().map_err(bad)?
         }
-        Codec::Snappy => snappy(records),
-        Codec::Lz4 => lz4(records),
-        Codec::Zstd => zstd::bulk::compress(records, ZSTD_LEVEL).map_err(bad),
-    }
+        Codec::Snappy => snappy(records)?,
+        Codec::Lz4 => lz4(records)?,
+        Codec::Zstd => zstd::bulk::compress(records, ZSTD_LEVEL).map_err(bad)?,
+    };
+    Ok(out.into())
 }
 
 /// Reads to the end, appending to `out`, which may not pass the limit.

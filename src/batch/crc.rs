@@ -76,13 +76,22 @@ pub(super) fn over(header: &BatchHeader, payload: &[u8]) -> u32 {
 /// Errors with [`BatchError::BadChecksum`], or [`BatchError::Truncated`] where the bytes are not as long as the header
 /// says. Kafka: `DefaultRecordBatch.ensureValid`.
 pub fn check(batch: &RawBatch) -> Result<(), BatchError> {
-    let (have, need) = (batch.bytes.len(), batch.header.total_len());
+    compare(&batch.header, batch.bytes.len(), || compute(&batch.bytes))
+}
+
+/// [`check`], of a batch whose header and records section lie apart.
+pub fn check_parts(header: &BatchHeader, payload: &[u8]) -> Result<(), BatchError> {
+    compare(header, HEADER_LEN + payload.len(), || over(header, payload))
+}
+
+fn compare(header: &BatchHeader, have: usize, compute: impl FnOnce() -> u32) -> Result<(), BatchError> {
+    let need = header.total_len();
     if have != need {
         return Err(BatchError::Truncated { have, need });
     }
-    let (stored, computed) = (batch.header.crc, compute(&batch.bytes));
+    let (stored, computed) = (header.crc, compute());
     if stored != computed {
-        return Err(BatchError::BadChecksum { offset: batch.header.base_offset, stored, computed });
+        return Err(BatchError::BadChecksum { offset: header.base_offset, stored, computed });
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //!
 //! Pure: knows no socket, file, clock or random source. Format: Kafka's `DefaultRecordBatch`, `DefaultRecord`.
 
+mod assemble;
 mod codec;
 mod crc;
 #[cfg(test)]
@@ -12,11 +13,12 @@ mod record;
 mod rewrite;
 pub(crate) mod varint;
 
+pub use assemble::{Coalesced, Reencoded, coalesce, reencode};
 pub use codec::{CodecError, compress, decompress};
-pub use crc::check as check_crc;
+pub use crc::{check as check_crc, check_parts as check_crc_of};
 pub use header::{
     ATTR_CODEC_MASK, ATTR_CONTROL, ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, BatchError,
     BatchHeader, Batches, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch,
 };
-pub use record::{ControlType, Record, Reencoded, control_type, decode, encode, encode_values, reencode};
+pub use record::{ControlType, Record, control_type, decode, encode, encode_values};
 pub use rewrite::{Passage, ReencodeReason, Stamp, passage, rewrite, rewritten, sequence_add, sequence_difference};

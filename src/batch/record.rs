@@ -1,10 +1,10 @@
-//! Records inside a batch: decoding, encoding, and re-encoding without loss (Kafka's `DefaultRecord`).
+//! Records inside a batch: decoding and encoding (Kafka's `DefaultRecord`).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::codec::{self, CodecError};
 use super::crc;
-use super::header::{ATTR_CODEC_MASK, BatchError, BatchHeader, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch};
+use super::header::{BatchError, BatchHeader, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch};
 use super::rewrite::Stamp;
 use super::varint::{get_signed, put_signed};
 
@@ -39,29 +39,18 @@ pub enum ControlType {
     Other(i16),
 }
 
-/// A batch put together anew from records of another.
-#[derive(Debug, Clone)]
-pub struct Reencoded {
-    /// Header, not stamped yet; its checksum belongs to the payload below.
-    pub header: BatchHeader,
-    /// Records section, compressed as the original was.
-    pub payload: Bytes,
-    /// Source offset and count of each run of consecutive records, in order. Empty where nothing was left.
-    pub runs: Vec<(i64, u32)>,
-}
-
 /// A record as it lies in the records section, the tail (key, value, headers) unopened.
-struct Slice {
-    attributes: i8,
-    timestamp: i64,
-    offset: i64,
-    tail: Bytes,
+pub(super) struct Slice {
+    pub(super) attributes: i8,
+    pub(super) timestamp: i64,
+    pub(super) offset: i64,
+    pub(super) tail: Bytes,
 }
 
 /// The records of a batch, after its checksum has been verified. `limit_bytes` caps what the records section may
 /// decompress to.
 pub fn decode(batch: &RawBatch, limit_bytes: usize) -> Result<Vec<Record>, BatchError> {
-    let slices = slices(batch, limit_bytes)?;
+    let slices = slices(&batch.header, &batch.payload(), limit_bytes)?;
     slices.into_iter().map(|slice| open(&batch.header, slice)).collect()
 }
 
@@ -81,48 +70,6 @@ pub fn control_type(batch: &RawBatch) -> Result<ControlType, BatchError> {
 }
 
 const CONTROL_LIMIT_BYTES: usize = 1 << 20;
-
-/// Puts the records from offset `from` on into a batch without holes, under the producer's own kind of timestamps.
-///
-/// Key, value and headers are carried over byte for byte; timestamps are those that a reader of the source sees. The
-/// codec stays. Offsets in the new batch count from 0.
-pub fn reencode(batch: &RawBatch, from: i64, limit_bytes: usize) -> Result<Reencoded, BatchError> {
-    let mut kept = slices(batch, limit_bytes)?;
-    kept.retain(|slice| slice.offset >= from);
-    let runs = runs(&kept);
-    let base_timestamp = kept.first().map_or(-1, |slice| slice.timestamp);
-    let max_timestamp = kept.iter().map(|slice| slice.timestamp).max().unwrap_or(-1);
-    let count = count_of(&batch.header, kept.len())?;
-    let mut section = BytesMut::new();
-    for (delta, slice) in (0i64..).zip(&kept) {
-        put_record(&mut section, slice.attributes, slice.timestamp.wrapping_sub(base_timestamp), delta, &slice.tail);
-    }
-    let codec = batch.header.codec()?;
-    let payload = codec::compress(codec, &section).map_err(|error| codec_error(&batch.header, codec, error))?;
-    let mut header = BatchHeader {
-        base_offset: 0,
-        batch_length: length_of(&batch.header, payload.len())?,
-        attributes: batch.header.attributes & ATTR_CODEC_MASK,
-        last_offset_delta: (count - 1).max(0),
-        base_timestamp,
-        max_timestamp,
-        records_count: count,
-        ..batch.header
-    };
-    header.crc = crc::over(&header, &payload);
-    Ok(Reencoded { header, payload: payload.into(), runs })
-}
-
-fn runs(kept: &[Slice]) -> Vec<(i64, u32)> {
-    let mut runs: Vec<(i64, u32)> = Vec::new();
-    for slice in kept {
-        match runs.last_mut() {
-            Some((start, count)) if *start + i64::from(*count) == slice.offset => *count += 1,
-            _ => runs.push((slice.offset, 1)),
-        }
-    }
-    runs
-}
 
 /// Encodes records as one batch, base offset and leader epoch as a producer sends them. Offsets of the records count
 /// from the first; timestamps are CreateTime. No records, or offsets that do not rise, are [`BatchError::Malformed`].
@@ -155,7 +102,7 @@ pub fn encode(records: &[Record], codec: Codec, stamp: Stamp) -> Result<RawBatch
         let tail = tail_of(record);
         put_record(&mut section, record.attributes, record.timestamp.wrapping_sub(first.timestamp), delta, &tail);
     }
-    let payload = codec::compress(codec, &section).map_err(|error| codec_error(&header, codec, error))?;
+    let payload = codec::compress(codec, &section.freeze()).map_err(|error| codec_error(&header, codec, error))?;
     header.batch_length = length_of(&header, payload.len())?;
     header.crc = crc::over(&header, &payload);
     let mut bytes = BytesMut::with_capacity(HEADER_LEN + payload.len());
@@ -180,7 +127,7 @@ pub fn encode_values(values: Vec<Bytes>, timestamp_ms: i64, stamp: Stamp) -> Res
     encode(&records, Codec::None, stamp).map(|batch| batch.bytes)
 }
 
-fn put_record(out: &mut BytesMut, attributes: i8, timestamp_delta: i64, offset_delta: i64, tail: &[u8]) {
+pub(super) fn put_record(out: &mut BytesMut, attributes: i8, timestamp_delta: i64, offset_delta: i64, tail: &[u8]) {
     let mut head = [0u8; 24];
     let mut rest = &mut head[..];
     rest.put_i8(attributes);
@@ -209,12 +156,12 @@ fn put_nullable(out: &mut BytesMut, bytes: Option<&[u8]>) {
     out.put_slice(bytes.unwrap_or_default());
 }
 
-fn slices(batch: &RawBatch, limit_bytes: usize) -> Result<Vec<Slice>, BatchError> {
-    crc::check(batch)?;
-    let header = &batch.header;
+/// The records of a batch, after its checksum has been verified.
+pub(super) fn slices(header: &BatchHeader, payload: &Bytes, limit_bytes: usize) -> Result<Vec<Slice>, BatchError> {
+    crc::check_parts(header, payload)?;
     let codec = header.codec()?;
     let mut section =
-        codec::decompress(codec, &batch.payload(), limit_bytes).map_err(|error| codec_error(header, codec, error))?;
+        codec::decompress(codec, payload, limit_bytes).map_err(|error| codec_error(header, codec, error))?;
     let count = usize::try_from(header.records_count).unwrap_or(0);
     if count > section.len() / RECORD_MIN_LEN {
         return Err(malformed(header, format!("{count} records in {} bytes", section.len())));
@@ -293,7 +240,7 @@ fn malformed(header: &BatchHeader, what: String) -> BatchError {
     BatchError::Malformed { offset: header.base_offset, what }
 }
 
-fn codec_error(header: &BatchHeader, codec: Codec, error: CodecError) -> BatchError {
+pub(super) fn codec_error(header: &BatchHeader, codec: Codec, error: CodecError) -> BatchError {
     let offset = header.base_offset;
     match error {
         CodecError::TooLarge { limit_bytes } => BatchError::TooLarge { offset, limit_bytes },
@@ -301,14 +248,14 @@ fn codec_error(header: &BatchHeader, codec: Codec, error: CodecError) -> BatchEr
     }
 }
 
-fn count_of(header: &BatchHeader, count: usize) -> Result<i32, BatchError> {
+pub(super) fn count_of(header: &BatchHeader, count: usize) -> Result<i32, BatchError> {
     i32::try_from(count).map_err(|_| malformed(header, format!("{count} records")))
 }
 
-fn length_of(header: &BatchHeader, payload_len: usize) -> Result<i32, BatchError> {
+pub(super) fn length_of(header: &BatchHeader, payload_len: usize) -> Result<i32, BatchError> {
     i32::try_from(HEADER_LEN - LOG_OVERHEAD + payload_len)
         .map_err(|_| malformed(header, format!("a records section of {payload_len} bytes")))
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

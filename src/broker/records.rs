@@ -120,7 +120,7 @@ pub(super) fn rebuild(header: &BatchHeader, records: &[Record], codec: Codec) ->
     }
     let offset = header.base_offset;
     let failed = |what: String| BatchError::Codec { offset, codec, what };
-    let payload = match compress(codec, &section) {
+    let payload = match compress(codec, &section.freeze()) {
         Ok(payload) => payload,
         Err(error) => return Err(failed(error.to_string())),
     };

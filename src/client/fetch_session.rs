@@ -1,6 +1,7 @@
 //! An incremental fetch session (KIP-227): a request names only what changed since the last one, an answer only what
 //! has news. Answers are read by hand: records stay slices of the response, and no length on the wire allocates.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
@@ -105,6 +106,9 @@ pub struct FetchSession {
     id: i32,
     epoch: i32,
     wants: HashMap<TopicPartition, FetchWant>,
+    /// Names of the topics that are wanted, by id, with the number of their partitions: an answer must not cost what all
+    /// that is wanted costs.
+    names: HashMap<Uuid, (String, usize)>,
     changed: BTreeSet<TopicPartition>,
     forgotten: BTreeSet<TopicPartition>,
 }
@@ -120,14 +124,26 @@ impl FetchSession {
         match change {
             FetchChange::Want(tp, want) => {
                 self.forgotten.remove(&tp);
-                self.wants.insert(tp.clone(), want);
+                if self.wants.insert(tp.clone(), want).is_none() {
+                    self.names.entry(tp.topic_id).or_insert_with(|| (tp.topic.clone(), 0)).1 += 1;
+                }
                 self.changed.insert(tp);
             }
             FetchChange::Forget(tp) => {
                 self.changed.remove(&tp);
                 if self.wants.remove(&tp).is_some() {
+                    self.forget_name(tp.topic_id);
                     self.forgotten.insert(tp);
                 }
+            }
+        }
+    }
+
+    fn forget_name(&mut self, id: Uuid) {
+        if let Entry::Occupied(mut name) = self.names.entry(id) {
+            name.get_mut().1 -= 1;
+            if name.get().1 == 0 {
+                name.remove();
             }
         }
     }
@@ -139,7 +155,7 @@ impl FetchSession {
 
     /// The next request of the session.
     pub fn request(&mut self, connection: &Connection, limits: FetchLimits) -> Result<(OutFrame, Asked), ClientError> {
-        let by_id = self.wants.keys().chain(&self.forgotten).all(|tp| !tp.topic_id.is_nil());
+        let by_id = !self.names.contains_key(&Uuid::nil()) && self.forgotten.iter().all(|tp| !tp.topic_id.is_nil());
         let cap = if by_id { MAX_VERSION } else { BY_ID - 1 };
         let version = connection.version(ApiKey::Fetch, MIN_VERSION, cap)?;
         let request = self.build(version, limits);
@@ -204,13 +220,12 @@ impl FetchSession {
             _ if self.epoch == i32::MAX => 1,
             _ => self.epoch + 1,
         };
-        let names: HashMap<Uuid, &str> = self.wants.keys().map(|tp| (tp.topic_id, tp.topic.as_str())).collect();
         let mut out = Vec::with_capacity(parsed.partitions.len());
         for (topic, mut fetched) in parsed.partitions {
             match topic {
                 Topic::Name(name) => fetched.topic = name,
-                Topic::Id(id) => match names.get(&id) {
-                    Some(name) => (*name).clone_into(&mut fetched.topic),
+                Topic::Id(id) => match self.names.get(&id) {
+                    Some((name, _)) => name.clone_into(&mut fetched.topic),
                     // Forgotten meanwhile.
                     None => continue,
                 },

@@ -32,13 +32,15 @@ pub use topics::{
     never_mirrored,
 };
 pub use types::{
-    ClusterConfig, Config, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig, Policies,
-    Policy, Start, Sync, TargetTopics,
+    ClusterConfig, Config, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig, MirrorLimits,
+    Policies, Policy, Start, Sync, TargetTopics,
 };
 pub use units::{bytes, parse_rfc3339_ms};
 
 /// Least `limits.memory`: 4 MiB, so that a few batches of Kafka's default largest size are under way at once.
 pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
+/// Least `mirrors[].limits.bandwidth`, bytes a second.
+pub const BANDWIDTH_BYTES_MIN: u64 = 16 << 10;
 
 impl Config {
     /// Reads and validates a file; `${file:…}` paths start from its folder.

@@ -71,7 +71,7 @@ pub(super) struct Mirror {
     groups: Option<Groups>,
     pub(super) sync: Sync,
     pub(super) on: On,
-    limits: MirrorLimits,
+    pub(super) limits: MirrorLimits,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -121,8 +121,9 @@ pub(super) struct On {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
-struct MirrorLimits {
+pub(super) struct MirrorLimits {
     bandwidth: Option<String>,
+    pub(super) coalesced_batch: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -88,6 +88,15 @@ pub struct MirrorConfig {
     pub sync: Sync,
     /// What happens where a mirror cannot go on without losing something.
     pub on: Policies,
+    /// Bounds of this mirror.
+    pub limits: MirrorLimits,
+}
+
+/// Bounds of one mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MirrorLimits {
+    /// Small batches that wait together are sent as one of at most this size, bytes; 0: never.
+    pub coalesced_batch_bytes: usize,
 }
 
 impl MirrorConfig {

@@ -7,7 +7,9 @@ use super::error::{ConfigError, Place};
 use super::raw;
 use super::routes;
 use super::topics::{Rename, TopicFilter};
-use super::types::{ClusterConfig, Config, HttpConfig, Limits, LogConfig, MirrorConfig, Policies, Sync, TargetTopics};
+use super::types::{
+    ClusterConfig, Config, HttpConfig, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies, Sync, TargetTopics,
+};
 use super::units;
 
 pub(super) struct Validator<'a> {
@@ -106,6 +108,8 @@ impl Validator<'_> {
         let topics = self.take(&format!("{at}.topics"), topics);
         let rename = self.take(&format!("{at}.rename"), rename);
         let start = self.take(&format!("{at}.start"), units::parse_start(&mirror.start));
+        let coalesced =
+            self.take(&format!("{at}.limits.coalesced_batch"), units::parse_size(&mirror.limits.coalesced_batch));
         Some(MirrorConfig {
             name: mirror.name,
             source: mirror.source,
@@ -126,6 +130,7 @@ impl Validator<'_> {
                 foreign_records: mirror.on.foreign_records,
                 corrupt_batch: mirror.on.corrupt_batch,
             },
+            limits: MirrorLimits { coalesced_batch_bytes: usize::try_from(coalesced?).unwrap_or(usize::MAX) },
         })
     }
 

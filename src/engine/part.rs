@@ -188,13 +188,21 @@ impl Part {
         for (from, to, reason) in &self.given_up {
             intake.give_up(*from, *to, *reason);
         }
-        let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms);
+        let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms)
+            .coalescing(config.limits.coalesced_batch_bytes);
         self.asked = None;
         self.set_backs = 0;
         self.attachments += 1;
         let (index, scanned) = (footing.index, footing.scanned);
         let flow = Flow { index, attachment: self.attachments, scanned, intake, appender };
         self.stage = Stage::Flowing(Box::new(flow));
+    }
+
+    /// The next time at which something of it is due, ms. What lies in the past waits for an event.
+    pub(crate) fn due_ms(&mut self, now_ms: u64) -> Option<u64> {
+        let send_ms = self.flow().and_then(|flow| flow.appender.wake_at_ms());
+        let times = self.again.iter().map(|(at, _)| *at).chain([self.fetch_not_before_ms]).chain(send_ms);
+        times.filter(|at| *at > now_ms).min()
     }
 
     /// What to fetch for this partition now, if anything.

@@ -8,39 +8,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::batch::{self, HEADER_LEN, RawBatch, Stamp};
+use crate::batch::{self, HEADER_LEN, Stamp};
 
 use super::{Break, Halt, HaltKind, Ready};
 
 /// Batches of one partition that may be under way at once, once the broker has proven to hold the producer's state:
 /// the broker recognises a repeated batch within the last five.
 pub const WINDOW: usize = 5;
-
-const BACKOFF_MIN_MS: u64 = 50;
-const BACKOFF_MAX_MS: u64 = 5_000;
-/// A batch that is sound here and that the target calls corrupt was damaged on the way; so often it may be.
-const CORRUPT_RETRIES: u32 = 5;
-
-/// Kafka error codes that mean something of their own to compare-and-append.
-mod code {
-    pub(super) const CORRUPT_MESSAGE: i16 = 2;
-    pub(super) const MESSAGE_TOO_LARGE: i16 = 10;
-    pub(super) const RECORD_LIST_TOO_LARGE: i16 = 18;
-    pub(super) const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
-    pub(super) const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
-    pub(super) const INVALID_TIMESTAMP: i16 = 32;
-    pub(super) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
-    /// Below Kafka 2.5: a repeated batch that is not among the last five.
-    pub(super) const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
-    pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
-    pub(super) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
-    /// Below Kafka 2.5: no state of this producer.
-    pub(super) const UNKNOWN_PRODUCER_ID: i16 = 59;
-    pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
-    pub(super) const INVALID_RECORD: i16 = 87;
-    pub(super) const PRODUCER_FENCED: i16 = 90;
-    pub(super) const POLICY_VIOLATION: i16 = 44;
-}
 
 /// Who writes to the partition, and where its sequences count from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,9 +127,17 @@ struct Entry {
     status: Status,
     /// It was sent, and whether it was appended is not known: only the same bytes may follow.
     unknown: bool,
+    /// The batches that it was made of, where it is coalesced.
+    parts: Vec<Ready>,
+    /// It travels as it is.
+    alone: bool,
 }
 
 impl Entry {
+    fn new(target: i64, ready: Ready, ticket: u64) -> Self {
+        Self { target, ready, ticket, status: Status::Queued, unknown: false, parts: Vec::new(), alone: false }
+    }
+
     /// When its newest record was written, ms: what the age of the broker's producer state counts from.
     fn written_ms(&self) -> u64 {
         u64::try_from(self.ready.header.max_timestamp).unwrap_or(0)
@@ -176,7 +158,11 @@ pub struct Appender {
     /// Target offsets to skip in front of the very first segment.
     first_gap: Option<u64>,
     queue: VecDeque<Entry>,
+    /// Entries from the front on that were ever sent, and those between: behind them all are queued, and nothing is open.
+    sent: usize,
     queued_bytes: usize,
+    /// A coalesced batch is no larger than this.
+    coalesce_bytes: usize,
     breaks: Vec<Break>,
     ticket_made: u64,
     ticket_acked: u64,
@@ -224,7 +210,9 @@ impl Appender {
             segment_epoch,
             first_gap,
             queue: VecDeque::new(),
+            sent: 0,
             queued_bytes: 0,
+            coalesce_bytes: 0,
             breaks: Vec::new(),
             ticket_made: 0,
             ticket_acked: 0,
@@ -237,6 +225,13 @@ impl Appender {
             state_lifetime_ms,
             last_crc: None,
         }
+    }
+
+    /// With small batches that wait together sent as one of at most `bytes`; with 0, and without this, each batch travels
+    /// as it is.
+    #[must_use]
+    pub fn coalescing(self, bytes: usize) -> Self {
+        Self { coalesce_bytes: bytes, ..self }
     }
 
     /// Everything below this target offset is known to be appended.
@@ -267,7 +262,7 @@ impl Appender {
     /// Whether the outcome of everything sent is known and stands where it was bound to. Only then does a clean stop
     /// release the partition: a request that is still on its way could land behind a release.
     pub fn is_clean(&self) -> bool {
-        !self.out_of_step && self.queue.iter().all(|e| e.status == Status::Queued && !e.unknown)
+        !self.out_of_step && self.sent().all(|e| e.status == Status::Queued && !e.unknown)
     }
 
     /// Where batches landed above their offsets since this appender began, in order; each to be written down as it is.
@@ -280,7 +275,7 @@ impl Appender {
     /// appended twice, so it is not sent any more. To be asked at least as often as the margin of the state's lifetime.
     pub fn overdue(&self, now_ms: u64) -> Option<String> {
         let stale = |e: &&Entry| e.unknown && e.status == Status::Queued && self.is_old(e, now_ms);
-        let entry = self.queue.iter().find(stale)?;
+        let entry = self.sent().find(stale)?;
         Some(format!(
             "whether the batch bound for target offset {} was appended is not known, and its records (written at {} ms) \
              are older than the broker keeps sequences",
@@ -290,7 +285,11 @@ impl Appender {
 
     /// How many answers are outstanding.
     pub fn in_flight(&self) -> usize {
-        self.queue.iter().filter(|e| e.status == Status::InFlight).count()
+        self.sent().filter(|e| e.status == Status::InFlight).count()
+    }
+
+    fn sent(&self) -> impl Iterator<Item = &Entry> {
+        self.queue.range(..self.sent)
     }
 
     /// CRC of the last batch appended by this appender, as it stands on the target.
@@ -308,7 +307,7 @@ impl Appender {
         self.next += i64::from(ready.count());
         self.queued_bytes += ready.bytes();
         let ticket = self.ticket_made;
-        self.queue.push_back(Entry { target, ready, ticket, status: Status::Queued, unknown: false });
+        self.queue.push_back(Entry::new(target, ready, ticket));
     }
 
     fn note_break(&mut self, gaps: Vec<(super::GapReason, u64)>, leader_epoch: i32) {
@@ -356,7 +355,7 @@ impl Appender {
         if self.recovering || now_ms < self.not_before_ms {
             return None;
         }
-        let at = self.queue.iter().position(|e| e.status == Status::Queued)?;
+        let at = self.sent().position(|e| e.status == Status::Queued).unwrap_or(self.sent);
         let entry = self.queue.get(at)?;
         let old = self.is_old(entry, now_ms);
         let forbidden = if entry.unknown { old } else { self.out_of_step };
@@ -366,7 +365,7 @@ impl Appender {
         let proven = self.proven_until_ms.is_some_and(|until| now_ms <= until);
         let window = if old || !proven { 1 } else { WINDOW };
         // A batch that must travel alone also lets none follow it: the ones behind it see it in flight.
-        let blocked = self.queue.iter().any(|e| e.status == Status::InFlight && self.is_old(e, now_ms));
+        let blocked = self.sent().any(|e| e.status == Status::InFlight && self.is_old(e, now_ms));
         // Counted from the first batch that is not settled, answered or not: the broker must still recognise that one.
         (at < window && !blocked).then_some(at)
     }
@@ -378,8 +377,10 @@ impl Appender {
     /// The next batch to put on the wire; it counts as in flight from here on.
     pub fn take_outgoing(&mut self, now_ms: u64) -> Option<Outgoing> {
         let at = self.sendable(now_ms)?;
+        self.coalesce(at);
         let writer = self.writer;
         self.not_before_ms = 0;
+        self.sent = self.sent.max(at + 1);
         let entry = self.queue.get_mut(at)?;
         entry.status = Status::InFlight;
         let stamp = Stamp {
@@ -393,7 +394,7 @@ impl Appender {
 
     /// What became of the batch bound to `target`.
     pub fn answer(&mut self, target: i64, answer: Answer, now_ms: u64) -> Verdict {
-        let Some(at) = self.queue.iter().position(|e| e.target == target && e.status == Status::InFlight) else {
+        let Some(at) = self.sent().position(|e| e.target == target && e.status == Status::InFlight) else {
             return Verdict::Halt(Halt::new(
                 HaltKind::Unexpected,
                 format!("an answer for target offset {target}, where nothing is under way"),
@@ -437,6 +438,7 @@ impl Appender {
             self.queue.front().and_then(|e| if let Status::Done(base) = e.status { Some(base) } else { None })
         {
             let Some(entry) = self.queue.pop_front() else { break };
+            self.sent -= 1;
             self.settle(&entry, base);
         }
         Verdict::Go
@@ -462,7 +464,7 @@ impl Appender {
         if !self.out_of_step || !matches!(verdict, Verdict::Go | Verdict::Refresh) {
             return verdict;
         }
-        if self.queue.iter().any(|e| e.status == Status::InFlight || e.unknown) {
+        if self.sent().any(|e| e.status == Status::InFlight || e.unknown) {
             let next = self.queue.iter().find(|e| e.status == Status::Queued);
             let stuck = self.in_flight() == 0 && next.is_some_and(|e| !e.unknown);
             // The batch in front of an open outcome was refused, and nothing new is sent any more.
@@ -473,7 +475,7 @@ impl Appender {
             };
         }
         match self.displacements.first() {
-            Some(first) if self.queue.iter().all(|e| e.status == Status::Queued) => {
+            Some(first) if self.sent().all(|e| e.status == Status::Queued) => {
                 Verdict::Displaced { at: first.at, to: first.to }
             }
             _ => Verdict::Halt(Halt::new(
@@ -493,86 +495,6 @@ impl Appender {
         u32::from_be_bytes([header[17], header[18], header[19], header[20]])
     }
 
-    fn refused(&mut self, at: usize, code: i16, message: &str, retriable: bool, now_ms: u64) -> Verdict {
-        let behind_failure = self.recovering;
-        match code {
-            code::INVALID_PRODUCER_EPOCH | code::PRODUCER_FENCED => {
-                self.back_to_queue(at, now_ms);
-                Verdict::Fenced(message.to_owned())
-            }
-            // Behind a failed batch this is what must come: the broker keeps the order.
-            code::OUT_OF_ORDER_SEQUENCE_NUMBER if behind_failure => {
-                self.back_to_queue(at, now_ms);
-                Verdict::Go
-            }
-            code::OUT_OF_ORDER_SEQUENCE_NUMBER | code::DUPLICATE_SEQUENCE_NUMBER | code::UNKNOWN_PRODUCER_ID => {
-                self.back_to_queue(at, now_ms);
-                Verdict::TakeOver(format!("the broker's sequence differs from ours: {message}"))
-            }
-            // Clients call this retriable. It is only where our own copy is sound.
-            code::CORRUPT_MESSAGE if self.failures < CORRUPT_RETRIES && self.is_sound(at) => {
-                self.unsettled(at, message, now_ms)
-            }
-            code if retriable && code != code::CORRUPT_MESSAGE => self.unsettled(at, message, now_ms),
-            _ => {
-                let halt = self.halt_for(at, code, message);
-                self.back_to_queue(at, now_ms);
-                Verdict::Halt(halt)
-            }
-        }
-    }
-
-    /// Whether the batch, as it is held here, fits the checksum that the source gave it.
-    fn is_sound(&self, at: usize) -> bool {
-        let Some(entry) = self.queue.get(at) else { return false };
-        let mut bytes = entry.ready.header.to_bytes().to_vec();
-        bytes.extend_from_slice(&entry.ready.payload);
-        batch::check_crc(&RawBatch { header: entry.ready.header, bytes: bytes.into() }).is_ok()
-    }
-
-    fn halt_for(&self, at: usize, code: i16, message: &str) -> Halt {
-        let (from, to) = self.queue.get(at).map_or((0, 0), |e| source_range(&e.ready));
-        let kind = match code {
-            code::CORRUPT_MESSAGE => HaltKind::CorruptBatch,
-            code::MESSAGE_TOO_LARGE | code::RECORD_LIST_TOO_LARGE => HaltKind::MessageTooLarge,
-            code::INVALID_RECORD | code::INVALID_TIMESTAMP | code::POLICY_VIOLATION => HaltKind::InvalidRecord,
-            code::TOPIC_AUTHORIZATION_FAILED
-            | code::CLUSTER_AUTHORIZATION_FAILED
-            | code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => {
-                return Halt::new(HaltKind::Unauthorised, message.to_owned());
-            }
-            code::UNKNOWN_TOPIC_ID => return Halt::new(HaltKind::TargetRecreated, message.to_owned()),
-            _ => return Halt::new(HaltKind::Unexpected, format!("the target answered {message} ({code})")),
-        };
-        Halt::over(kind, from, to, format!("the target answered {message} ({code})"))
-    }
-
-    /// It may have been appended or not. Sending it again tells, as long as the broker still knows our sequence.
-    fn unsettled(&mut self, at: usize, why: &str, now_ms: u64) -> Verdict {
-        let old = self.queue.get(at).is_some_and(|e| self.is_old(e, now_ms));
-        if let Some(entry) = self.queue.get_mut(at) {
-            entry.unknown = true;
-        }
-        self.back_to_queue(at, now_ms);
-        if old {
-            return Verdict::TakeOver(format!("{why}, and the records are older than the broker keeps sequences"));
-        }
-        Verdict::Refresh
-    }
-
-    fn back_to_queue(&mut self, at: usize, now_ms: u64) {
-        if let Some(entry) = self.queue.get_mut(at) {
-            entry.status = Status::Queued;
-        }
-        if !self.recovering {
-            self.failures = self.failures.saturating_add(1);
-            let pause = BACKOFF_MIN_MS.saturating_mul(1 << self.failures.min(10)).min(BACKOFF_MAX_MS);
-            self.not_before_ms = now_ms + pause;
-        }
-        self.recovering = true;
-        self.proven_until_ms = None;
-    }
-
     /// Nothing goes out again before every answer of the failed flight is in: else a batch could overtake.
     fn end_recovery(&mut self) {
         self.recovering = self.recovering && self.in_flight() > 0;
@@ -584,12 +506,8 @@ impl Appender {
     }
 }
 
-fn source_range(ready: &Ready) -> (i64, i64) {
-    let from = ready.runs.first().map_or(0, |r| r.source);
-    let to = ready.runs.last().map_or(0, |r| r.source + i64::from(r.count));
-    (from, to)
-}
-
+mod coalescing;
+mod refusals;
 #[cfg(test)]
 mod tests;
 mod waiting;

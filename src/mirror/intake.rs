@@ -52,6 +52,8 @@ pub enum OutOfRange {
 pub enum Path {
     /// Payload untouched, header rewritten.
     Raw,
+    /// Small batches that wait together, sent as one: a broker takes one batch a partition and request.
+    Coalesced,
     /// Decoded and encoded again, because the target would not take it as it is.
     Reencoded,
 }

@@ -111,7 +111,8 @@ impl Part {
         for (from, to, reason) in &self.given_up {
             intake.give_up(*from, *to, *reason);
         }
-        let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms);
+        let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms)
+            .coalescing(settings.coalesced_batch_bytes);
         self.asked = None;
         self.attachments += 1;
         let (index, scanned) = (footing.index, footing.scanned);

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) source_recreated: Policy,
     /// The target's `producer.id.expiration.ms`.
     pub(crate) expiration_ms: u64,
+    /// 0: every batch travels as it is.
+    pub(crate) coalesced_batch_bytes: usize,
     pub(crate) mutation: Option<Mutation>,
 }
 

@@ -1,13 +1,15 @@
 use proptest::prelude::*;
 
 use super::super::header::{ATTR_CONTROL, ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL};
+use super::super::reencode;
 use super::super::rewrite::{Passage, passage, rewrite, rewritten};
 use super::*;
 
 const LIMIT_BYTES: usize = 1 << 20;
-const OURS: Stamp = Stamp { producer_id: 9_000_000_001, producer_epoch: 7, base_sequence: 2_147_483_646 };
+pub(in crate::batch) const OURS: Stamp =
+    Stamp { producer_id: 9_000_000_001, producer_epoch: 7, base_sequence: 2_147_483_646 };
 
-fn codecs() -> impl Strategy<Value = Codec> {
+pub(in crate::batch) fn codecs() -> impl Strategy<Value = Codec> {
     prop_oneof![Just(Codec::None), Just(Codec::Gzip), Just(Codec::Snappy), Just(Codec::Lz4), Just(Codec::Zstd)]
 }
 
@@ -27,7 +29,7 @@ prop_compose! {
 }
 
 /// Records with offsets that rise, holes between.
-fn records() -> impl Strategy<Value = Vec<Record>> {
+pub(in crate::batch) fn records() -> impl Strategy<Value = Vec<Record>> {
     proptest::collection::vec((record(), 0i64..3), 1..30).prop_map(|list| {
         let mut offset = 0;
         let place = |(record, hole)| {
@@ -41,7 +43,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
 }
 
 /// The batch as a broker's log holds it: at `base`, with these attributes and this leader epoch.
-fn in_log(batch: &RawBatch, base: i64, attributes: i16, epoch: i32) -> RawBatch {
+pub(in crate::batch) fn in_log(batch: &RawBatch, base: i64, attributes: i16, epoch: i32) -> RawBatch {
     let mut header = BatchHeader {
         base_offset: base,
         partition_leader_epoch: epoch,

@@ -1,6 +1,7 @@
 //! The runner: one loop that takes every event of a mirror, one by one, and decides what happens next. The walks of
 //! data (`fetching`, `producing`) and of ownership (`ownership`) are its parts; sockets live in the tasks it starts.
 
+mod due;
 mod fetching;
 mod halting;
 mod identity;
@@ -36,9 +37,6 @@ use super::shard_worker::Job;
 const DISCOVERY_EVERY: Duration = Duration::from_secs(3);
 /// How often it is noted how far the source was read, ms.
 const SCANS_NOTED_EVERY_MS: u64 = 30_000;
-/// The longest the loop sleeps without an event.
-const TICK: Duration = Duration::from_millis(500);
-
 /// What every part of a mirror shares.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
@@ -143,8 +141,7 @@ pub(crate) struct Runner {
     discovered: bool,
     next_discovery_ms: u64,
     next_scan_note_ms: u64,
-    /// When what is due was last looked at.
-    looked_ms: u64,
+    due: due::Due,
     started: Instant,
     clock: Clock,
     refreshing: bool,
@@ -198,7 +195,7 @@ impl Runner {
             discovered: false,
             next_discovery_ms: 0,
             next_scan_note_ms: 0,
-            looked_ms: 0,
+            due: due::Due::default(),
             started: Instant::now(),
             clock: Clock::default(),
             refreshing: false,
@@ -247,6 +244,7 @@ impl Runner {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), EngineError> {
+        self.due.stir();
         match event {
             Event::Fetched { broker, outcome } => self.on_fetched(broker, outcome),
             Event::Produced { lane, whose, outcome } => self.on_produced(lane, whose, outcome)?,
@@ -301,28 +299,7 @@ impl Runner {
             self.next_discovery_ms = now_ms + DISCOVERY_EVERY.as_millis() as u64;
             self.spawn_discovery();
         }
-        // What became due earlier and could not move on waits for an event, not for the clock.
-        let looked_ms = std::mem::replace(&mut self.looked_ms, now_ms);
-        let mut overdue = Vec::new();
-        for (id, part) in self.parts.iter_mut().enumerate() {
-            if let Some(why) = part.flow().and_then(|f| f.appender.overdue(now_ms)) {
-                overdue.push((id, why));
-            }
-            let due = part.fetch_not_before_ms != 0 && part.fetch_not_before_ms <= now_ms;
-            if due {
-                part.fetch_not_before_ms = 0;
-            }
-            let wake =
-                part.flow().and_then(|f| f.appender.wake_at_ms()).is_some_and(|at| looked_ms < at && at <= now_ms);
-            if due || wake {
-                self.touched.insert(id);
-            }
-        }
-        self.try_again(now_ms);
-        for (id, why) in overdue {
-            self.leave(id, super::part::Leave::TakeOver(why));
-            self.touched.insert(id);
-        }
+        self.look_at_parts(now_ms);
         self.keep_shards_alive(now_ms);
         self.look_for_rights(now_ms);
         if now_ms >= self.next_scan_note_ms && !self.stopping {
@@ -331,21 +308,6 @@ impl Runner {
         }
         self.watch_source(now_ms);
         self.publish(now_ms);
-    }
-
-    fn sleep_for(&self) -> Duration {
-        let now_ms = self.now_ms();
-        let waits = self.parts.iter().filter_map(|part| match &part.stage {
-            super::part::Stage::Flowing(flow) => flow.appender.wake_at_ms(),
-            _ => None,
-        });
-        let fetches = self.parts.iter().map(|p| p.fetch_not_before_ms).filter(|at| *at != 0);
-        let fetchers = self.fetchers.values().map(|f| f.not_before_ms);
-        let again = self.parts.iter().flat_map(|p| p.again.iter().map(|(at, _)| *at));
-        // What lies in the past was looked at by `periodic`, and waits for an event.
-        let next =
-            waits.chain(fetches).chain(fetchers).chain(again).filter(|at| *at > now_ms).min().unwrap_or(u64::MAX);
-        Duration::from_millis(next.saturating_sub(now_ms).max(1)).min(TICK)
     }
 
     /// Milliseconds since the epoch, as the pure parts count time.

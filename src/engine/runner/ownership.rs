@@ -290,22 +290,6 @@ impl Runner {
         Ok(())
     }
 
-    /// What is due of what could not be done before.
-    pub(super) fn try_again(&mut self, now_ms: u64) {
-        for id in 0..self.parts.len() {
-            let Some(part) = self.parts.get_mut(id).filter(|part| !part.again.is_empty()) else { continue };
-            let (due, later): (Vec<_>, Vec<_>) = part.again.iter().copied().partition(|(at, _)| *at <= now_ms);
-            part.again = later;
-            for (_, what) in due {
-                match what {
-                    Again::Attach => self.wait_for_attachment(id),
-                    Again::Retake => self.wait_for_retake(id),
-                    Again::Fence(shard) => self.fence(id, shard),
-                }
-            }
-        }
-    }
-
     /// The coordinator was asked whether a shard is still ours. It was at `owned`; or it could not be asked, and is soon.
     pub(super) fn on_kept_alive(&mut self, number: u32, owned: Option<Instant>) {
         let Some(shard) = self.shards.get_mut(number as usize) else { return };
