@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::ends::Ends;
-use super::proc::{Cpu, Reading, peak_bytes};
+use super::proc::{Reading, Stopwatch};
 
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// After its start, so that what it does once only is over.
@@ -24,15 +24,10 @@ pub(crate) async fn measure(program: &Path, ends: &Ends<'_>) -> anyhow::Result<R
     let pid = process.id().context("kmirror's process id")?;
     await_progress(&mut process, || (i64::from(fetched()), 1)).await.context("its start")?;
     tokio::time::sleep(SETTLE).await;
-    let (before, began) = (Cpu::of(pid)?, Instant::now());
+    let watch = Stopwatch::start(pid)?;
     ends.release()?;
     await_progress(&mut process, || (ends.acknowledged(), ends.source().records())).await?;
-    let reading = Reading {
-        bytes: ends.source().bytes(),
-        wall: began.elapsed(),
-        cpu: Cpu::of(pid)? - before,
-        peak_bytes: peak_bytes(pid)?,
-    };
+    let reading = watch.stop(ends.source().bytes())?;
     process.kill().await?;
     Ok(reading)
 }

@@ -4,11 +4,10 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use super::proc::{Cpu, Reading, peak_bytes};
+use super::proc::{Reading, Stopwatch};
 
 /// Of sender and sink, which do not count.
 const END_BUFFER: usize = 1 << 20;
@@ -35,12 +34,11 @@ pub(crate) fn relay(from: SocketAddr, to: SocketAddr, buffer: usize) -> anyhow::
 pub(crate) fn measure(bytes: u64, buffer: usize) -> anyhow::Result<Reading> {
     let (sender, sink) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
     let mut child = start(&sender, &sink, buffer)?;
-    let pid = child.id();
     let (sender, sink) = (sender.accept()?.0, sink.accept()?.0);
-    let (before, began) = (Cpu::of(pid)?, Instant::now());
+    let watch = Stopwatch::start(child.id())?;
     let sending = thread::spawn(move || send(sender, bytes));
     let arrived = receive(sink)?;
-    let reading = Reading { bytes, wall: began.elapsed(), cpu: Cpu::of(pid)? - before, peak_bytes: peak_bytes(pid)? };
+    let reading = watch.stop(bytes)?;
     sending.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
     drop(child.stdin.take());
     child.wait()?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::ops::Sub;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -12,13 +12,13 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// CPU time, seconds.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Cpu {
+struct Cpu {
     user: f64,
     system: f64,
 }
 
 impl Cpu {
-    pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
+    fn of(pid: u32) -> anyhow::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("reading its CPU time")?;
         // The command name may hold blanks and brackets; utime and stime are the 14th and 15th field of all.
         let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
@@ -37,7 +37,7 @@ impl Sub for Cpu {
 }
 
 /// Largest resident set so far.
-pub(crate) fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
+fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading its memory")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
@@ -47,10 +47,33 @@ pub(crate) fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
 /// One measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Reading {
-    pub(crate) bytes: u64,
-    pub(crate) wall: Duration,
-    pub(crate) cpu: Cpu,
-    pub(crate) peak_bytes: u64,
+    bytes: u64,
+    wall: Duration,
+    cpu: Cpu,
+    /// Of this process, which is both ends.
+    ends: Cpu,
+    peak_bytes: u64,
+}
+
+/// A measurement under way.
+pub(crate) struct Stopwatch {
+    pid: u32,
+    began: Instant,
+    cpu: Cpu,
+    ends: Cpu,
+}
+
+impl Stopwatch {
+    /// Of this process and of what lies between its ends.
+    pub(crate) fn start(pid: u32) -> anyhow::Result<Self> {
+        Ok(Self { pid, cpu: Cpu::of(pid)?, ends: Cpu::of(std::process::id())?, began: Instant::now() })
+    }
+
+    pub(crate) fn stop(self, bytes: u64) -> anyhow::Result<Reading> {
+        let wall = self.began.elapsed();
+        let (cpu, ends) = (Cpu::of(self.pid)? - self.cpu, Cpu::of(std::process::id())? - self.ends);
+        Ok(Reading { bytes, wall, cpu, ends, peak_bytes: peak_bytes(self.pid)? })
+    }
 }
 
 impl Reading {
@@ -64,6 +87,10 @@ impl Reading {
 
     pub(crate) fn user_per_gb(&self) -> f64 {
         self.cpu.user / self.gb()
+    }
+
+    pub(crate) fn ends_per_gb(&self) -> f64 {
+        (self.ends.user + self.ends.system) / self.gb()
     }
 
     pub(crate) fn gb_per_second(&self) -> f64 {

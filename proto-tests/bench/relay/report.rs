@@ -49,9 +49,10 @@ impl std::fmt::Display for Spread {
 }
 
 type Figure = (&'static str, fn(&Reading) -> f64);
-const FIGURES: [Figure; 5] = [
+const FIGURES: [Figure; 6] = [
     ("CPU s/GB", Reading::cpu_per_gb),
     ("  of it user", Reading::user_per_gb),
+    ("ends, CPU s/GB", Reading::ends_per_gb),
     ("GB/s", Reading::gb_per_second),
     ("GB/s per core", Reading::gb_per_core),
     ("peak RSS, MB", Reading::peak_mb),
