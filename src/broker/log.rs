@@ -10,6 +10,7 @@ use kafka_protocol::ResponseError;
 
 use super::epochs::Epochs;
 use super::marker;
+use super::null_ends::Template;
 use super::producers::{Producers, SequenceCheck, SequenceRange};
 use super::stamp::{Stamp, stamp};
 use super::validate::Accepted;
@@ -57,6 +58,10 @@ pub(super) struct Log {
     pub(super) epochs: Epochs,
     /// Producers.
     pub(super) producers: Producers,
+    /// What is read, in place of `batches`.
+    pub(super) template: Option<Template>,
+    /// What is produced is counted and not kept.
+    pub(super) forgets: bool,
     open_txns: BTreeMap<i64, i64>,
     aborted: Vec<AbortedTxn>,
     /// Ended transactions (first offset, marker offset) that the watermark has not passed yet.
@@ -156,6 +161,9 @@ impl Log {
     /// Batches from the one that holds `offset` up to `bound`, at most `max_bytes`: the last one may be cut short. The
     /// first one comes whole in spite of the limit when `at_least_one`; else nothing comes when it does not fit (KIP-74).
     pub(super) fn read(&self, offset: i64, bound: i64, max_bytes: usize, at_least_one: bool) -> Bytes {
+        if let Some(template) = &self.template {
+            return template.read(offset, bound, max_bytes, at_least_one);
+        }
         let from = self.index_of(offset);
         let mut chosen = Vec::new();
         let mut total = 0usize;

@@ -39,6 +39,7 @@ mod marker;
 mod messages;
 mod metadata;
 mod node;
+mod null_ends;
 mod offset_for_leader_epoch;
 mod options;
 mod produce;
@@ -54,6 +55,7 @@ pub use cluster::Cluster;
 pub use control::{LogView, ProducerView, TopicView, TransactionView};
 pub use intercept::{Action, EditResponse, Intercept, RequestContext};
 pub use messages::{RequestKind, ResponseKind};
+pub use null_ends::Template;
 pub use options::ClusterOptions;
 
 /// Whatever a control function was asked for that cannot be done.

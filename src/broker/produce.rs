@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::dispatch::Call;
 use super::log::Appended;
-use super::state::{Shared, State, now_ms};
+use super::state::{Partition, Shared, State, now_ms};
 use super::validate;
 
 /// What became of one partition's batch.
@@ -114,8 +114,11 @@ fn append(
     records: Option<Bytes>,
 ) -> Result<Outcome, validate::Refusal> {
     let bare = |error| (error, None);
-    state.led(call.node, &target.0, target.1).map_err(bare)?;
     let records = records.unwrap_or_default();
+    let partition = state.led_mut(call.node, &target.0, target.1).map_err(bare)?;
+    if partition.log.forgets {
+        return count(partition, records);
+    }
     let limits = validate::Limits::of_topic(state, &target.0);
     let accepted = validate::batch(&records, call.version, &limits)?;
     let header = accepted.batch.header;
@@ -140,6 +143,12 @@ fn append(
     let end_offset = base_offset + i64::from(header.last_offset_delta) + 1;
     let log_start_offset = log.start_offset;
     Ok(Outcome::Written { base_offset, log_append_time_ms, log_start_offset, end_offset, leader_epoch })
+}
+
+fn count(partition: &mut Partition, records: Bytes) -> Result<Outcome, validate::Refusal> {
+    let (base_offset, end_offset) = partition.log.count(records)?;
+    let (leader_epoch, log_start_offset) = (partition.leader_epoch, partition.log.start_offset);
+    Ok(Outcome::Written { base_offset, log_append_time_ms: -1, log_start_offset, end_offset, leader_epoch })
 }
 
 /// The partition leader asks the coordinator whether the partition is part of the transaction, once per transaction.
