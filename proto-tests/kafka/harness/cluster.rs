@@ -90,9 +90,17 @@ impl ClusterSpec {
     }
 
     /// As a production broker runs: all compilers, more heap. For measurements, where start-up is no matter.
+    #[allow(dead_code, reason = "proto-tests/bench uses it, which compiles this file too")]
     pub(crate) fn for_bench(mut self) -> Self {
         self.heap_mb = 512;
         self.quick = false;
+        self
+    }
+
+    /// The largest heap of each node.
+    #[allow(dead_code, reason = "as above")]
+    pub(crate) fn heap_mb(mut self, heap_mb: u32) -> Self {
+        self.heap_mb = heap_mb;
         self
     }
 }
