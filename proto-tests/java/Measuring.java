@@ -89,7 +89,16 @@ final class Measuring {
             Set<String> doomed = new HashSet<>(admin.listTopics().names().get(TIMEOUT_S, TimeUnit.SECONDS));
             names(args.get("keep")).forEach(doomed::remove);
             for (List<String> chunk : chunks(new ArrayList<>(doomed))) {
-                admin.deleteTopics(chunk).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+                for (var deleted : admin.deleteTopics(chunk).topicNameValues().values()) {
+                    try {
+                        deleted.get(TIMEOUT_S, TimeUnit.SECONDS);
+                    } catch (ExecutionException refused) {
+                        // A broker lists for a moment what is deleted already.
+                        if (!(refused.getCause() instanceof UnknownTopicOrPartitionException)) {
+                            throw refused;
+                        }
+                    }
+                }
             }
             answer.put("deleted", doomed.size());
         }

@@ -142,6 +142,7 @@ impl Results {
 /// Three significant digits, or all in front of the point; thousands apart.
 pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
+        0.0 => 0,
         size if size >= 100.0 => 0,
         size if size >= 10.0 => 1,
         size if size >= 1.0 => 2,

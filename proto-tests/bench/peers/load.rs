@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -38,6 +39,11 @@ const JSON_BYTES: usize = 730;
 const TINY_BYTES: usize = 200;
 /// `batch.size` of the producers of `mixed`.
 const BATCH_BYTES: usize = 128 << 10;
+
+/// How long one look at the brokers takes, how many there are at most, and the share of a core below which they are still.
+const SETTLE_LOOK: Duration = Duration::from_secs(1);
+const SETTLE_LOOKS: u32 = 30;
+const SETTLED_BELOW: f64 = 0.15;
 
 /// Partitions of each topic.
 const PARTITIONS: i32 = 6;
@@ -84,6 +90,19 @@ impl Stage {
     pub(crate) fn clear_run(&self, filled: &Filled) {
         hands::clear(&self.to, &[]);
         hands::clear(&self.from, &filled.topics);
+    }
+
+    /// Waits until the brokers have done what was asked of them, such as deleting topics, so that no run pays for an earlier
+    /// one; not for ever, for brokers are never quite still.
+    pub(crate) fn settle(&self) {
+        let cpu_s = || self.from.cpu_s() + self.to.cpu_s();
+        for _ in 0..SETTLE_LOOKS {
+            let before = cpu_s();
+            thread::sleep(SETTLE_LOOK);
+            if (cpu_s() - before) / SETTLE_LOOK.as_secs_f64() < SETTLED_BELOW {
+                return;
+            }
+        }
     }
 
     /// Removes everything.

@@ -107,7 +107,7 @@ fn main() {
     let mut stage: Option<Stage> = None;
     for load in args.chosen() {
         // Brokers that have held ten thousand partitions are not those that the other loads shall meet.
-        if load == Load::Start || stage.as_ref().is_some_and(|stage| stage.is_large()) {
+        if load == Load::Start || stage.as_ref().is_some_and(Stage::is_large) {
             stage = None;
         }
         let stage = stage.get_or_insert_with(|| Stage::start(load, args.records_factor));

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::figures::{Better, Results, Row, number};
 use crate::peer::Peer;
@@ -63,7 +64,7 @@ fn panel(area: &Area<'_>, row: &Row) -> Result<(), Box<dyn Error>> {
         .axis_style(INK)
         .y_desc(row.figure.unit)
         .y_labels(5)
-        .y_label_formatter(&|value| number(*value))
+        .y_label_formatter(&|value| axis(*value))
         .x_label_formatter(&|segment| match segment {
             SegmentValue::CenterOf(at) => {
                 Peer::ALL.get(*at as usize).map(|peer| peer.name().to_owned()).unwrap_or_default()
@@ -72,6 +73,7 @@ fn panel(area: &Area<'_>, row: &Row) -> Result<(), Box<dyn Error>> {
         })
         .label_style(("sans-serif", 12).into_font().color(&INK))
         .draw()?;
+    let above = Pos::new(HPos::Center, VPos::Bottom);
     for (at, peer) in (0..).zip(Peer::ALL) {
         let Some(spread) = row.spread(peer) else { continue };
         let (left, middle) = (SegmentValue::Exact(at), SegmentValue::CenterOf(at));
@@ -81,9 +83,15 @@ fn panel(area: &Area<'_>, row: &Row) -> Result<(), Box<dyn Error>> {
         chart.draw_series([bar])?;
         let whisker = [(middle.clone(), spread.min), (middle.clone(), spread.max)];
         chart.draw_series([PathElement::new(whisker, INK.stroke_width(2))])?;
-        let style = ("sans-serif", 12).into_font().color(&INK);
-        let label = EmptyElement::at((middle, spread.max)) + Text::new(number(spread.median), (6, -16), style);
+        let style = ("sans-serif", 12).into_font().color(&INK).pos(above);
+        let label = EmptyElement::at((middle, spread.max)) + Text::new(number(spread.median), (0, -8), style);
         chart.draw_series([label])?;
     }
     Ok(())
+}
+
+/// As [`number`], without zeros behind the point.
+fn axis(value: f64) -> String {
+    let text = number(value);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

@@ -29,6 +29,7 @@ pub(crate) fn run(load: Load, peer: Peer, stage: &Stage, filled: &Filled, limit:
         let topics: Vec<String> = filled.topics.iter().map(|topic| format!("{prefix}{topic}")).collect();
         hands::create_topics(&stage.to, &topics, filled.partitions);
     }
+    stage.settle();
     hands::watch(stage, filled, &prefix, poll);
     let window = Window::open(stage);
     let mut running = Running::start(peer, number, stage, &filled.pattern);
@@ -63,7 +64,7 @@ impl Copied {
     }
 
     /// Seconds from the start of the process to the first record.
-    fn to_first_s(&self) -> f64 {
+    fn first_s(&self) -> f64 {
         (self.seen.first_ms - self.began_ms) / 1e3
     }
 
@@ -94,7 +95,7 @@ fn backlog(copied: &Copied, running: &Running, filled: &Filled) -> Vec<Figure> {
     let records = copied.seen.expected as f64;
     let mut figures = vec![
         Figure::new("rate", "throughput from process start", "records/s", Better::Higher, records / copied.seconds()),
-        Figure::new("to_first", "start to first record", "s", Better::Lower, copied.to_first_s()),
+        Figure::new("to_first", "start to first record", "s", Better::Lower, copied.first_s()),
         Figure::new("cpu_per_gb", "CPU per GB on the wire", "CPU s/GB", Better::Lower, copied.cpu_s / filled.wire_gb()),
         Figure::new("cpu_per_batch", "CPU per source batch", "CPU µs", Better::Lower, {
             copied.cpu_s * 1e6 / filled.batches as f64
@@ -150,7 +151,7 @@ fn idle(stage: &Stage, running: &Running) -> Vec<Figure> {
 fn start(copied: &Copied, running: &Running) -> Vec<Figure> {
     let mut figures = vec![
         Figure::new("to_all", "start to every partition copied", "s", Better::Lower, copied.seconds()),
-        Figure::new("to_first", "start to first record", "s", Better::Lower, copied.to_first_s()),
+        Figure::new("to_first", "start to first record", "s", Better::Lower, copied.first_s()),
         Figure::new("peak", "peak memory", "MB", Better::Lower, running.peak_mb()),
         Figure::new("cpu_s", "CPU", "CPU s", Better::Lower, copied.cpu_s),
     ];
