@@ -44,7 +44,12 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 fn panel(area: &Area<'_>, row: &Row) -> Result<(), Box<dyn Error>> {
     let top = Peer::ALL.iter().filter_map(|peer| row.spread(*peer)).map(|spread| spread.max).fold(0.0, f64::max);
-    let top = if top > 0.0 { top * 1.2 } else { 1.0 };
+    let top = match row.figure.unit {
+        // A share of a whole is to be seen as one.
+        "%" => 100.0,
+        _ if top > 0.0 => top * 1.2,
+        _ => 1.0,
+    };
     let hint = match row.figure.better {
         Better::Higher => " (more is better)",
         Better::Lower => " (less is better)",

@@ -70,7 +70,7 @@ fn saturation(results: &Results) -> Vec<String> {
     let said = Peer::ALL.into_iter().filter_map(|peer| {
         let (idle, target) = (median("machine_idle", peer)?, median("target_busy", peer)?);
         let full =
-            if idle < FULL_BELOW_PERCENT { "the machine was full: its rate is a lower bound" } else { "not full" };
+            if idle < FULL_BELOW_PERCENT { "the machine was full, and may have set the pace" } else { "not full" };
         let (idle, target) = (number(idle), number(target));
         Some(format!("{}: {full} ({idle} % idle, {target} % used by the target broker)", peer.name()))
     });
