@@ -77,6 +77,15 @@ impl<'a> Window<'a> {
     }
 }
 
+impl Spent {
+    /// Share of the machine's CPU time that went to nobody who takes part, in %: the driver that looks and writes, and whatever
+    /// else ran. `peer_s` are the CPU seconds of the peer.
+    pub(crate) fn others_percent(&self, peer_s: f64) -> f64 {
+        let known = (peer_s + self.source_s + self.target_s) / (self.seconds * cores() as f64) * 100.0;
+        (100.0 - self.idle_percent - known).max(0.0)
+    }
+}
+
 /// Cores that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

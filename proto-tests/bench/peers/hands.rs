@@ -119,13 +119,22 @@ pub(crate) struct Paced {
     pub(crate) late_max_ms: f64,
 }
 
-/// Writes at a steady pace and reads both sides meanwhile.
-pub(crate) fn pace(stage: &Stage, filled: &Filled, running: &Running, pace: Pace) -> Paced {
-    let topic = &filled.topics[0];
+/// Where records are written and where they are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route<'a> {
+    pub(crate) from: &'a Cluster,
+    pub(crate) topic: &'a str,
+    pub(crate) to: &'a Cluster,
+    pub(crate) target_topic: &'a str,
+    pub(crate) partitions: i32,
+}
+
+/// Writes at a steady pace and reads both sides meanwhile; `pid` is whose CPU time is counted.
+pub(crate) fn pace(route: Route<'_>, pace: Pace, pid: u32) -> Paced {
     let args = json!({
-        "target": stage.to.bootstrap(), "topic": topic, "target_topic": format!("{}{topic}", running.prefix()),
-        "partitions": filled.partitions, "rate": pace.rate, "seconds": pace.seconds,
-        "value_min": pace.value_bytes.0, "value_max": pace.value_bytes.1, "linger_ms": 0, "pid": running.process().pid(),
+        "topic": route.topic, "target": route.to.bootstrap(), "target_topic": route.target_topic,
+        "partitions": route.partitions, "rate": pace.rate, "seconds": pace.seconds, "value_min": pace.value_bytes.0,
+        "value_max": pace.value_bytes.1, "linger_ms": 0, "pid": pid,
     });
-    call("pace", &stage.from, args)
+    call("pace", route.from, args)
 }

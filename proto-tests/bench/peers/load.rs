@@ -72,7 +72,10 @@ impl Stage {
         let spec = ClusterSpec::new(Version::V4_3_1).for_bench();
         let spec = if large { spec.heap_mb(2_048) } else { spec };
         let (from, to) = (Cluster::start(spec.clone()), Cluster::start(spec));
-        Self { from, to, factor, large, runs: Cell::new(0) }
+        let stage = Self { from, to, factor, large, runs: Cell::new(0) };
+        [&stage.from, &stage.to].into_iter().for_each(|cluster| warm_up(cluster, factor));
+        stage.clear();
+        stage
     }
 
     /// Whether these are the brokers of `start`.
@@ -212,6 +215,21 @@ impl Load {
         }
         Filled { pattern: format!("{}-.*", self.name()), topics, partitions, records, batches, wire_bytes }
     }
+}
+
+/// A JVM is slow at what it has not done before: without this, whoever runs first would pay for it, and the clients that
+/// measure would show their own compilers.
+fn warm_up(cluster: &Cluster, factor: f64) {
+    let topic = "warm-up";
+    hands::create_topics(cluster, &[topic.to_owned()], PARTITIONS);
+    let many = Produce { partitions: PARTITIONS, ..Produce::new(topic, scaled(300_000, factor, 10_000)) };
+    produce(&cluster.bootstrap(), &many);
+    let (batch_size, linger_ms) = (1, 0);
+    let single = Produce { batch_size, linger_ms, count: scaled(100_000, factor, 10_000), ..many };
+    produce(&cluster.bootstrap(), &single);
+    let pace = hands::Pace { seconds: scaled(15, factor, 5), ..latency_pace(factor) };
+    let route = hands::Route { from: cluster, topic, to: cluster, target_topic: topic, partitions: PARTITIONS };
+    hands::pace(route, pace, std::process::id());
 }
 
 fn numbered(name: &str, count: u64) -> Vec<String> {

@@ -4,7 +4,7 @@
 //! asserts none: what kmirror must hold against is the other one, on the machine where both ran.
 //!
 //! A round runs both on one load, and the next round in the other order. Both begin with nothing on the target: each run
-//! copies to topics of its own (`bN.TOPIC`), which are deleted behind it. The brokers stay.
+//! copies to topics of its own (`bN.TOPIC`), which are deleted behind it. The brokers stay, warmed up before the first run.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says so by panicking")]
 #![allow(clippy::print_stdout, reason = "the tables are its result")]

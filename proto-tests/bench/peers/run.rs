@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::figures::{Better, Figure, Outcome};
 use crate::gauge::{Spent, Window, rss_mb};
-use crate::hands::{self, Pace, Paced, Seen};
+use crate::hands::{self, Pace, Paced, Route, Seen};
 use crate::load::{Filled, Load, Stage, latency_pace, scaled};
 use crate::peer::{Peer, Running, prefix};
 
@@ -76,19 +76,23 @@ impl Copied {
     }
 
     fn brokers(&self) -> Vec<Figure> {
-        vec![
+        let mut figures = vec![
             Figure::new("source_cpu_s", "source broker, CPU", "CPU s", Better::Lower, self.spent.source_s),
             Figure::new("target_cpu_s", "target broker, CPU", "CPU s", Better::Lower, self.spent.target_s),
-            Figure::new(
-                "target_busy",
-                "target broker, share of machine",
-                "%",
-                Better::Neither,
-                self.spent.target_percent,
-            ),
-            Figure::new("machine_idle", "machine idle", "%", Better::Neither, self.spent.idle_percent),
-        ]
+        ];
+        figures.extend(shares(self.spent, self.cpu_s));
+        figures
     }
+}
+
+/// Who had the machine, beside a peer that used `cpu_s`.
+fn shares(spent: Spent, cpu_s: f64) -> Vec<Figure> {
+    let share = |key, label, value| Figure::new(key, label, "%", Better::Neither, value);
+    vec![
+        share("target_busy", "target broker, share of machine", spent.target_percent),
+        share("machine_idle", "machine idle", spent.idle_percent),
+        share("others_busy", "all but peer and brokers, share of machine", spent.others_percent(cpu_s)),
+    ]
 }
 
 fn backlog(copied: &Copied, running: &Running, filled: &Filled) -> Vec<Figure> {
@@ -112,10 +116,16 @@ fn backlog(copied: &Copied, running: &Running, filled: &Filled) -> Vec<Figure> {
 
 fn latency(stage: &Stage, filled: &Filled, running: &Running) -> Vec<Figure> {
     let pace = latency_pace(stage.factor);
-    hands::pace(stage, filled, running, Pace { seconds: WARM_UP_S, ..pace });
-    let Paced { source, target, added, cpu_s, paced_s, late_max_ms } = hands::pace(stage, filled, running, pace);
+    let (topic, pid) = (&filled.topics[0], running.process().pid());
+    let target_topic = format!("{}{topic}", running.prefix());
+    let (from, to, partitions) = (&stage.from, &stage.to, filled.partitions);
+    let route = Route { from, topic, to, target_topic: &target_topic, partitions };
+    hands::pace(route, Pace { seconds: WARM_UP_S, ..pace }, pid);
+    let window = Window::open(stage);
+    let Paced { source, target, added, cpu_s, paced_s, late_max_ms } = hands::pace(route, pace, pid);
+    let spent = window.close();
     let ms = |key, label, value| Figure::new(key, label, "ms", Better::Lower, value);
-    vec![
+    let mut figures = vec![
         ms("target_p50", "on the target, p50", target.p50_ms),
         ms("target_p99", "on the target, p99", target.p99_ms),
         ms("target_max", "on the target, max", target.max_ms),
@@ -128,7 +138,9 @@ fn latency(stage: &Stage, filled: &Filled, running: &Running) -> Vec<Figure> {
         Figure::new("cpu", "CPU", "% of a core", Better::Lower, cpu_s / paced_s * 100.0),
         Figure::new("peak", "peak memory", "MB", Better::Lower, running.peak_mb()),
         Figure { better: Better::Neither, ..ms("late_max", "producer behind its pace, max", late_max_ms) },
-    ]
+    ];
+    figures.extend(shares(spent, cpu_s));
+    figures
 }
 
 fn idle(stage: &Stage, running: &Running) -> Vec<Figure> {
@@ -139,13 +151,15 @@ fn idle(stage: &Stage, running: &Running) -> Vec<Figure> {
     let spent = window.close();
     let share =
         |key, label, cpu_s| Figure::new(key, label, "% of a core", Better::Lower, cpu_s / spent.seconds * 100.0);
-    vec![
+    let mut figures = vec![
         share("cpu", "CPU", used_s),
         Figure::new("rss", "memory", "MB", Better::Lower, rss_mb(running.process().pid())),
         Figure::new("peak", "peak memory", "MB", Better::Lower, running.peak_mb()),
         share("source_cpu", "source broker, CPU", spent.source_s),
         share("target_cpu", "target broker, CPU", spent.target_s),
-    ]
+    ];
+    figures.extend(shares(spent, used_s));
+    figures
 }
 
 fn start(copied: &Copied, running: &Running) -> Vec<Figure> {

@@ -68,11 +68,12 @@ fn saturation(results: &Results) -> Vec<String> {
             .map(|spread| spread.median)
     };
     let said = Peer::ALL.into_iter().filter_map(|peer| {
-        let (idle, target) = (median("machine_idle", peer)?, median("target_busy", peer)?);
+        let idle = median("machine_idle", peer)?;
+        let (target, others) = (number(median("target_busy", peer)?), number(median("others_busy", peer)?));
         let full =
             if idle < FULL_BELOW_PERCENT { "the machine was full, and may have set the pace" } else { "not full" };
-        let (idle, target) = (number(idle), number(target));
-        Some(format!("{}: {full} ({idle} % idle, {target} % used by the target broker)", peer.name()))
+        let who = format!("{} % idle, {target} % target broker, {others} % neither peer nor brokers", number(idle));
+        Some(format!("{}: {full} ({who})", peer.name()))
     });
     said.collect()
 }
