@@ -31,7 +31,8 @@ fn draw(file: &Path, results: &Results) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::new(file, size).into_drawing_area();
     root.fill(&WHITE)?;
     let (head, body) = root.split_vertically(HEAD);
-    head.draw_text(results.load.name(), &("sans-serif", 22).into_font().color(&INK), (12, 8))?;
+    let title = format!("{}: medians, and lines from the least to the greatest of all rounds", results.load.name());
+    head.draw_text(&title, &("sans-serif", 22).into_font().color(&INK), (12, 8))?;
     head.draw_text(&results.shape, &("sans-serif", 13).into_font().color(&INK), (12, 36))?;
     for (row, area) in results.rows.iter().zip(body.split_evenly((lines, COLUMNS))) {
         panel(&area, row)?;

@@ -43,7 +43,13 @@ pub(crate) fn run(load: Load, peer: Peer, stage: &Stage, filled: &Filled, limit:
         }
     });
     running.stop();
-    stage.clear_run(filled);
+    if load == Load::Latency {
+        // What this run has written would be a backlog to the next one.
+        stage.clear();
+        load.fill(stage);
+    } else {
+        stage.clear_run(filled);
+    }
     outcome
 }
 
