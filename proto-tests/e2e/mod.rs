@@ -1,7 +1,6 @@
 //! The program as a user runs it, between real clusters: written to by Kafka's own producers, read back by its own
 //! consumers.
 
-mod bench;
 mod checking;
 pub(crate) mod crash;
 mod halting;

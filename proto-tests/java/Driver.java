@@ -36,6 +36,7 @@ public final class Driver {
         Topics.register(COMMANDS);
         Producing.register(COMMANDS);
         Consuming.register(COMMANDS);
+        Measuring.register(COMMANDS);
     }
 
     public static void main(String[] argv) throws Exception {

@@ -29,7 +29,7 @@ final class Producing {
         commands.put("compact", Producing::compact);
     }
 
-    private static KafkaProducer<byte[], byte[]> producer(JsonNode args, String transactionalId) {
+    static KafkaProducer<byte[], byte[]> producer(JsonNode args, String transactionalId) {
         Properties props = new Properties();
         props.put(ProducerConfig.BOOTSTRAP_SERVERS_CONFIG, args.get("bootstrap").asText());
         props.put(ProducerConfig.ACKS_CONFIG, "all");
@@ -49,7 +49,7 @@ final class Producing {
     }
 
     /** Sends, and remembers the first failure and how many were acknowledged. */
-    private static final class Sender {
+    static final class Sender {
         final AtomicReference<Exception> failure = new AtomicReference<>();
         final AtomicLong acknowledged = new AtomicLong();
 

@@ -12,6 +12,7 @@ final class RecordMaker {
             "etaoin shrdlu,{}:\"0123456789abcdefghijklmnopqrstuvwxyzETAOIN----".getBytes(StandardCharsets.US_ASCII);
 
     private final String topic;
+    private final boolean json;
     private final long seed;
     private final int partitions;
     private final int partition;
@@ -28,6 +29,7 @@ final class RecordMaker {
 
     RecordMaker(JsonNode spec) {
         topic = spec.get("topic").asText();
+        json = spec.path("kind").asText("text").equals("json");
         seed = spec.path("seed").asLong(1);
         partitions = spec.path("partitions").asInt(1);
         partition = spec.path("partition").asInt(-1);
@@ -73,13 +75,18 @@ final class RecordMaker {
         int target = partition >= 0 ? partition : (int) (bursts() ? index / burstMax % partitions : index % partitions);
         byte[] key = chance(index, 2, nullKeys) ? null
                 : ("key-" + between(index, 3, 0, keys - 1)).getBytes(StandardCharsets.US_ASCII);
-        byte[] value = chance(index, 4, nullValues) ? null : value(index);
+        byte[] value = chance(index, 4, nullValues) ? null : json ? JsonValue.of(seed, index, length(index), draw(index, 6))
+                : value(index);
         Long time = timestamp == 0 ? null : timestamp + index * timestampStep;
         return new ProducerRecord<>(topic, target, time, key, value, headers(index));
     }
 
+    private int length(long index) {
+        return between(index, 5, valueMin, valueMax);
+    }
+
     private byte[] value(long index) {
-        byte[] value = new byte[between(index, 5, valueMin, valueMax)];
+        byte[] value = new byte[length(index)];
         byte[] head = ("{\"seed\":" + seed + ",\"index\":" + index + ",\"text\":\"").getBytes(StandardCharsets.US_ASCII);
         System.arraycopy(head, 0, value, 0, Math.min(head.length, value.length));
         long word = draw(index, 6);

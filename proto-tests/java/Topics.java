@@ -100,7 +100,7 @@ final class Topics {
      * Waits until every partition's leader serves. A producer that comes earlier may have its first batch refused and its
      * second taken, for a partition without its state takes any sequence; then it tries the first one for ever.
      */
-    private static void awaitLeaders(Admin admin, String topic, int partitions) throws Exception {
+    static void awaitLeaders(Admin admin, String topic, int partitions) throws Exception {
         Map<TopicPartition, OffsetSpec> latest = new HashMap<>();
         for (int partition = 0; partition < partitions; partition++) {
             latest.put(new TopicPartition(topic, partition), OffsetSpec.latest());

@@ -90,9 +90,17 @@ impl ClusterSpec {
     }
 
     /// As a production broker runs: all compilers, more heap. For measurements, where start-up is no matter.
+    #[allow(dead_code, reason = "proto-tests/bench uses it")]
     pub(crate) fn for_bench(mut self) -> Self {
         self.heap_mb = 512;
         self.quick = false;
+        self
+    }
+
+    /// The largest heap of each node.
+    #[allow(dead_code, reason = "proto-tests/bench uses it")]
+    pub(crate) fn heap_mb(mut self, heap_mb: u32) -> Self {
+        self.heap_mb = heap_mb;
         self
     }
 }
@@ -247,6 +255,7 @@ impl Cluster {
     }
 
     /// CPU seconds used by all nodes so far.
+    #[allow(dead_code, reason = "proto-tests/bench uses it")]
     pub(crate) fn cpu_s(&self) -> f64 {
         self.nodes.iter().filter_map(|node| node.process.as_ref()?.cpu_s()).sum()
     }

@@ -73,6 +73,8 @@ pub(crate) struct Produce {
     /// … or all to this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) partition: Option<i32>,
+    /// What values look like: `text`, or `json` as services send it.
+    pub(crate) kind: &'static str,
     /// none, gzip, snappy, lz4 or zstd.
     pub(crate) codec: &'static str,
     /// `batch.size` in bytes.
@@ -113,6 +115,7 @@ impl Produce {
             seed: 1,
             partitions: 1,
             partition: None,
+            kind: "text",
             codec: "none",
             batch_size: 16_384,
             linger_ms: 5,
