@@ -3,7 +3,8 @@
 //!
 //! # The walk of a batch
 //!
-//! 1. [`engine`]'s *fetcher* asks a source partition leader for bytes, within a lease of the memory budget.
+//! 1. [`engine`]'s *fetcher* asks a source partition leader for bytes, within a lease of the memory budget: as few as will do,
+//!    so that they are still in the processor's cache when they go out again (`engine::fetcher::Pace`).
 //! 2. [`client`] hands the response out as slices of one buffer; the batches in it are never copied again.
 //! 3. [`mirror`]'s *intake* looks at the 61 header bytes of each batch ([`batch`]): control batches, aborted data and
 //!    what compaction left become gaps with a reason; the few batches that the target would refuse are re-encoded.
@@ -11,7 +12,8 @@
 //!    the state topic before the first batch that needs it is sent (write-ahead).
 //! 5. [`mirror`]'s *appender* binds the batch to the target offset T that it must land on and stamps the header: its
 //!    sequence is T less the origin of the producer epoch. The checksum follows by arithmetic; the target checks the
-//!    payload against the source's own checksum.
+//!    payload against the source's own checksum. Small batches that wait there are joined right before they go, never
+//!    after (`mirror::append`, its `coalescing`): the one place where payload is copied.
 //! 6. A *lane* of the engine writes header and payload to the target partition's leader, vectored, acks=all. To the
 //!    broker it says "append at T, or tell me" (compare-and-append).
 //! 7. The answer settles the batch. Nothing else is stored: the position is the inverse of the settled end.
@@ -56,8 +58,16 @@
 //! - Producer state expires by the age of the *records*: a backfill of old records loses it within minutes.
 //! - EndTxn's answer is not the fence, the marker in the log is.
 //!
+//! # What costs what
+//!
+//! A mirror is one thread. An event costs what it is about: no queue, session or table of partitions is walked for it. What
+//! time alone brings about is looked for when the earliest known time has come, and at most every 20 ms (`engine::runner`, `due`).
+//!
 //! # Non-obvious
 //!
+//! - **A refused batch that was joined says nothing of its parts.** It is taken apart and they go one by one, so that a halt, and
+//!   an accepted loss, is about the one batch that is refused. Not where an earlier try of it may have been appended: then
+//!   the partition is taken over.
 //! - **Two that start at once.** Shards are taken side by side, so each of two processes can take some from the other, and
 //!   if losing one ended a process, both would end. Whoever loses a shard while it still takes others owns nothing yet and
 //!   begins anew after a pause of its own length; and once all are taken, each is written to once more before anything is

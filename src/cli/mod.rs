@@ -38,11 +38,17 @@ pub fn main() -> ExitCode {
         }
         Err(Parsed::Later(name)) => return end(Err(CliError::NotYet(format!("kmirror {name}")).into())),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match one_thread() {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(anyhow::Error::new(error).context("cannot start the runtime"))),
     };
     end(runtime.block_on(dispatch(cli)))
+}
+
+/// A runtime of one thread. What a batch goes through is short and goes from task to task; handed from thread to thread it
+/// costs more (between ends that cost nothing 0.84 CPU s/GB instead of 0.79, and 91 MB instead of 66).
+fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Why the arguments are not a command to run.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::context::Context;
 use super::exit::Exit;
+use super::one_thread;
 use crate::config::Config;
 use crate::engine::{Board, Budget, EngineError, run_mirror};
 use crate::observe;
@@ -40,7 +41,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
             .await
             .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
     }
-    let mut mirrors = start(&config, &boards, &budget, &stopped);
+    let mut mirrors = start(&config, &boards, &budget, &stopped)?;
     let mut signals = Signals::new()?;
     let mut failure = None;
     loop {
@@ -65,19 +66,22 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     }
 }
 
+/// Each mirror has a thread of its own: one that is busy holds up no other.
 fn start(
     config: &Arc<Config>,
     boards: &[Board],
     budget: &Budget,
     stop: &watch::Receiver<bool>,
-) -> JoinSet<Result<(), EngineError>> {
+) -> anyhow::Result<JoinSet<Result<(), EngineError>>> {
     let mut mirrors = JoinSet::new();
     for board in boards {
         let Some(mirror) = config.mirrors.iter().find(|m| m.name == board.mirror()) else { continue };
         let mirror = Arc::new(mirror.clone());
-        mirrors.spawn(run_mirror(Arc::clone(config), mirror, budget.clone(), board.clone(), stop.clone()));
+        let run = run_mirror(Arc::clone(config), mirror, budget.clone(), board.clone(), stop.clone());
+        let runtime = one_thread().context("cannot start a runtime")?;
+        mirrors.spawn_blocking(move || runtime.block_on(run));
     }
-    mirrors
+    Ok(mirrors)
 }
 
 /// SIGINT and SIGTERM.

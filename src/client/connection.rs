@@ -86,7 +86,18 @@ struct Waiting {
     since: Instant,
     deadline: Instant,
     hold: Option<Hold>,
-    answer: oneshot::Sender<Result<Bytes, ClientError>>,
+    answer: oneshot::Sender<Result<Arrived, ClientError>>,
+}
+
+/// An answer, and what its time went to.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// The body of the response.
+    pub(crate) body: Bytes,
+    /// From the submission of the request to the first byte of the response: the way there and back, and the broker.
+    pub(crate) waited: Duration,
+    /// From its first byte to its last.
+    pub(crate) reading: Duration,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -97,7 +108,15 @@ impl std::fmt::Debug for Waiting {
 
 /// The answer to come: the body of the response.
 #[derive(Debug)]
-pub struct Pending(oneshot::Receiver<Result<Bytes, ClientError>>, Arc<Shared>);
+pub struct Pending(oneshot::Receiver<Result<Arrived, ClientError>>, Arc<Shared>);
+
+impl Pending {
+    /// The answer with its times.
+    pub(crate) async fn arrived(self) -> Result<Arrived, ClientError> {
+        let Self(receiver, shared) = self;
+        receiver.await.unwrap_or_else(|_| Err(shared.disconnected("closed by kmirror")))
+    }
+}
 
 impl Future for Pending {
     type Output = Result<Bytes, ClientError>;
@@ -107,6 +126,7 @@ impl Future for Pending {
         Pin::new(receiver)
             .poll(cx)
             .map(|outcome| outcome.unwrap_or_else(|_| Err(shared.disconnected("closed by kmirror"))))
+            .map_ok(|arrived| arrived.body)
     }
 }
 
@@ -411,7 +431,7 @@ async fn read_frames(reader: OwnedReadHalf, shared: Arc<Shared>) {
         let mut answered = false;
         loop {
             match read_frame(&mut reader).await {
-                Ok(frame) => deliver(&shared, frame)?,
+                Ok((frame, began)) => deliver(&shared, frame, began)?,
                 Err(FrameError::Io(error)) => {
                     let hint = if answered { "" } else { NOT_PLAIN };
                     return Err::<(), _>(shared.disconnected(&format!("{error}{hint}")));
@@ -453,8 +473,10 @@ impl From<std::io::Error> for FrameError {
     }
 }
 
-async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Vec<u8>, FrameError> {
+/// The next frame, and when it began.
+async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Result<(Vec<u8>, Instant), FrameError> {
     let size = reader.read_i32().await?;
+    let began = Instant::now();
     if size.to_be_bytes().starts_with(&TLS_ALERT) {
         return Err(FrameError::Tls);
     }
@@ -471,10 +493,10 @@ async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Vec<u8>, Fra
             return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
         }
     }
-    Ok(frame)
+    Ok((frame, began))
 }
 
-fn deliver(shared: &Shared, frame: Vec<u8>) -> Result<(), ClientError> {
+fn deliver(shared: &Shared, frame: Vec<u8>, began: Instant) -> Result<(), ClientError> {
     let Some(mut waiter) = shared.queue().waiting.pop_front() else {
         return Err(shared.protocol("response", &"a response that nothing asked for"));
     };
@@ -483,7 +505,9 @@ fn deliver(shared: &Shared, frame: Vec<u8>) -> Result<(), ClientError> {
         None => Bytes::from(frame),
     };
     let outcome = match split_response(frame, waiter.flexible) {
-        Ok((id, body)) if id == waiter.correlation_id => Ok(body),
+        Ok((id, body)) if id == waiter.correlation_id => {
+            Ok(Arrived { body, waited: began - waiter.since, reading: began.elapsed() })
+        }
         Ok((id, _)) => {
             Err(shared.protocol(waiter.api, &format!("correlation id {id}, expected {}", waiter.correlation_id)))
         }
@@ -504,6 +528,6 @@ mod tests {
         let alert = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
         assert!(matches!(read_frame(&mut &alert[..]).await, Err(FrameError::Tls)));
         let plain = [0, 0, 0, 4, 0, 0, 0, 7];
-        assert_eq!(read_frame(&mut &plain[..]).await.unwrap(), [0, 0, 0, 7]);
+        assert_eq!(read_frame(&mut &plain[..]).await.unwrap().0, [0, 0, 0, 7]);
     }
 }

@@ -28,6 +28,7 @@ mod transactions;
 
 pub use cluster::{Cluster, ClusterSpec, Node};
 pub use configs::ConfigEntry;
+pub(crate) use connection::Arrived;
 pub use connection::{Connection, Hold, Pending};
 pub use error::{ClientError, Verdict, classify, code_name};
 pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};

@@ -74,11 +74,13 @@ impl Board {
         (inner.at_ms, Arc::clone(&inner.parts))
     }
 
+    /// Whether it is time to publish again.
+    pub(crate) fn is_due(&self, now_ms: u64) -> bool {
+        now_ms >= self.read().0 + PUBLISH_EVERY_MS
+    }
+
     pub(crate) fn publish(&self, now_ms: u64, parts: impl Iterator<Item = PartView>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if now_ms < inner.at_ms + PUBLISH_EVERY_MS {
-            return;
-        }
         inner.at_ms = now_ms;
         inner.parts = Arc::new(parts.collect());
     }

@@ -5,6 +5,8 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use crate::client::{ClientError, Fetched};
+
+use super::fetcher::Pace;
 use crate::mirror::{Divergence, Halt, ShardState};
 
 use super::attach::{Attached, Pair};
@@ -47,7 +49,7 @@ impl Holdings {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A fetch from a source broker came back.
-    Fetched { broker: i32, outcome: Result<Vec<Fetched>, ClientError> },
+    Fetched { broker: i32, pace: Pace, outcome: Result<Vec<Fetched>, ClientError> },
     /// A produce request to a target broker was answered, lost, or not even sent.
     Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, outcome: Result<Answers, Unanswered> },
     /// Breaks are acknowledged in the state topic (or the shard cannot be written any more).

@@ -9,9 +9,7 @@ use super::lane::LaneKey;
 use super::watched::Watch;
 
 /// Bytes that may wait for the target per partition before it is left out of fetches.
-pub(crate) const PART_QUEUE_BYTES: usize = 2 << 20;
-/// What one fetch asks for per partition, bytes.
-pub(crate) const PART_FETCH_BYTES: i32 = 1 << 20;
+const PART_QUEUE_BYTES: usize = 512 << 10;
 /// Caps what a compressed batch may unfold to where it must be re-encoded, bytes.
 const DECODE_LIMIT_BYTES: usize = 256 << 20;
 const AGAIN_MIN_MS: u64 = 250;
@@ -205,8 +203,8 @@ impl Part {
         times.filter(|at| *at > now_ms).min()
     }
 
-    /// What to fetch for this partition now, if anything.
-    pub(crate) fn want(&self, now_ms: u64) -> Option<FetchWant> {
+    /// What to fetch for this partition now, if anything: at most `max_bytes`.
+    pub(crate) fn want(&self, now_ms: u64, max_bytes: i32) -> Option<FetchWant> {
         let Stage::Flowing(flow) = &self.stage else { return None };
         let full = flow.appender.queued_bytes() >= PART_QUEUE_BYTES;
         // What cannot be sent would pin the responses that hold it, and with them the budget of all the others.
@@ -218,7 +216,7 @@ impl Part {
             offset: flow.intake.next(),
             current_leader_epoch: self.source_epoch,
             last_fetched_epoch: flow.intake.last_epoch().unwrap_or(-1),
-            max_bytes: PART_FETCH_BYTES,
+            max_bytes,
         })
     }
 

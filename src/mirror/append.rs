@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::batch::{self, HEADER_LEN, Stamp};
 
-use super::{Break, Halt, HaltKind, Ready};
+use super::{Break, Halt, HaltKind, Path, Ready};
 
 /// Batches of one partition that may be under way at once, once the broker has proven to hold the producer's state:
 /// the broker recognises a repeated batch within the last five.
@@ -178,6 +178,28 @@ pub struct Appender {
     /// Producer state of batches older than this is soon forgotten by the broker, ms.
     state_lifetime_ms: u64,
     last_crc: Option<u32>,
+    paths: Paths,
+}
+
+/// Batches that were appended, by the way they took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Paths {
+    /// As they came.
+    pub raw: u64,
+    /// Made of several.
+    pub coalesced: u64,
+    /// Decoded and encoded again.
+    pub reencoded: u64,
+}
+
+impl Paths {
+    fn count(&mut self, path: Path) {
+        match path {
+            Path::Raw => self.raw += 1,
+            Path::Coalesced => self.coalesced += 1,
+            Path::Reencoded => self.reencoded += 1,
+        }
+    }
 }
 
 /// Where the current map segment stands when an appender starts.
@@ -224,6 +246,7 @@ impl Appender {
             not_before_ms: 0,
             state_lifetime_ms,
             last_crc: None,
+            paths: Paths::default(),
         }
     }
 
@@ -290,6 +313,11 @@ impl Appender {
 
     fn sent(&self) -> impl Iterator<Item = &Entry> {
         self.queue.range(..self.sent)
+    }
+
+    /// Batches appended since this was last asked.
+    pub fn take_paths(&mut self) -> Paths {
+        std::mem::take(&mut self.paths)
     }
 
     /// CRC of the last batch appended by this appender, as it stands on the target.
@@ -457,6 +485,7 @@ impl Appender {
         self.settled = end;
         self.queued_bytes -= entry.ready.bytes();
         self.last_crc = Some(self.crc_on_target(entry));
+        self.paths.count(entry.ready.path);
     }
 
     /// Once every outcome is known, says what was found out of step.

@@ -17,7 +17,7 @@ pub mod state;
 mod takeover;
 
 pub use align::{Aligner, Alignment, Misaligned, Need, SourceRecord, TargetRecord};
-pub use append::{Answer, Appender, Displacement, Outgoing, Segment as AppendSegment, Verdict, WINDOW, Writer};
+pub use append::{Answer, Appender, Displacement, Outgoing, Paths, Segment as AppendSegment, Verdict, WINDOW, Writer};
 pub use clock::Clock;
 pub use gap::{Gap, GapReason};
 pub use halt::{Halt, HaltKind};

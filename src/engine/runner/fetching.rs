@@ -10,7 +10,7 @@ use crate::mirror::{Bounds, Divergence, FetchedRecords, GapReason, Halt, Isolati
 
 use super::super::attach::halt_of;
 use super::super::events::{Event, PartId};
-use super::super::fetcher::{FetchPlan, fetcher};
+use super::super::fetcher::{FetchPlan, Pace, fetcher};
 use super::super::part::{Leave, Stage};
 use super::{Fetcher, Runner};
 
@@ -19,8 +19,8 @@ const OFFSET_OUT_OF_RANGE: i16 = 1;
 const LONG_POLL_MS: i32 = 500;
 /// How long it waits while some partition has no room: it may have room again soon.
 const SHORT_POLL_MS: i32 = 5;
-/// A fetcher leases at most this much of the budget at a time.
-const FETCH_BYTES: usize = 8 << 20;
+/// A fetch asks for no less, however small the budget is.
+const FETCH_BYTES_MIN: usize = 64 << 10;
 const RETRY_MS: u64 = 100;
 const RETRY_MAX_MS: u64 = 5_000;
 
@@ -47,6 +47,7 @@ impl Runner {
             changed: BTreeSet::new(),
             wants: HashMap::new(),
             forgets: Vec::new(),
+            pace: Pace::default(),
             not_before_ms: 0,
             failures: 0,
         };
@@ -57,8 +58,10 @@ impl Runner {
     pub(super) fn plan_fetches(&mut self) {
         let now_ms = self.now_ms();
         let share = self.shared.budget.total_bytes() / (2 * self.fetchers.len().max(1));
-        let max_bytes = i32::try_from(share.clamp(64 << 10, FETCH_BYTES)).unwrap_or(i32::MAX);
         for (broker, fetcher) in &mut self.fetchers {
+            let max_bytes = i32::try_from(fetcher.pace.bytes().min(share).max(FETCH_BYTES_MIN)).unwrap_or(i32::MAX);
+            // Two partitions at least have their turn in a fetch.
+            let part_bytes = max_bytes / 2;
             if fetcher.busy || now_ms < fetcher.not_before_ms {
                 continue;
             }
@@ -67,7 +70,7 @@ impl Runner {
             for id in std::mem::take(&mut fetcher.changed) {
                 let Some(part) = self.parts.get_mut(id) else { continue };
                 let mine = part.source_leader == Some(*broker);
-                let want = if mine { part.want(now_ms) } else { None };
+                let want = if mine { part.want(now_ms, part_bytes) } else { None };
                 let waits = mine && want.is_none() && matches!(part.stage, Stage::Flowing(_)) && !part.paused;
                 held_back |= waits && part.flow().is_some_and(|flow| flow.appender.in_flight() > 0);
                 match want {
@@ -101,10 +104,10 @@ impl Runner {
         }
     }
 
-    pub(super) fn on_fetched(&mut self, broker: i32, outcome: Result<Vec<Fetched>, ClientError>) {
+    pub(super) fn on_fetched(&mut self, broker: i32, pace: Pace, outcome: Result<Vec<Fetched>, ClientError>) {
         let now_ms = self.now_ms();
         let Some(fetcher) = self.fetchers.get_mut(&broker) else { return };
-        fetcher.busy = false;
+        (fetcher.busy, fetcher.pace) = (false, pace);
         match outcome {
             Ok(partitions) => {
                 fetcher.failures = 0;

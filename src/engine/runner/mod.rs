@@ -28,7 +28,7 @@ use super::EngineError;
 use super::budget::Budget;
 use super::control::Control;
 use super::events::{Event, PartId, Ticket};
-use super::fetcher::FetchPlan;
+use super::fetcher::{FetchPlan, Pace};
 use super::lane::{Flight, LaneKey};
 use super::part::{Again, Part};
 use super::shard_worker::Job;
@@ -72,6 +72,7 @@ struct Fetcher {
     wants: HashMap<PartId, FetchWant>,
     /// Topics that were made again: out of the session under the id that they had.
     forgets: Vec<FetchChange>,
+    pace: Pace,
     not_before_ms: u64,
     failures: u32,
 }
@@ -246,7 +247,7 @@ impl Runner {
     fn handle(&mut self, event: Event) -> Result<(), EngineError> {
         self.due.stir();
         match event {
-            Event::Fetched { broker, outcome } => self.on_fetched(broker, outcome),
+            Event::Fetched { broker, pace, outcome } => self.on_fetched(broker, pace, outcome),
             Event::Produced { lane, whose, outcome } => self.on_produced(lane, whose, outcome)?,
             Event::StateWritten { shard, tickets, outcome } => self.on_state_written(shard, tickets, outcome)?,
             Event::ShardTaken { shard, owned, outcome } => self.on_shard_taken(shard, owned, outcome)?,

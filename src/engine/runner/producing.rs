@@ -19,8 +19,9 @@ use super::{Lane, Runner};
 pub(super) const LANES: u16 = 2;
 /// Requests of a lane under way at once: one being handled, one ready behind it.
 const LANE_DEPTH: usize = 3;
-/// A produce request holds at most this much, but always one batch.
-const REQUEST_BYTES: usize = 4 << 20;
+/// A produce request holds at most this much, but always one batch. With [`LANES`] and [`LANE_DEPTH`] it bounds what
+/// coalesced batches take beside the memory budget: 6 MiB a target broker.
+const REQUEST_BYTES: usize = 1 << 20;
 
 impl Runner {
     pub(super) fn ensure_lane(&mut self, key: LaneKey) {

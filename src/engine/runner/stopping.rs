@@ -10,7 +10,7 @@ use crate::mirror::{ReleaseEntry, Scan};
 
 use super::super::EngineError;
 use super::super::board::PartView;
-use super::super::part::Stage;
+use super::super::part::{Part, Stage};
 use super::super::shard_worker::Job;
 use super::Runner;
 
@@ -84,6 +84,10 @@ impl Runner {
 
     /// Shows where every partition stands, for metrics and the HTTP API.
     pub(super) fn publish(&mut self, now_ms: u64) {
+        if !self.board.is_due(now_ms) {
+            return;
+        }
+        self.count_batches();
         let views = self.parts.iter().map(|part| {
             let (mirrored_to, target_end, queued_bytes) = match &part.stage {
                 Stage::Flowing(flow) | Stage::Leaving { flow, .. } => {
@@ -111,5 +115,20 @@ impl Runner {
             }
         });
         self.board.publish(now_ms, views);
+    }
+
+    /// Every so often, not for each: a counter's name is looked up each time.
+    fn count_batches(&mut self) {
+        let mut all = [("raw", 0), ("coalesced", 0), ("reencoded", 0)];
+        for flow in self.parts.iter_mut().filter_map(Part::answering) {
+            let paths = flow.appender.take_paths();
+            for ((_, sum), count) in all.iter_mut().zip([paths.raw, paths.coalesced, paths.reencoded]) {
+                *sum += count;
+            }
+        }
+        for (path, count) in all {
+            let mirror = self.shared.config.name.clone();
+            metrics::counter!("kmirror_batches_total", "mirror" => mirror, "path" => path).increment(count);
+        }
     }
 }
