@@ -130,6 +130,9 @@
 //!   Several are written down in turn, each reaching to the end of the last one (`mirror::in_turn`): a record voids what
 //!   was written ahead beyond its end, which the next one needs.
 //! - **A loss is not noted as read.** `scanned` stops in front of it; noted, it would pass for markers after a restart.
+//! - **A truncation leads back to a record, not to a gap.** The broker tells truncations by the leader epoch in front of the
+//!   offset that is asked for (KIP-320), and only records have theirs in the map. Begun behind a gap, a fetch would name none,
+//!   and a second truncation, into the gap, would not be told once the log has grown again (`mirror::go_back`).
 //! - **A fence can be forgotten.** Producer state expires by the age of the records, and with it the epoch that a marker
 //!   set: a request of an older epoch that comes late enough is let in. A batch of another epoch behind the origin is
 //!   therefore not ours (`mirror::is_ours`), and stops the partition.

@@ -47,8 +47,8 @@ impl Profile {
             foreign_records: policy(rng),
             source_recreated: policy(rng),
             expiration_ms: DAY_MS,
-            // Of a copy: the seeds keep their worlds. Less is under way where batches are joined: mutants show without.
-            coalesced_batch_bytes: if mutation.is_none() && rng.clone().bool() { 64 << 10 } else { 0 },
+            // Less is under way where batches are joined: mutants show without.
+            coalesced_batch_bytes: if mutation.is_none() && rng.bool() { 64 << 10 } else { 0 },
             mutation,
         };
         let seldom = |rng: &mut Rng| rng.u8(..6) == 0;

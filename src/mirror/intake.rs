@@ -161,6 +161,8 @@ impl Intake {
     /// held nothing to mirror: that it has gone is no loss.
     pub fn out_of_range(&mut self, scanned: i64, at: Bounds) -> OutOfRange {
         self.skip(at.start.min(scanned), GapReason::Control);
+        // What follows may have been given up already: told as lost again, it would be given up without end.
+        self.skip_given_up();
         let next = self.next;
         if next < at.start {
             let (start, lost) = (at.start, at.start - next);

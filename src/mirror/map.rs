@@ -265,6 +265,21 @@ impl OffsetMap {
         mapped.find(|s| s.leader_epoch > leader_epoch).map_or_else(|| self.position(end), |s| s.source)
     }
 
+    /// The source offset behind the last record mirrored below `to`: between the two stand gaps only. (No earlier than the
+    /// map begins.)
+    pub fn end_of_records(&self, to: i64, end: i64) -> i64 {
+        let below = self.segments[..self.effective(end)].partition_point(|s| s.source < to);
+        match self.last_with_records(below, end) {
+            Some(at) => to.min(self.segments[at].source + self.run(at, end)),
+            None => self.segments.first().map_or(0, |first| first.source),
+        }
+    }
+
+    /// The newest of the first `count` segments that holds any records.
+    fn last_with_records(&self, count: usize, end: i64) -> Option<usize> {
+        (0..count).rev().find(|at| self.run(*at, end) > 0)
+    }
+
     /// Forgets the segments that lie wholly below the target's log start.
     pub fn drop_below(&mut self, log_start: i64) {
         // Where the log is empty, what was written ahead begins at its start as well, and does not count yet.
@@ -317,7 +332,8 @@ impl OffsetMap {
 
     /// The source leader epoch of the record at target offset `end − 1`; −1 where unknown.
     pub fn leader_epoch_at(&self, end: i64) -> i32 {
-        let at = self.effective(end).checked_sub(1);
+        // A segment whose records the source has lost says nothing of what stands there now.
+        let at = self.last_with_records(self.effective(end), end);
         at.and_then(|at| self.segments.get(at)).map_or(-1, |s| s.leader_epoch)
     }
 

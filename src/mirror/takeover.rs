@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::batch::BatchHeader;
 
 use super::append::{Displacement, Segment as AppendSegment, Writer};
-use super::{Break, Declared, GapReason, Halt, HaltKind, PartitionState, StateRecord};
+use super::{Break, Declared, GapReason, Halt, HaltKind, PartitionState, Scan, StateRecord};
 
 /// Everything a partition needs to flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,11 @@ impl Divergence {
     /// Whether the place at which the branches parted may lie below the log's start.
     pub fn is_hidden(&self) -> bool {
         self.start > 0 && self.start >= self.end
+    }
+
+    /// Below this retention has taken what was read, as far as one can tell: it cannot be read again.
+    fn gone_below(&self) -> i64 {
+        if self.is_hidden() { 0 } else { self.start }
     }
 }
 
@@ -240,6 +245,8 @@ pub fn origin_record(
 pub enum GoBack {
     /// Nothing that was mirrored is concerned.
     Stay,
+    /// Nor is it; but what was noted as read behind it is not, once this record is acknowledged.
+    Unread(StateRecord),
     /// The mirror goes back on the source once this record is acknowledged.
     To(StateRecord),
     /// It stands still.
@@ -251,6 +258,9 @@ const HIDDEN_PARTING: &str = "; it may have been truncated further down: retenti
 
 /// Decides whether to go back on the source to where its log was truncated; `may_lose` says whether a range of source
 /// offsets may be left behind.
+///
+/// It goes back to a record whose leader epoch is known, so that the next fetch asks whether that one still stands. Of
+/// gaps no epoch is on record: they are read again, lest a further truncation be missed that took them.
 pub fn go_back(
     state: &PartitionState,
     index: u32,
@@ -263,7 +273,7 @@ pub fn go_back(
     let to = state.map.end_of_epoch(divergence.epoch, end).min(divergence.end).max(first);
     if to >= position {
         if divergence.end >= position {
-            return GoBack::Stay;
+            return stay(state, index, position.max(divergence.gone_below()), end);
         }
         let detail = format!(
             "the source log was truncated to {}, below {position}, from where on it is mirrored; wait until it has grown beyond \
@@ -281,7 +291,16 @@ pub fn go_back(
         );
         return GoBack::Halt(Halt::over(HaltKind::Truncation, to, position, detail));
     }
-    GoBack::To(StateRecord::Diverged { index, source: to, end })
+    let source = state.map.end_of_records(to, end).max(divergence.gone_below().min(to));
+    GoBack::To(StateRecord::Diverged { index, source, end })
+}
+
+/// What was read behind `source` is of the branch that was lost: retention may not take other records for it in silence.
+fn stay(state: &PartitionState, index: u32, source: i64, end: i64) -> GoBack {
+    if state.scanned.source <= source {
+        return GoBack::Stay;
+    }
+    GoBack::Unread(StateRecord::Scanned { entries: vec![(index, Scan { source, end })] })
 }
 
 /// Displacements as they are written down one after another. A record voids what was written ahead beyond its end, and

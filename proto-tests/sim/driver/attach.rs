@@ -167,7 +167,7 @@ async fn diverge(shard: &mut Shard, wanted: &Wanted, index: u32) -> Result<Optio
     match go_back(&shard.state.partitions[&index], index, divergence, |from, to| follow || accepted(from, to)) {
         GoBack::Stay => Ok(None),
         GoBack::Halt(halt) => Ok(Some(halt)),
-        GoBack::To(record) => shard.append(vec![record]).await.map(|()| None),
+        GoBack::Unread(record) | GoBack::To(record) => shard.append(vec![record]).await.map(|()| None),
     }
 }
 

@@ -383,7 +383,7 @@ impl Process {
             return;
         }
         if let Some((epoch, end)) = slice.diverging {
-            return self.on_divergence(number, epoch, end);
+            return self.on_divergence(number, Divergence { epoch, end, start: slice.start });
         }
         if slice.bytes.is_empty() {
             part.fetch_not_before_ms = now_ms + 5;
@@ -412,15 +412,15 @@ impl Process {
                 Policy::Continue => self.accept(number, &lost, GapReason::Retention),
                 Policy::Halt => self.halt(number, lost),
             },
-            OutOfRange::Truncated => self.on_divergence(number, i32::MAX, end),
+            OutOfRange::Truncated => self.on_divergence(number, Divergence { epoch: i32::MAX, end, start }),
         }
     }
 
-    fn on_divergence(&mut self, number: usize, epoch: i32, end: i64) {
+    fn on_divergence(&mut self, number: usize, at: Divergence) {
         let accepted = self.control.accepted_ranges(&topic(number), 0).to_vec();
         let part = &mut self.parts[number];
-        part.given_up.retain(|(_, to, _)| *to <= end);
-        (part.divergence, part.accepted) = (Some(Divergence { epoch, end, start: -1 }), accepted);
+        part.given_up.retain(|(_, to, _)| *to <= at.end);
+        (part.divergence, part.accepted) = (Some(at), accepted);
         self.leave(number, Leave::TakeOver);
     }
 

@@ -124,6 +124,7 @@ async fn diverge(
     match go_back(state, index, *divergence, |from, to| follow || wanted.may_lose(from, to)) {
         GoBack::Stay => Ok(None),
         GoBack::Halt(halt) => Ok(Some(halt)),
+        GoBack::Unread(record) => shard.append(vec![record]).await.map(|()| None),
         GoBack::To(record) => {
             tracing::warn!(
                 topic = %wanted.pair.source.topic, partition = wanted.pair.source.partition,

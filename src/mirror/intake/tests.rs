@@ -354,6 +354,15 @@ fn a_loss_is_not_noted_as_read() {
     assert_eq!((intake.next(), intake.scanned()), (21, Some(12)));
 }
 
+/// Told as lost, it was given up again, by a take-over without end (seed 31819 of the simulation).
+#[test]
+fn what_is_given_up_behind_what_retention_took_is_not_lost_again() {
+    let mut intake = intake(10);
+    intake.give_up(12, 20, GapReason::Accepted);
+    assert_eq!(intake.out_of_range(12, Bounds { start: 20, end: 30 }), OutOfRange::No);
+    assert_eq!(intake.next(), 20);
+}
+
 #[test]
 fn a_halt_at_the_largest_offset_has_a_range_that_is_one() {
     let fetched = FetchedRecords { aborted: Vec::new(), records: Bytes::from(vec![0xff; HEADER_LEN]) };

@@ -378,3 +378,14 @@ fn a_take_over_right_behind_a_truncation_keeps_the_gap_in_front_of_it() {
     assert_eq!((in_gap.exact, in_gap.reason), (false, Some(GapReason::Aborted)));
     assert_eq!((map.position(21), map.to_source(15, 21).exact), (15, false));
 }
+
+/// Were it the epoch of the records that were lost, the next fetch would be told of the same truncation for ever.
+#[test]
+fn behind_no_record_there_is_no_leader_epoch() {
+    let mut map = OffsetMap::default();
+    map.push(&Break { leader_epoch: 3, ..step(0, &[(GapReason::Start, 5)], 0) }).unwrap();
+    map.diverge(5, 10, 1).unwrap();
+    assert_eq!((map.position(10), map.leader_epoch_at(10), map.end_of_records(5, 10)), (5, -1, 5));
+    map.take_over(10, 11, 2).unwrap();
+    assert_eq!((map.position(12), map.leader_epoch_at(12)), (5, -1));
+}

@@ -89,3 +89,37 @@ fn a_batch_of_a_fenced_epoch_is_not_ours() {
     let halt = data_end(&state, Some(&last), &ids, Bounds { start: 0, end: 13 }).unwrap_err();
     assert_eq!(halt.kind, HaltKind::ForeignRecords);
 }
+
+/// Four records, a gap up to 9, records up to 14; taken over.
+fn with_a_gap(then: &[StateRecord]) -> PartitionState {
+    let taken = StateRecord::Origin { index: 0, epoch: 3, settled_end: 9, marker: 9 };
+    partition(&[(4, 5)], &[&[taken], then].concat())
+}
+
+fn truncated(state: &PartitionState, end: i64, start: i64) -> GoBack {
+    go_back(state, 0, Divergence { epoch: i32::MAX, end, start }, |_, _| true)
+}
+
+/// It went back to the end of the gap, whose leader epoch is not on record: the next fetch could name none, and a second
+/// truncation, into the gap, went unnoticed once the log had grown again.
+#[test]
+fn it_goes_back_to_a_record_and_not_to_a_gap() {
+    let to = |source| GoBack::To(StateRecord::Diverged { index: 0, source, end: 10 });
+    let state = with_a_gap(&[]);
+    assert_eq!([3, 4, 6, 9, 12].map(|end| truncated(&state, end, 0)), [3, 4, 4, 4, 12].map(to));
+    assert_eq!(truncated(&state, 9, 6), to(6), "what retention took is not there to be read again");
+    assert_eq!(truncated(&state, 9, 9), to(4), "nobody knows what it took");
+    let state = with_a_gap(&[StateRecord::Diverged { index: 0, source: 4, end: 10 }]);
+    let footing = footing(&state, 0, 7).unwrap();
+    assert_eq!((footing.position, footing.last_epoch, footing.scanned), (4, Some(0), 0));
+}
+
+#[test]
+fn what_was_read_on_a_lost_branch_is_not_read() {
+    let scanned = |source, end| StateRecord::Scanned { entries: vec![(0, Scan { source, end })] };
+    let state = with_a_gap(&[scanned(20, 10)]);
+    assert_eq!(truncated(&state, 16, 0), GoBack::Unread(scanned(14, 10)));
+    assert_eq!(truncated(&state, 18, 16), GoBack::Unread(scanned(16, 10)), "the rest is gone");
+    let state = with_a_gap(&[scanned(14, 10)]);
+    assert_eq!(truncated(&state, 16, 0), GoBack::Stay);
+}
