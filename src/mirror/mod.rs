@@ -4,6 +4,7 @@
 
 mod align;
 mod append;
+mod bucket;
 mod clock;
 mod gap;
 mod halt;
@@ -18,6 +19,7 @@ mod takeover;
 
 pub use align::{Aligner, Alignment, Misaligned, Need, SourceRecord, TargetRecord};
 pub use append::{Answer, Appender, Displacement, Outgoing, Segment as AppendSegment, Verdict, WINDOW, Writer};
+pub use bucket::{BURST_BYTES_MIN, Bucket};
 pub use clock::Clock;
 pub use gap::{Gap, GapReason};
 pub use halt::{Halt, HaltKind};
