@@ -222,6 +222,12 @@ impl Part {
         })
     }
 
+    /// Whether more is known to wait for it on this source broker.
+    pub(crate) fn is_behind_at(&self, broker: i32) -> bool {
+        let Stage::Flowing(flow) = &self.stage else { return false };
+        self.source_leader == Some(broker) && flow.intake.next() < self.source_end
+    }
+
     /// The word that `status` uses for it.
     pub(crate) fn state_name(&self) -> &'static str {
         match &self.stage {

@@ -30,9 +30,9 @@ pub use map::{Break, MapError, OffsetMap, Segment, Translation};
 pub use realign::Realignment;
 pub use state::codec::{decode_state, encode_state};
 pub use state::{
-    ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, RECORD_BYTES, ReleaseEntry,
-    Scan, Scope, ShardState, StateError, StateRecord, decode_control, encode_control, segments_records, shard_of,
-    state_topic, transactional_id,
+    Bandwidth, ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, RECORD_BYTES,
+    ReleaseEntry, Scan, Scope, ShardState, StateError, StateRecord, decode_control, encode_control, segments_records,
+    shard_of, state_topic, transactional_id,
 };
 
 pub use takeover::{
