@@ -139,6 +139,10 @@
 //! - **The high watermark is asked for before the last stable offset.** The other way round every busy partition would look
 //!   as if a transaction held it back (`ops::status`). How long it has stood there is known to the running mirror only; one
 //!   look has the timestamp of the record there, which a producer chose.
+//! - **Under a bandwidth limit what is known to wait is left out of the fetch session** but for who is next in turn. A broker
+//!   fills an answer in the session's order: a topic with eight partitions got nine times as much as one with a single partition,
+//!   and a trickle waited for forty partitions of another. What is not known to wait stays in the session, so that its news show
+//!   (`engine::turns`).
 //! - **Time of day may go back.** Pauses and the age of records go by a clock that does not (`mirror::Clock`).
 //! - **A count on the wire is not believed.** kafka-protocol allocates an array by its count: 2^31 in a frame of twenty bytes
 //!   would end the process. So every response is walked by its layout before it is decoded, and a request whose response

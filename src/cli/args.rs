@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use super::{check, completions, config, demo, pause, resume, run, state, status, translate};
+use super::{bandwidth, check, completions, config, demo, pause, resume, run, state, status, translate};
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
@@ -86,6 +86,8 @@ pub enum Command {
     Pause(pause::PauseArgs),
     /// End a pause, or free a halted partition
     Resume(resume::ResumeArgs),
+    /// Show or change a mirror's bandwidth limit, over restarts
+    Bandwidth(bandwidth::BandwidthArgs),
     /// Look after the mirror's own records on the target
     State(state::StateArgs),
     /// Work on the configuration file

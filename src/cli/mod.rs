@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 
 pub mod args;
+pub mod bandwidth;
 pub mod check;
 pub mod completions;
 pub mod config;
@@ -82,6 +83,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(args, &ctx).await,
         Command::Pause(args) => pause::run(args, &ctx).await,
         Command::Resume(args) => resume::run(args, &ctx).await,
+        Command::Bandwidth(args) => bandwidth::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::bandwidth::in_words;
 use super::context::Context;
 use super::exit::Exit;
 use super::output;
@@ -73,8 +74,12 @@ fn show(report: &StatusReport, ctx: &Context, watch: bool) -> anyhow::Result<()>
 
 fn page(mirror: &MirrorStatus) -> String {
     let lag: i64 = mirror.partitions.iter().map(|p| p.lag_records.max(0)).sum();
+    let bandwidth = match (mirror.bandwidth_bytes_per_s, mirror.bandwidth_from) {
+        (None, "file") => String::new(),
+        (limit, from) => format!(", bandwidth {}", in_words(limit, from)),
+    };
     let mut text = format!(
-        "mirror {}: {}, RPO {}, lag {} records in {} partitions\n",
+        "mirror {}: {}, RPO {}, lag {} records in {} partitions{bandwidth}\n",
         mirror.name,
         mirror.state,
         seconds(mirror.rpo_seconds),

@@ -35,6 +35,7 @@ pub use types::{
     ClusterConfig, Config, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig, MirrorLimits,
     Policies, Policy, Start, Sync, TargetTopics,
 };
+pub(crate) use units::parse_size;
 pub use units::{bytes, parse_rfc3339_ms};
 
 /// Least `limits.memory`: 4 MiB, so that a few batches of Kafka's default largest size are under way at once.

@@ -197,7 +197,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("mirrors[].on.foreign_records", POLICY, "A target partition holds records that this mirror did not write.").default("halt"),
     opt("mirrors[].on.corrupt_batch", POLICY, "A batch has a wrong checksum or structure.").default("halt"),
     opt("mirrors[].limits", Kind::Section, "Bounds of this mirror.").default("{}"),
-    opt("mirrors[].limits.bandwidth", Kind::One(Scalar::Size(super::BANDWIDTH_BYTES_MIN)), "Bytes of records a second, from the source and to the target alike; unlimited where it is not set.").not_yet(),
+    opt("mirrors[].limits.bandwidth", Kind::One(Scalar::Size(super::BANDWIDTH_BYTES_MIN)), "Bytes of records a second, from the source and to the target alike; unlimited where it is not set. `kmirror bandwidth` wins over it."),
     opt("mirrors[].limits.coalesced_batch", Kind::One(Scalar::Size(0)), "Batches below 4 KiB that wait together are sent as one of at most this size; 0: every batch stays as it was produced.").default("64KiB"),
     opt("limits", Kind::Section, "Bounds of the whole process.").default("{}"),
     opt("limits.memory", Kind::One(Scalar::Size(super::MEMORY_BYTES_MIN)), "Records in flight between sources and targets, all mirrors together.").default("32MiB"),

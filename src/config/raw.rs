@@ -120,9 +120,8 @@ pub(super) struct On {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
 pub(super) struct MirrorLimits {
-    bandwidth: Option<String>,
+    pub(super) bandwidth: Option<String>,
     pub(super) coalesced_batch: String,
 }
 

@@ -95,6 +95,8 @@ pub struct MirrorConfig {
 /// Bounds of one mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MirrorLimits {
+    /// Bytes of records a second, from the source and to the target alike; `None`: unlimited.
+    pub bandwidth_bytes_per_s: Option<u64>,
     /// Small batches that wait together are sent as one of at most this size, bytes; 0: never.
     pub coalesced_batch_bytes: usize,
 }

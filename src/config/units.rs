@@ -13,7 +13,7 @@ pub fn bytes(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string().replace(' ', "").replace(".0", "")
 }
 
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     text.parse::<ByteSize>()
         .map(|size| size.as_u64())
         .map_err(|_| "is not a size; write a number and a unit, such as 64MiB".to_owned())

@@ -108,6 +108,10 @@ impl Validator<'_> {
         let topics = self.take(&format!("{at}.topics"), topics);
         let rename = self.take(&format!("{at}.rename"), rename);
         let start = self.take(&format!("{at}.start"), units::parse_start(&mirror.start));
+        let bandwidth = match &mirror.limits.bandwidth {
+            Some(text) => Some(self.take(&format!("{at}.limits.bandwidth"), units::parse_size(text))?),
+            None => None,
+        };
         let coalesced =
             self.take(&format!("{at}.limits.coalesced_batch"), units::parse_size(&mirror.limits.coalesced_batch));
         Some(MirrorConfig {
@@ -130,7 +134,10 @@ impl Validator<'_> {
                 foreign_records: mirror.on.foreign_records,
                 corrupt_batch: mirror.on.corrupt_batch,
             },
-            limits: MirrorLimits { coalesced_batch_bytes: usize::try_from(coalesced?).unwrap_or(usize::MAX) },
+            limits: MirrorLimits {
+                bandwidth_bytes_per_s: bandwidth,
+                coalesced_batch_bytes: usize::try_from(coalesced?).unwrap_or(usize::MAX),
+            },
         })
     }
 

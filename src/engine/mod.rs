@@ -1,7 +1,7 @@
 //! The only imperative shell: it owns the sockets, the clock and the tasks, and drives the pure parts.
 //!
 //! `runner` is the loop; `fetcher` and `lane` are its hands on the source and the target; `topology` finds what to
-//! mirror; `control`, `shard`, `markers`, `settle` and `attach` are the take-over of `lib.rs`, step by step.
+//! mirror; `throttle` and `turns` share out what bandwidth there is; `control`, `shard`, `markers`, `settle` and `attach` are the take-over of `lib.rs`, step by step.
 
 pub(crate) mod ahead;
 mod attach;
@@ -19,7 +19,9 @@ mod runner;
 pub(crate) mod settle;
 pub(crate) mod shard;
 mod shard_worker;
+mod throttle;
 pub(crate) mod topology;
+mod turns;
 pub(crate) mod unfenced;
 mod watched;
 

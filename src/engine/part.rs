@@ -203,6 +203,11 @@ impl Part {
         times.filter(|at| *at > now_ms).min()
     }
 
+    /// Whether anything is to be fetched for this partition now.
+    pub(crate) fn is_wanted(&self, now_ms: u64) -> bool {
+        self.want(now_ms, 0).is_some()
+    }
+
     /// What to fetch for this partition now, if anything: at most `max_bytes`.
     pub(crate) fn want(&self, now_ms: u64, max_bytes: i32) -> Option<FetchWant> {
         let Stage::Flowing(flow) = &self.stage else { return None };
@@ -218,6 +223,12 @@ impl Part {
             last_fetched_epoch: flow.intake.last_epoch().unwrap_or(-1),
             max_bytes,
         })
+    }
+
+    /// Whether more is known to wait for it on this source broker.
+    pub(crate) fn is_behind_at(&self, broker: i32) -> bool {
+        let Stage::Flowing(flow) = &self.stage else { return false };
+        self.source_leader == Some(broker) && flow.intake.next() < self.source_end
     }
 
     /// The word that `status` uses for it.

@@ -85,7 +85,7 @@ impl Part {
         };
         let timestamp = under_way.or(self.watch.first.filter(|(at, _)| *at == position).map(|(_, time)| time));
         // A flow that asks for more, or has something to send, knows the end.
-        let told = under_way.is_some() || self.want(now_ms, 0).is_some();
+        let told = under_way.is_some() || self.is_wanted(now_ms);
         if told && self.source_end >= 0 {
             if before.is_none_or(|end| position >= end) {
                 self.watch.headroom = Headroom::Unlimited;

@@ -4,6 +4,7 @@
 
 mod align;
 mod append;
+mod bucket;
 mod clock;
 mod gap;
 mod halt;
@@ -18,6 +19,7 @@ mod takeover;
 
 pub use align::{Aligner, Alignment, Misaligned, Need, SourceRecord, TargetRecord};
 pub use append::{Answer, Appender, Displacement, Outgoing, Paths, Segment as AppendSegment, Verdict, WINDOW, Writer};
+pub use bucket::{BURST_BYTES_MIN, Bucket};
 pub use clock::Clock;
 pub use gap::{Gap, GapReason};
 pub use halt::{Halt, HaltKind};
@@ -28,9 +30,9 @@ pub use map::{Break, MapError, OffsetMap, Segment, Translation};
 pub use realign::Realignment;
 pub use state::codec::{decode_state, encode_state};
 pub use state::{
-    ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, RECORD_BYTES, ReleaseEntry,
-    Scan, Scope, ShardState, StateError, StateRecord, decode_control, encode_control, segments_records, shard_of,
-    state_topic, transactional_id,
+    Bandwidth, ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, RECORD_BYTES,
+    ReleaseEntry, Scan, Scope, ShardState, StateError, StateRecord, decode_control, encode_control, segments_records,
+    shard_of, state_topic, transactional_id,
 };
 
 pub use takeover::{

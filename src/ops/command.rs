@@ -1,11 +1,11 @@
-//! `kmirror pause` and `kmirror resume`: records in the control partition, which a running mirror follows and the next
+//! `kmirror pause`, `resume` and `bandwidth`: records in the control partition, which a running mirror follows and the next
 //! start finds.
 
 use crate::client::Cluster;
 use crate::engine::EngineError;
 use crate::engine::control::Control;
 use crate::engine::shard::now_ms;
-use crate::mirror::{ControlRecord, Scope};
+use crate::mirror::{Bandwidth, ControlRecord, Scope};
 
 /// What to tell the mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Command {
         /// Source offsets given up, half-open.
         accept_loss: Option<(i64, i64)>,
     },
+    /// Another bandwidth limit; lasts over restarts.
+    Bandwidth(Bandwidth),
 }
 
 /// Writes the command; whoever runs the mirror acts on it within a second or so.
@@ -26,12 +28,19 @@ pub async fn send_command(mirror: &str, target: &Cluster, command: Command) -> R
     let Some(control) = Control::open(mirror, target).await? else {
         return Err(EngineError::Unexpected {
             mirror: mirror.to_owned(),
-            detail: "it has never run: there is nothing to pause or resume on the target".to_owned(),
+            detail: "it has never run: there is nothing to tell it on the target".to_owned(),
         });
     };
     let record = match command {
         Command::Pause(scope) => ControlRecord::Pause { scope, at_ms: now_ms() },
         Command::Resume { scope, accept_loss } => ControlRecord::Resume { scope, accept_loss, at_ms: now_ms() },
+        Command::Bandwidth(limit) => ControlRecord::Bandwidth { limit, at_ms: now_ms() },
     };
     control.write(record).await
+}
+
+/// What a command has said of the mirror's bandwidth; of a mirror that has never run, nothing.
+pub async fn bandwidth(mirror: &str, target: &Cluster) -> Result<Bandwidth, EngineError> {
+    let control = Control::open(mirror, target).await?;
+    Ok(control.map(|control| control.state.bandwidth()).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! What an operator asks for beside `run`: status, translate, check, pause and resume, rebuilding the state. Each reads the
+//! What an operator asks for beside `run`: status, translate, check, pause and resume, bandwidth, rebuilding the state. Each reads the
 //! clusters; none needs a running kmirror.
 
 mod check;
@@ -9,7 +9,7 @@ mod status;
 mod translate;
 
 pub use check::{CheckReport, Finding, Severity, check};
-pub use command::{Command, send_command};
+pub use command::{Command, bandwidth, send_command};
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use state::MirrorState;
 pub use status::{GapView, MirrorStatus, PartitionStatus, StatusReport, status};

@@ -38,6 +38,10 @@ pub struct MirrorStatus {
     /// Age of the oldest record not mirrored yet, over all partitions, seconds: what a failover now would lose. −1 where some
     /// partition does not tell.
     pub rpo_seconds: f64,
+    /// The bandwidth limit; `null`: unlimited.
+    pub bandwidth_bytes_per_s: Option<u64>,
+    /// Where that comes from: `file`, or `command` (`kmirror bandwidth`).
+    pub bandwidth_from: &'static str,
     /// Every selected source partition.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -402,5 +406,13 @@ fn summary(config: &MirrorConfig, state: &MirrorState, partitions: Vec<Partition
     };
     let lags = || partitions.iter().map(|p| p.lag_seconds);
     let rpo_seconds = if lags().any(|lag| lag < 0.0) { -1.0 } else { lags().fold(0.0, f64::max) };
-    MirrorStatus { name: config.name.clone(), state: name, rpo_seconds, partitions }
+    let said = state.control.bandwidth();
+    MirrorStatus {
+        name: config.name.clone(),
+        state: name,
+        rpo_seconds,
+        bandwidth_bytes_per_s: said.limit_bytes_per_s(config.limits.bandwidth_bytes_per_s),
+        bandwidth_from: said.origin(),
+        partitions,
+    }
 }

@@ -92,6 +92,8 @@ impl Runner {
     }
 
     pub(super) fn sleep_for(&self) -> Duration {
-        Duration::from_millis(self.due.look_at_ms().saturating_sub(self.now_ms()).max(1))
+        let look_ms = self.due.look_at_ms();
+        let at_ms = self.throttle.held_until_ms().map_or(look_ms, |until| until.min(look_ms));
+        Duration::from_millis(at_ms.saturating_sub(self.now_ms()).max(1))
     }
 }

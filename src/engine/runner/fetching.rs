@@ -12,6 +12,8 @@ use super::super::attach::halt_of;
 use super::super::events::{Event, PartId};
 use super::super::fetcher::{FetchPlan, Pace, fetcher};
 use super::super::part::{Leave, Stage};
+use super::super::throttle::{Ask, Asker};
+use super::super::turns::Turns;
 use super::{Fetcher, Runner};
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -50,6 +52,11 @@ impl Runner {
             pace: Pace::default(),
             not_before_ms: 0,
             failures: 0,
+            planned_in: 0,
+            asked_bytes: 0,
+            reserved_bytes: 0,
+            behind: BTreeSet::new(),
+            turns: Turns::default(),
         };
         self.fetchers.insert(broker, state);
     }
@@ -58,49 +65,64 @@ impl Runner {
     pub(super) fn plan_fetches(&mut self) {
         let now_ms = self.now_ms();
         let share = self.shared.budget.total_bytes() / (2 * self.fetchers.len().max(1));
-        for (broker, fetcher) in &mut self.fetchers {
-            let max_bytes = i32::try_from(fetcher.pace.bytes().min(share).max(FETCH_BYTES_MIN)).unwrap_or(i32::MAX);
-            // Two partitions at least have their turn in a fetch.
-            let part_bytes = max_bytes / 2;
-            if fetcher.busy || now_ms < fetcher.not_before_ms {
-                continue;
-            }
-            let mut changes = std::mem::take(&mut fetcher.forgets);
-            let mut held_back = false;
-            for id in std::mem::take(&mut fetcher.changed) {
-                let Some(part) = self.parts.get_mut(id) else { continue };
-                let mine = part.source_leader == Some(*broker);
-                let want = if mine { part.want(now_ms, part_bytes) } else { None };
-                let waits = mine && want.is_none() && matches!(part.stage, Stage::Flowing(_)) && !part.paused;
-                held_back |= waits && part.flow().is_some_and(|flow| flow.appender.in_flight() > 0);
-                match want {
-                    Some(want) => {
-                        // Also where the session asks for it already: a partition that was attached anew has forgotten.
-                        part.asked = Some((*broker, want.offset));
-                        if fetcher.wants.insert(id, want) != Some(want) {
-                            changes.push(FetchChange::want(&part.pair.source, want));
-                        }
+        for broker in self.fetchers_in_turn(now_ms) {
+            let others_bytes = self.fetchers.values().map(|fetcher| fetcher.reserved_bytes).sum();
+            let who = Asker { fetchers: self.fetchers.len(), is_behind: self.is_behind(broker, now_ms) };
+            let Some(ask) = self.throttle.ask(who, others_bytes, now_ms) else { continue };
+            let pace = self.fetchers.get(&broker).map(|fetcher| fetcher.pace).unwrap_or_default();
+            let max_bytes = pace.bytes().min(share).max(FETCH_BYTES_MIN) as u64;
+            self.plan_fetch(broker, Ask { bytes: ask.bytes.min(max_bytes), ..ask }, now_ms);
+        }
+    }
+
+    fn plan_fetch(&mut self, broker: i32, ask: Ask, now_ms: u64) {
+        let held = self.hold_back(broker, now_ms);
+        let limited = self.throttle.is_limited();
+        let Some(fetcher) = self.fetchers.get_mut(&broker) else { return };
+        let max_bytes = i32::try_from(ask.bytes).unwrap_or(i32::MAX);
+        // Two partitions at least have their turn in a fetch, unless turns are told off one by one.
+        let part_bytes = if limited { max_bytes } else { max_bytes / 2 };
+        let mut changes = std::mem::take(&mut fetcher.forgets);
+        let mut held_back = false;
+        for id in std::mem::take(&mut fetcher.changed) {
+            let Some(part) = self.parts.get_mut(id) else { continue };
+            let mine = part.source_leader == Some(broker);
+            let its_turn = !held.contains(&id);
+            let want = if mine && its_turn { part.want(now_ms, part_bytes) } else { None };
+            let waits = mine && want.is_none() && matches!(part.stage, Stage::Flowing(_)) && !part.paused;
+            held_back |= waits && its_turn && part.flow().is_some_and(|flow| flow.appender.in_flight() > 0);
+            match want {
+                Some(want) => {
+                    // Also where the session asks for it already: a partition that was attached anew has forgotten.
+                    part.asked = Some((broker, want.offset));
+                    if fetcher.wants.insert(id, want) != Some(want) {
+                        changes.push(FetchChange::want(&part.pair.source, want));
                     }
-                    None if fetcher.wants.remove(&id).is_some() => {
-                        changes.push(FetchChange::forget(&part.pair.source));
-                    }
-                    _ => {}
                 }
-                if waits {
-                    // Looked at again with the next plan.
-                    fetcher.changed.insert(id);
+                None if fetcher.wants.remove(&id).is_some() => {
+                    changes.push(FetchChange::forget(&part.pair.source));
                 }
+                _ => {}
             }
-            if fetcher.wants.is_empty() && changes.is_empty() {
-                continue;
+            if waits {
+                // Looked at again with the next plan.
+                fetcher.changed.insert(id);
             }
-            let limits = FetchLimits {
-                max_wait_ms: if held_back { SHORT_POLL_MS } else { LONG_POLL_MS },
-                min_bytes: 1,
-                max_bytes,
-                committed: self.shared.config.isolation == Isolation::ReadCommitted,
-            };
-            fetcher.busy = fetcher.plans.try_send(FetchPlan { changes, limits }).is_ok();
+        }
+        if fetcher.wants.is_empty() && changes.is_empty() {
+            return;
+        }
+        let limits = FetchLimits {
+            max_wait_ms: if held_back { SHORT_POLL_MS } else { LONG_POLL_MS },
+            min_bytes: 1,
+            max_bytes,
+            committed: self.shared.config.isolation == Isolation::ReadCommitted,
+        };
+        fetcher.busy = fetcher.plans.try_send(FetchPlan { changes, limits }).is_ok();
+        if fetcher.busy {
+            self.turn += 1;
+            (fetcher.planned_in, fetcher.asked_bytes, fetcher.reserved_bytes) =
+                (self.turn, ask.bytes, ask.reserved_bytes);
         }
     }
 
@@ -108,9 +130,11 @@ impl Runner {
         let now_ms = self.now_ms();
         let Some(fetcher) = self.fetchers.get_mut(&broker) else { return };
         (fetcher.busy, fetcher.pace) = (false, pace);
+        fetcher.reserved_bytes = 0;
         match outcome {
             Ok(partitions) => {
                 fetcher.failures = 0;
+                self.account(broker, &partitions, now_ms);
                 for fetched in partitions {
                     self.on_partition(broker, fetched, now_ms);
                 }
@@ -151,7 +175,7 @@ impl Runner {
         part.source_start = fetched.log_start_offset;
         part.source_high = fetched.high_watermark;
         if fetched.records.is_empty() {
-            return;
+            return self.note_behind(broker, id);
         }
         let Some(flow) = part.flow() else { return };
         let data = FetchedRecords { aborted: fetched.aborted, records: fetched.records };
@@ -159,6 +183,7 @@ impl Runner {
         for batch in ready {
             flow.appender.push(batch);
         }
+        self.note_behind(broker, id);
         match halt {
             Some(halt) if self.passes_over(&halt) => self.accept(id, &halt, GapReason::Corrupt),
             Some(halt) => self.halt(id, halt),

@@ -5,6 +5,7 @@ mod due;
 mod fetching;
 mod halting;
 mod identity;
+mod limiting;
 mod ownership;
 mod producing;
 mod rights;
@@ -32,6 +33,8 @@ use super::fetcher::{FetchPlan, Pace};
 use super::lane::{Flight, LaneKey};
 use super::part::{Again, Part};
 use super::shard_worker::Job;
+use super::throttle::Throttle;
+use super::turns::Turns;
 
 /// How often topics are looked up: a new topic is mirrored within this time.
 const DISCOVERY_EVERY: Duration = Duration::from_secs(3);
@@ -75,12 +78,22 @@ struct Fetcher {
     pace: Pace,
     not_before_ms: u64,
     failures: u32,
+    /// When it last had a plan: turns of `Runner::turn`.
+    planned_in: u64,
+    asked_bytes: u64,
+    /// Bytes under a bandwidth limit that the others must not count on.
+    reserved_bytes: u64,
+    /// Parts of which more is known to wait on the source.
+    behind: BTreeSet<PartId>,
+    turns: Turns,
 }
 
 /// A target lane as the runner sees it.
 struct Lane {
     flights: mpsc::UnboundedSender<Flight>,
     in_flight: usize,
+    /// When it last had a flight: turns of `Runner::turn`.
+    sent_in: u64,
     ready: VecDeque<PartId>,
     queued: BTreeSet<PartId>,
 }
@@ -154,6 +167,9 @@ pub(crate) struct Runner {
     touched: BTreeSet<PartId>,
     board: super::board::Board,
     watching: watching::Watching,
+    throttle: Throttle,
+    /// Counts what fetchers and lanes were given: under a bandwidth limit who waited longest is next.
+    turn: u64,
 }
 
 impl Runner {
@@ -207,11 +223,14 @@ impl Runner {
             touched: BTreeSet::new(),
             board,
             watching: watching::Watching::default(),
+            throttle: Throttle::default(),
+            turn: 0,
         })
     }
 
     /// Mirrors until told to stop; then drains, releases and returns.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
+        self.heed_bandwidth();
         self.watch_control();
         self.take_shards();
         loop {
@@ -286,6 +305,7 @@ impl Runner {
             self.maybe_leave(part);
         }
         self.flush_breaks();
+        self.throttle.begin_turn();
         self.send_flights();
         self.attach_waiting();
         if !self.stopping {

@@ -373,6 +373,7 @@ impl Runner {
         if self.control.state.standing_promotion().is_some() {
             return Err(EngineError::Promoted { mirror: self.shared.config.name.clone(), generation: self.generation });
         }
+        self.heed_bandwidth();
         for id in 0..self.parts.len() {
             let Some(part) = self.parts.get_mut(id) else { continue };
             let (topic, partition) = (part.pair.source.topic.clone(), part.pair.source.partition);

@@ -33,7 +33,8 @@ impl Runner {
         let cluster = self.shared.target.clone();
         let sender = self.sender.clone();
         self.tasks.spawn(lane(cluster, key, receiver, sender));
-        self.lanes.insert(key, Lane { flights, in_flight: 0, ready: VecDeque::new(), queued: BTreeSet::new() });
+        self.lanes
+            .insert(key, Lane { flights, in_flight: 0, sent_in: 0, ready: VecDeque::new(), queued: BTreeSet::new() });
     }
 
     /// Breaks of a part join those of its shard, to be written ahead together.
@@ -108,52 +109,64 @@ impl Runner {
 
     /// Fills every lane that has room: one batch per partition and request, partitions in turn.
     pub(super) fn send_flights(&mut self) {
+        // Waiting for bandwidth would keep a stop from its end. What was not sent is fetched again.
+        if self.stopping && self.throttle.is_limited() {
+            return;
+        }
         let now_ms = self.now_ms();
-        let lease = self.shared.lease();
-        // The process may have slept since they were queued.
-        let over: Vec<bool> = self.shards.iter().map(|shard| shard.owned.elapsed() > lease).collect();
-        for (key, lane) in &mut self.lanes {
-            while lane.in_flight < LANE_DEPTH && !lane.ready.is_empty() {
-                let mut flight = Flight { entries: Vec::new(), whose: Vec::new(), made: Instant::now(), lease };
-                let mut bytes = 0;
-                let mut again = Vec::new();
-                while bytes < REQUEST_BYTES {
-                    let Some(id) = lane.ready.pop_front() else { break };
-                    lane.queued.remove(&id);
-                    let Some(part) = self.parts.get_mut(id).filter(|p| p.lane == Some(*key)) else { continue };
-                    if over.get(part.shard as usize).copied().unwrap_or(true) {
-                        self.touched.insert(id);
-                        continue;
-                    }
-                    let target = part.pair.target.clone();
-                    let Some(flow) = part.flow() else { continue };
-                    let Some(out) = flow.appender.take_outgoing(now_ms) else { continue };
-                    bytes += out.bytes();
-                    flight.whose.push((id, out.target));
-                    flight.entries.push(ProduceEntry {
-                        topic: target.topic,
-                        topic_id: target.topic_id,
-                        partition: target.partition,
-                        header: out.header,
-                        payload: out.payload,
-                    });
-                    if flow.appender.has_outgoing(now_ms) {
-                        again.push(id);
-                    }
-                }
-                for id in again {
-                    if lane.queued.insert(id) {
-                        lane.ready.push_back(id);
-                    }
-                }
-                if flight.entries.is_empty() {
-                    break;
-                }
+        for key in self.lanes_in_turn() {
+            while self.lanes.get(&key).is_some_and(Lane::has_room) {
+                let Some(room_bytes) = self.throttle.room(now_ms) else { return };
+                let Some((flight, bytes)) = self.fill_flight(key, room_bytes.min(REQUEST_BYTES), now_ms) else { break };
+                self.throttle.sent(bytes, now_ms);
+                self.turn += 1;
+                let Some(lane) = self.lanes.get_mut(&key) else { break };
+                lane.sent_in = self.turn;
                 lane.in_flight += 1;
                 // A lane that has ended takes no flights; its task only ends with the runner.
                 let _ = lane.flights.send(flight);
             }
         }
+    }
+
+    /// The next request of a lane, and its bytes: at most so many, but always one batch.
+    fn fill_flight(&mut self, key: LaneKey, room_bytes: usize, now_ms: u64) -> Option<(Flight, usize)> {
+        let lease = self.shared.lease();
+        let lane = self.lanes.get_mut(&key)?;
+        let mut flight = Flight { entries: Vec::new(), whose: Vec::new(), made: Instant::now(), lease };
+        let mut bytes = 0;
+        let mut again = Vec::new();
+        while bytes < room_bytes {
+            let Some(id) = lane.ready.pop_front() else { break };
+            lane.queued.remove(&id);
+            let Some(part) = self.parts.get_mut(id).filter(|p| p.lane == Some(key)) else { continue };
+            // The process may have slept since it was queued.
+            if self.shards.get(part.shard as usize).is_none_or(|shard| shard.owned.elapsed() > lease) {
+                self.touched.insert(id);
+                continue;
+            }
+            let target = part.pair.target.clone();
+            let Some(flow) = part.flow() else { continue };
+            let Some(out) = flow.appender.take_outgoing(now_ms) else { continue };
+            bytes += out.bytes();
+            flight.whose.push((id, out.target));
+            flight.entries.push(ProduceEntry {
+                topic: target.topic,
+                topic_id: target.topic_id,
+                partition: target.partition,
+                header: out.header,
+                payload: out.payload,
+            });
+            if flow.appender.has_outgoing(now_ms) {
+                again.push(id);
+            }
+        }
+        for id in again {
+            if lane.queued.insert(id) {
+                lane.ready.push_back(id);
+            }
+        }
+        (!flight.entries.is_empty()).then_some((flight, bytes))
     }
 
     pub(super) fn on_produced(
@@ -241,5 +254,11 @@ impl Runner {
         if let Some(shard) = self.shards.get_mut(part.shard as usize) {
             shard.breaks.retain(|((whose, ..), ..)| *whose != id);
         }
+    }
+}
+
+impl Lane {
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight < LANE_DEPTH && !self.ready.is_empty()
     }
 }

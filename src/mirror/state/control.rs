@@ -27,6 +27,35 @@ pub enum Scope {
     },
 }
 
+/// What a command has said of the mirror's bandwidth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bandwidth {
+    /// Nothing: the configuration file counts.
+    #[default]
+    File,
+    /// No limit, whatever the file says.
+    Unlimited,
+    /// This limit, whatever the file says.
+    BytesPerS(u64),
+}
+
+impl Bandwidth {
+    /// The limit in force where the file has this one; `None`: unlimited.
+    pub fn limit_bytes_per_s(self, file: Option<u64>) -> Option<u64> {
+        match self {
+            Self::File => file,
+            Self::Unlimited => None,
+            Self::BytesPerS(limit) => Some(limit),
+        }
+    }
+
+    /// Where that comes from, in a word: `command` or `file`.
+    pub fn origin(self) -> &'static str {
+        if self == Self::File { "file" } else { "command" }
+    }
+}
+
 /// A life of the mirror: from its making, or from a promotion, to the next promotion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
@@ -66,6 +95,13 @@ pub enum ControlRecord {
         /// When it was said, ms.
         at_ms: i64,
     },
+    /// Another bandwidth limit.
+    Bandwidth {
+        /// Which.
+        limit: Bandwidth,
+        /// When it was said, ms.
+        at_ms: i64,
+    },
     /// The target is about to be promoted: nobody produces to it from here on.
     PromotionIntent(Promotion),
     /// The promotion is through.
@@ -98,6 +134,7 @@ pub struct ControlState {
     resumes: BTreeMap<(String, i32), u64>,
     accepted: BTreeMap<(String, i32), Vec<(i64, i64)>>,
     promotion: Option<Promotion>,
+    bandwidth: Bandwidth,
 }
 
 impl ControlState {
@@ -115,6 +152,7 @@ impl ControlState {
                 self.set_paused(scope, false);
                 self.count_resume(scope, *accept_loss);
             }
+            ControlRecord::Bandwidth { limit, .. } => self.bandwidth = *limit,
             ControlRecord::PromotionIntent(promotion) if self.is_present(promotion) && self.promotion.is_none() => {
                 self.promotion = Some(promotion.clone());
             }
@@ -180,6 +218,11 @@ impl ControlState {
     pub fn accepted(&self, topic: &str, partition: i32, from: i64, to: i64) -> Option<((i64, i64), GapReason)> {
         let range = self.accepted_ranges(topic, partition).iter().find(|(start, end)| *start <= from && to <= *end)?;
         Some((*range, GapReason::Accepted))
+    }
+
+    /// The last word on bandwidth.
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.bandwidth
     }
 
     /// A promotion that was announced and not called off.

@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::map::{Break, MapError, OffsetMap, Segment};
 use super::{Gap, GapReason, Halt};
 
-pub use control::{ControlRecord, ControlState, Generation, Promotion, Scope, decode_control, encode_control};
+pub use control::{
+    Bandwidth, ControlRecord, ControlState, Generation, Promotion, Scope, decode_control, encode_control,
+};
 pub use snapshot::{RECORD_BYTES, segments_records};
 
 /// Name of the state topic.

@@ -357,6 +357,19 @@ fn numbers_at_their_ends_are_refused_or_stay() {
 }
 
 #[test]
+fn the_last_word_on_bandwidth_wins_over_the_file_until_it_is_reset() {
+    let mut control = ControlState::default();
+    let mut after = |limit| {
+        control.apply(&ControlRecord::Bandwidth { limit, at_ms: 1 });
+        let said = control.bandwidth();
+        (said.limit_bytes_per_s(Some(7)), said.origin())
+    };
+    assert_eq!(after(Bandwidth::BytesPerS(5)), (Some(5), "command"));
+    assert_eq!(after(Bandwidth::Unlimited), (None, "command"));
+    assert_eq!(after(Bandwidth::File), (Some(7), "file"));
+}
+
+#[test]
 fn of_two_indexes_for_one_source_a_snapshot_keeps_the_one_that_counted() {
     let mut records = [declare(5), declare(3)];
     for record in &mut records {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batch::goldens::unhex;
-use crate::mirror::{ControlRecord, Generation, HaltKind, Promotion, Scope, decode_control, encode_control};
+use crate::mirror::{Bandwidth, ControlRecord, Generation, HaltKind, Promotion, Scope, decode_control, encode_control};
 
 const OURS: (i64, i16) = (4000, 7);
 
@@ -153,6 +153,15 @@ fn control_records_are_written_and_read_as_on_record() {
         (
             ControlRecord::Resume { scope, accept_loss: Some((10, 20)), at_ms: 9 },
             r#""resume","scope":{"partition":{"topic":"a","partition":5}},"accept_loss":[10,20],"at_ms":9"#,
+        ),
+        (ControlRecord::Bandwidth { limit: Bandwidth::File, at_ms: 9 }, r#""bandwidth","limit":"file","at_ms":9"#),
+        (
+            ControlRecord::Bandwidth { limit: Bandwidth::Unlimited, at_ms: 9 },
+            r#""bandwidth","limit":"unlimited","at_ms":9"#,
+        ),
+        (
+            ControlRecord::Bandwidth { limit: Bandwidth::BytesPerS(5), at_ms: 9 },
+            r#""bandwidth","limit":{"bytes_per_s":5},"at_ms":9"#,
         ),
         (ControlRecord::PromotionIntent(promotion()), r#""promotion_intent","generation":1,"at_ms":9"#),
         (ControlRecord::PromotionDone(promotion()), r#""promotion_done","generation":1,"at_ms":9"#),
