@@ -60,8 +60,17 @@
 //!
 //! # What costs what
 //!
-//! A mirror is one thread. An event costs what it is about: no queue, session or table of partitions is walked for it. What
+//! A mirror stays on one thread; there are as many threads as cores, or as mirrors where those are fewer. An event costs what it is about: no queue, session or table of partitions is walked for it. What
 //! time alone brings about is looked for when the earliest known time has come, and at most every 20 ms (`engine::runner`, `due`).
+//! Four fifths of the CPU time are the kernel's: a copy in, a copy out, and TCP. What was tried beyond that and did not pay,
+//! measured on Linux 6.18 with both brokers on the same machine:
+//!
+//! - *splice(2)* (payload from socket to socket through a pipe, with tee(2) for what may have to go again): the references to
+//!   pages cost what the two copies cost (0.50 to 0.57 CPU s/GB in batches of 128 KiB, a copying relay 0.34 to 0.55), and small
+//!   batches far more.
+//! - *Two fetchers a source broker*: 15 % more GB/s between ends that cost nothing, but 6 % more CPU per GB and 10 MB more memory
+//!   with real brokers, where the machine sets the pace.
+//! - *mimalloc*: no less CPU, twice the memory. *Transparent huge pages* for buffers (glibc's tunable): 10 % more CPU.
 //!
 //! # Non-obvious
 //!

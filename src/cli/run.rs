@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -66,22 +67,33 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     }
 }
 
-/// Each mirror has a thread of its own: one that is busy holds up no other.
+/// Each mirror stays on one thread. There are no more of them than cores: with more, each would be woken for every answer by
+/// itself, and work on it with a cold cache.
 fn start(
     config: &Arc<Config>,
     boards: &[Board],
     budget: &Budget,
     stop: &watch::Receiver<bool>,
 ) -> anyhow::Result<JoinSet<Result<(), EngineError>>> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = (0..cores.min(boards.len())).map(|_| thread()).collect::<anyhow::Result<Vec<_>>>()?;
     let mut mirrors = JoinSet::new();
-    for board in boards {
+    for (board, thread) in boards.iter().zip(threads.iter().cycle()) {
         let Some(mirror) = config.mirrors.iter().find(|m| m.name == board.mirror()) else { continue };
         let mirror = Arc::new(mirror.clone());
         let run = run_mirror(Arc::clone(config), mirror, budget.clone(), board.clone(), stop.clone());
-        let runtime = one_thread().context("cannot start a runtime")?;
-        mirrors.spawn_blocking(move || runtime.block_on(run));
+        mirrors.spawn_on(run, thread);
     }
     Ok(mirrors)
+}
+
+/// A thread that runs what is spawned on it, until the process ends.
+fn thread() -> anyhow::Result<Handle> {
+    let runtime = one_thread().context("cannot start a runtime")?;
+    let handle = runtime.handle().clone();
+    let run = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("mirrors".to_owned()).spawn(run).context("cannot start a thread")?;
+    Ok(handle)
 }
 
 /// SIGINT and SIGTERM.

@@ -22,14 +22,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::buffer::Buffer;
 use super::error::ClientError;
 use super::frame::{Chunks, OutFrame, split_response};
 use super::shape::{self, Shaped};
 
 /// A response larger than this is refused: no broker is configured for messages like that.
 pub(crate) const FRAME_LIMIT_BYTES: usize = 512 << 20;
-/// Allocated at once on a broker's word; a longer response grows as its bytes really arrive.
-const TRUSTED_BYTES: usize = 16 << 20;
 /// How long a broker may take over what its request allows it.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
 /// How a TLS listener answers what is not TLS (RFC 8446, 6: alert, then the legacy version). Read as a length it would be one
@@ -42,8 +41,13 @@ const TURN: Duration = Duration::from_secs(5);
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 const UNSUPPORTED_VERSION: i16 = 35;
 
-/// Kept until the last slice of a response is gone (a lease of the memory budget).
-pub type Hold = Box<dyn Send + Sync>;
+/// Kept until the last slice of a response is gone (a lease of the memory budget), and where its buffer comes from.
+pub trait Hold: Send + Sync {
+    /// A buffer for so many bytes.
+    fn buffer(&self, bytes: usize) -> Buffer;
+    /// Takes a buffer back that nobody reads any more.
+    fn give_back(&self, buffer: Buffer);
+}
 
 /// A connection; cheap to clone, closed when the last clone and the last pending request are gone.
 #[derive(Debug, Clone)]
@@ -85,7 +89,7 @@ struct Waiting {
     flexible: bool,
     since: Instant,
     deadline: Instant,
-    hold: Option<Hold>,
+    hold: Option<Arc<dyn Hold>>,
     answer: oneshot::Sender<Result<Arrived, ClientError>>,
 }
 
@@ -132,13 +136,25 @@ impl Future for Pending {
 
 /// A response and what is held with it.
 struct Held {
-    bytes: Vec<u8>,
-    _hold: Hold,
+    frame: Frame,
+    hold: Option<Arc<dyn Hold>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let buffer = std::mem::replace(&mut self.frame.buffer, Buffer::heap(0));
+        if let Some(hold) = &self.hold {
+            hold.give_back(buffer);
+        }
+    }
 }
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        match &self.frame.buffer {
+            Buffer::Heap(bytes) => bytes,
+            Buffer::Mapped(map) => map.get(..self.frame.length).unwrap_or_default(),
+        }
     }
 }
 
@@ -153,6 +169,12 @@ impl Shared {
 
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer for the next response, from whoever waits for it.
+    fn buffer(&self, bytes: usize) -> Buffer {
+        let hold = self.queue().waiting.front().and_then(|waiter| waiter.hold.clone());
+        hold.map_or_else(|| Buffer::heap(bytes), |hold| hold.buffer(bytes))
     }
 
     /// Every waiter gets the first cause.
@@ -292,7 +314,7 @@ impl Connection {
     }
 
     /// Sends a request; what is submitted first goes out first. `hold` is dropped with the last slice of the answer.
-    pub fn submit(&self, frame: OutFrame, hold: Option<Hold>) -> Pending {
+    pub fn submit(&self, frame: OutFrame, hold: Option<Arc<dyn Hold>>) -> Pending {
         self.0.submit(frame, hold)
     }
 
@@ -361,7 +383,7 @@ pub(crate) fn encode<R: Request>(
 }
 
 impl Inner {
-    fn submit(&self, frame: OutFrame, hold: Option<Hold>) -> Pending {
+    fn submit(&self, frame: OutFrame, hold: Option<Arc<dyn Hold>>) -> Pending {
         let (answer, receiver) = oneshot::channel();
         let pending = Pending(receiver, Arc::clone(&self.shared));
         let mut queue = self.shared.queue();
@@ -430,8 +452,8 @@ async fn read_frames(reader: OwnedReadHalf, shared: Arc<Shared>) {
         let mut reader = BufReader::with_capacity(8 << 10, reader);
         let mut answered = false;
         loop {
-            match read_frame(&mut reader).await {
-                Ok((frame, began)) => deliver(&shared, frame, began)?,
+            match read_frame(&mut reader, |length| shared.buffer(length)).await {
+                Ok(frame) => deliver(&shared, frame)?,
                 Err(FrameError::Io(error)) => {
                     let hint = if answered { "" } else { NOT_PLAIN };
                     return Err::<(), _>(shared.disconnected(&format!("{error}{hint}")));
@@ -473,8 +495,20 @@ impl From<std::io::Error> for FrameError {
     }
 }
 
-/// The next frame, and when it began.
-async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Result<(Vec<u8>, Instant), FrameError> {
+/// A response as it came.
+#[derive(Debug)]
+struct Frame {
+    buffer: Buffer,
+    length: usize,
+    /// When its first byte was there.
+    began: Instant,
+}
+
+/// The next frame.
+async fn read_frame<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    buffer: impl FnOnce(usize) -> Buffer,
+) -> Result<Frame, FrameError> {
     let size = reader.read_i32().await?;
     let began = Instant::now();
     if size.to_be_bytes().starts_with(&TLS_ALERT) {
@@ -482,27 +516,39 @@ async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Result<(Vec<u8>, In
     }
     let length = usize::try_from(size).ok().filter(|l| (4..=FRAME_LIMIT_BYTES).contains(l));
     let length = length.ok_or(FrameError::Length(size))?;
-    let mut frame = Vec::with_capacity(length.min(TRUSTED_BYTES));
-    while frame.len() < length {
-        let missing = length - frame.len();
-        if frame.capacity() == frame.len() {
-            frame.reserve_exact(missing.min(frame.len()));
+    let mut buffer = buffer(length);
+    match &mut buffer {
+        Buffer::Mapped(map) => {
+            let room = map.get_mut(..length).ok_or(FrameError::Length(size))?;
+            reader.read_exact(room).await?;
         }
-        let mut room = (&mut frame).limit(missing);
-        if reader.read_buf(&mut room).await? == 0 {
-            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-        }
+        Buffer::Heap(bytes) => read_growing(reader, bytes, length).await?,
     }
-    Ok((frame, began))
+    Ok(Frame { buffer, length, began })
 }
 
-fn deliver(shared: &Shared, frame: Vec<u8>, began: Instant) -> Result<(), ClientError> {
+async fn read_growing<R: AsyncRead + Unpin>(reader: &mut R, bytes: &mut Vec<u8>, length: usize) -> std::io::Result<()> {
+    while bytes.len() < length {
+        let missing = length - bytes.len();
+        if bytes.capacity() == bytes.len() {
+            bytes.reserve_exact(missing.min(bytes.len().max(1)));
+        }
+        let mut room = (&mut *bytes).limit(missing);
+        if reader.read_buf(&mut room).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+fn deliver(shared: &Shared, frame: Frame) -> Result<(), ClientError> {
     let Some(mut waiter) = shared.queue().waiting.pop_front() else {
         return Err(shared.protocol("response", &"a response that nothing asked for"));
     };
-    let frame = match waiter.hold.take() {
-        Some(hold) => Bytes::from_owner(Held { bytes: frame, _hold: hold }),
-        None => Bytes::from(frame),
+    let began = frame.began;
+    let frame = match (frame, waiter.hold.take()) {
+        (Frame { buffer: Buffer::Heap(bytes), .. }, None) => Bytes::from(bytes),
+        (frame, hold) => Bytes::from_owner(Held { frame, hold }),
     };
     let outcome = match split_response(frame, waiter.flexible) {
         Ok((id, body)) if id == waiter.correlation_id => {
@@ -526,8 +572,17 @@ mod tests {
     #[tokio::test]
     async fn a_tls_alert_is_not_taken_for_a_length() {
         let alert = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
-        assert!(matches!(read_frame(&mut &alert[..]).await, Err(FrameError::Tls)));
+        assert!(matches!(read_frame(&mut &alert[..], Buffer::heap).await, Err(FrameError::Tls)));
         let plain = [0, 0, 0, 4, 0, 0, 0, 7];
-        assert_eq!(read_frame(&mut &plain[..]).await.unwrap().0, [0, 0, 0, 7]);
+        let read = async |buffer: fn(usize) -> Buffer| {
+            let frame = read_frame(&mut &plain[..], buffer).await.unwrap();
+            Bytes::from_owner(Held { frame, hold: None })
+        };
+        assert_eq!(read(Buffer::heap).await, &[0, 0, 0, 7][..]);
+        assert_eq!(
+            read(|bytes| Buffer::new(bytes.max(1 << 20))).await,
+            &[0, 0, 0, 7][..],
+            "what is mapped and not read is not of it"
+        );
     }
 }

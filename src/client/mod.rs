@@ -7,6 +7,7 @@
 //!
 //! Knows nothing of mirrors: offsets, maps and states are the callers' business.
 
+mod buffer;
 mod cluster;
 mod configs;
 mod connection;
@@ -26,6 +27,7 @@ mod shape;
 mod topics;
 mod transactions;
 
+pub use buffer::Buffer;
 pub use cluster::{Cluster, ClusterSpec, Node};
 pub use configs::ConfigEntry;
 pub(crate) use connection::Arrived;

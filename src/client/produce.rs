@@ -35,6 +35,12 @@ pub struct ProduceEntry {
     pub payload: Bytes,
 }
 
+impl ProduceEntry {
+    fn topic_key(&self) -> (&str, Uuid) {
+        (&self.topic, self.topic_id)
+    }
+}
+
 /// The answer for one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProduceResult {
@@ -58,29 +64,29 @@ impl Connection {
 /// Encodes a request with acks=all. `version` as negotiated; entries of one topic need not stand together.
 ///
 /// Layout: `ProduceRequest.json` of Kafka; the chunks are meta data, header and payload in turn.
-pub fn encode_produce(version: i16, timeout_ms: i32, entries: Vec<ProduceEntry>) -> OutFrame {
+pub fn encode_produce(version: i16, timeout_ms: i32, mut entries: Vec<ProduceEntry>) -> OutFrame {
     let flexible = version >= FLEXIBLE;
-    let mut topics: BTreeMap<(String, Uuid), Vec<ProduceEntry>> = BTreeMap::new();
-    for entry in entries {
-        topics.entry((entry.topic.clone(), entry.topic_id)).or_default().push(entry);
-    }
+    // Stable, so that the entries of a topic stay in their order.
+    entries.sort_by(|a, b| a.topic_key().cmp(&b.topic_key()));
+    let topics = || entries.chunk_by(|a, b| a.topic_key() == b.topic_key());
     let mut out = Writer { meta: BytesMut::with_capacity(1024), chunks: Vec::new(), flexible };
     out.null_string();
     out.meta.put_i16(-1);
     out.meta.put_i32(timeout_ms);
-    out.array(topics.len());
-    for ((name, id), entries) in topics {
+    out.array(topics().count());
+    for entries in topics() {
+        let Some((name, id)) = entries.first().map(ProduceEntry::topic_key) else { continue };
         if version >= BY_ID {
             out.meta.put_u128(id.as_u128());
         } else {
-            out.string(&name);
+            out.string(name);
         }
         out.array(entries.len());
         for entry in entries {
             out.meta.put_i32(entry.partition);
             out.length(entry.header.len() + entry.payload.len());
             out.meta.put_slice(&entry.header);
-            out.chunk(entry.payload);
+            out.chunk(entry.payload.clone());
             out.tags();
         }
         out.tags();

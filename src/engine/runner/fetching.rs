@@ -64,7 +64,7 @@ impl Runner {
     /// Gives every idle fetcher its next plan.
     pub(super) fn plan_fetches(&mut self) {
         let now_ms = self.now_ms();
-        let share = self.shared.budget.total_bytes() / (2 * self.fetchers.len().max(1));
+        let share = self.shared.budget.share_bytes();
         for broker in self.fetchers_in_turn(now_ms) {
             let others_bytes = self.fetchers.values().map(|fetcher| fetcher.reserved_bytes).sum();
             let who = Asker { fetchers: self.fetchers.len(), is_behind: self.is_behind(broker, now_ms) };

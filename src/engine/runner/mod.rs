@@ -158,6 +158,8 @@ pub(crate) struct Runner {
     due: due::Due,
     started: Instant,
     clock: Clock,
+    /// See [`Runner::now_ms`].
+    now_ms: u64,
     refreshing: bool,
     refresh_not_before_ms: u64,
     problems: Vec<super::topology::TopicProblem>,
@@ -215,6 +217,7 @@ impl Runner {
             due: due::Due::default(),
             started: Instant::now(),
             clock: Clock::default(),
+            now_ms: 0,
             refreshing: false,
             refresh_not_before_ms: 0,
             problems: Vec::new(),
@@ -230,6 +233,7 @@ impl Runner {
 
     /// Mirrors until told to stop; then drains, releases and returns.
     pub(crate) async fn run(mut self) -> Result<(), EngineError> {
+        self.look_at_clock();
         self.heed_bandwidth();
         self.watch_control();
         self.take_shards();
@@ -245,6 +249,7 @@ impl Runner {
                 }
                 () = tokio::time::sleep(pause) => None,
             };
+            self.look_at_clock();
             if self.stopping && self.stop_deadline_ms == u64::MAX {
                 tracing::info!(mirror = %self.shared.config.name, "stopping: draining what is under way");
                 self.stop_deadline_ms = self.now_ms() + stopping::DRAIN_DEADLINE_MS;
@@ -331,10 +336,16 @@ impl Runner {
         self.publish(now_ms);
     }
 
-    /// Milliseconds since the epoch, as the pure parts count time.
+    /// Milliseconds since the epoch, as the pure parts count time: when this turn of the loop began. Asked for with every batch,
+    /// the system's clocks would be a tenth of what user space does.
     fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    fn look_at_clock(&mut self) {
         let day_ms = u64::try_from(super::shard::now_ms()).unwrap_or(0);
-        self.clock.read(day_ms, u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        let monotonic_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.now_ms = self.clock.read(day_ms, monotonic_ms);
     }
 
     fn spawn<F>(&mut self, task: F)

@@ -133,7 +133,8 @@ impl Runner {
     fn fill_flight(&mut self, key: LaneKey, room_bytes: usize, now_ms: u64) -> Option<(Flight, usize)> {
         let lease = self.shared.lease();
         let lane = self.lanes.get_mut(&key)?;
-        let mut flight = Flight { entries: Vec::new(), whose: Vec::new(), made: Instant::now(), lease };
+        let made = Instant::now();
+        let mut flight = Flight { entries: Vec::new(), whose: Vec::new(), made, lease };
         let mut bytes = 0;
         let mut again = Vec::new();
         while bytes < room_bytes {
@@ -141,7 +142,11 @@ impl Runner {
             lane.queued.remove(&id);
             let Some(part) = self.parts.get_mut(id).filter(|p| p.lane == Some(key)) else { continue };
             // The process may have slept since it was queued.
-            if self.shards.get(part.shard as usize).is_none_or(|shard| shard.owned.elapsed() > lease) {
+            if self
+                .shards
+                .get(part.shard as usize)
+                .is_none_or(|shard| made.saturating_duration_since(shard.owned) > lease)
+            {
                 self.touched.insert(id);
                 continue;
             }
