@@ -15,6 +15,12 @@ mod kafka {
     pub(crate) mod harness;
 }
 
+#[path = "../relay/plain.rs"]
+mod plain;
+#[path = "../relay/proc.rs"]
+#[allow(dead_code, reason = "shared with the benchmark of the engine alone, which uses all of it")]
+mod proc;
+
 mod figures;
 mod gauge;
 mod hands;
@@ -69,6 +75,8 @@ struct Args {
     /// What cargo says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
+    #[command(subcommand)]
+    role: Option<plain::Role>,
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -100,7 +108,10 @@ impl Args {
 }
 
 fn main() {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if let Some(role) = args.role.take() {
+        return role.run().expect("the relay");
+    }
     let machine = Machine::look();
     println!("{machine}");
     let mut all: Vec<Results> = Vec::new();

@@ -8,6 +8,7 @@ use crate::gauge::{Spent, Window, rss_mb};
 use crate::hands::{self, Pace, Paced, Route, Seen};
 use crate::load::{Filled, Load, Stage, latency_pace, scaled};
 use crate::peer::{Peer, Running, prefix};
+use crate::plain;
 
 /// How often the target's end offsets are looked at: the grain of the times that are measured.
 const POLL: Duration = Duration::from_millis(25);
@@ -43,6 +44,10 @@ pub(crate) fn run(load: Load, peer: Peer, stage: &Stage, filled: &Filled, limit:
         }
     });
     running.stop();
+    let outcome = match load {
+        Load::Mixed => outcome.map(|figures| beside_a_relay(figures, filled)),
+        _ => outcome,
+    };
     if load == Load::Latency {
         // What this run has written would be a backlog to the next one.
         stage.clear();
@@ -117,6 +122,20 @@ fn backlog(copied: &Copied, running: &Running, filled: &Filled) -> Vec<Figure> {
         figures.insert(1, Figure::new("flowing_rate", label, "records/s", Better::Higher, rate));
     }
     figures.extend(copied.brokers());
+    figures
+}
+
+/// What no replicator can undercut, in the same minute: a plain relay of as many bytes, on the same machine.
+fn beside_a_relay(mut figures: Vec<Figure>, filled: &Filled) -> Vec<Figure> {
+    let relayed = plain::BUFFERS.map(|buffer| {
+        let reading = plain::measure(filled.wire_bytes, buffer).unwrap_or_else(|error| panic!("the relay: {error:#}"));
+        reading.cpu_per_gb()
+    });
+    let relay = relayed.into_iter().fold(f64::INFINITY, f64::min);
+    let own = figures.iter().find(|figure| figure.key == "cpu_per_gb").map_or(f64::NAN, |figure| figure.value);
+    let label = "a plain relay of as many bytes, right after";
+    figures.push(Figure::new("relay_cpu_per_gb", label, "CPU s/GB", Better::Neither, relay));
+    figures.push(Figure::new("times_relay", "CPU, times that relay's", "", Better::Lower, own / relay));
     figures
 }
 

@@ -1,14 +1,15 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, ValueEnum};
 use kmirror::batch::Codec;
 use serde::Serialize;
 
+use super::plain::Role;
+
 /// kmirror between null ends, next to a plain TCP relay of the same bytes.
-#[derive(Debug, Parser, Serialize)]
+#[derive(Debug, Clone, Parser, Serialize)]
 pub(crate) struct Args {
     /// Rounds; each measures kmirror and the relay in turn
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -16,7 +17,7 @@ pub(crate) struct Args {
     /// GB (10^9 bytes of batches) per round
     #[arg(long, default_value_t = 4.0)]
     pub(crate) gb: f64,
-    /// Partitions of the topic
+    /// Partitions of each topic
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(crate) partitions: i32,
     /// Bytes of a batch, about
@@ -28,6 +29,12 @@ pub(crate) struct Args {
     /// Codec of the batches
     #[arg(long, value_enum, default_value_t = CodecName::None)]
     pub(crate) codec: CodecName,
+    /// Mirrors in the one process, each with a topic of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) mirrors: u32,
+    /// Instead of that: how the cost of a byte, batch, record, partition and mirror grows with their number
+    #[arg(long)]
+    pub(crate) growth: bool,
     /// Also write every reading to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -40,15 +47,7 @@ pub(crate) struct Args {
     bench: bool,
     #[command(subcommand)]
     #[serde(skip)]
-    pub(crate) child: Option<Child>,
-}
-
-/// What this program is when it runs itself.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Child {
-    /// The relay
-    #[command(hide = true)]
-    Relay { from: SocketAddr, to: SocketAddr, buffer: usize },
+    pub(crate) role: Option<Role>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum, Serialize)]

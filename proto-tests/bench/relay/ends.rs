@@ -1,6 +1,7 @@
 //! The null ends: two embedded clusters, the source's topic made up as it is read, the target's forgotten as it is written.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,10 +9,10 @@ use bytes::Bytes;
 use kmirror::batch::{Codec, RawBatch, Record, Stamp, encode};
 use kmirror::broker::{Action, Cluster, ClusterOptions, RequestKind, Template};
 use kmirror::client::ApiKey;
+use uuid::Uuid;
 
 use super::args::Args;
 
-const TOPIC: &str = "bench";
 /// Bytes of different batches before they repeat: more than a cache of a core holds, so that reading costs what it costs.
 const RING_BYTES: usize = 8 << 20;
 /// Bytes of a record that are not its value, about.
@@ -20,6 +21,8 @@ const RECORD_OVERHEAD: usize = 9;
 /// What the source has to offer.
 pub(crate) struct Source {
     template: Template,
+    /// One a mirror.
+    topics: Vec<String>,
     partitions: i32,
     batches_each: u64,
     pub(crate) batch_bytes: usize,
@@ -32,9 +35,10 @@ impl Source {
         let mut random = fastrand::Rng::with_seed(1);
         let batches = (0..different).map(|_| batch(args, &mut random)).collect::<Result<Vec<RawBatch>, _>>()?;
         let batch_bytes = batches.iter().map(|batch| batch.bytes.len()).sum::<usize>() / batches.len();
-        let wanted = args.gb * 1e9 / f64::from(args.partitions) / batch_bytes as f64;
+        let wanted = args.gb * 1e9 / f64::from(args.mirrors) / f64::from(args.partitions) / batch_bytes as f64;
         Ok(Self {
             template: Template::new(&batches)?,
+            topics: (0..args.mirrors).map(|number| format!("bench-{number}")).collect(),
             partitions: args.partitions,
             batches_each: (wanted as u64).max(1),
             batch_bytes,
@@ -42,8 +46,13 @@ impl Source {
         })
     }
 
-    fn batches(&self) -> u64 {
-        self.batches_each * u64::from(self.partitions.unsigned_abs())
+    /// Batches of all partitions.
+    pub(crate) fn batches(&self) -> u64 {
+        self.batches_each * self.partitions().count() as u64
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = (&str, i32)> {
+        self.topics.iter().flat_map(|topic| (0..self.partitions).map(move |partition| (topic.as_str(), partition)))
     }
 
     /// Bytes of all batches.
@@ -81,50 +90,60 @@ impl<'a> Ends<'a> {
     pub(crate) async fn start(of: &'a Source) -> anyhow::Result<Self> {
         let options = |name: &str| ClusterOptions { cluster_id: format!("bench-{name}"), ..Default::default() };
         let (source, target) = (Cluster::start(options("source")).await?, Cluster::start(options("target")).await?);
-        source.create_topic(TOPIC, of.partitions, 1, &[])?;
-        target.create_topic(TOPIC, of.partitions, 1, &[])?;
-        for partition in 0..of.partitions {
-            target.forget(TOPIC, partition)?;
+        for topic in &of.topics {
+            source.create_topic(topic, of.partitions, 1, &[])?;
+            target.create_topic(topic, of.partitions, 1, &[])?;
+        }
+        for (topic, partition) in of.partitions() {
+            target.forget(topic, partition)?;
         }
         Ok(Self { of, source, target })
     }
 
     pub(crate) fn config(&self) -> String {
         let address = |cluster: &Cluster| cluster.bootstrap().join(",");
-        format!(
-            "clusters:\n  source: {{ bootstrap: [\"{}\"] }}\n  target: {{ bootstrap: [\"{}\"] }}\nmirrors:\n  - name: bench\n    \
-             source: source\n    target: target\n    topics: {{ include: [\"{TOPIC}\"] }}\n",
+        let mut text = format!(
+            "clusters:\n  source: {{ bootstrap: [\"{}\"] }}\n  target: {{ bootstrap: [\"{}\"] }}\nmirrors:\n",
             address(&self.source),
             address(&self.target)
-        )
+        );
+        for topic in &self.of.topics {
+            let _ = writeln!(
+                text,
+                "  - {{ name: {topic}, source: source, target: target, topics: {{ include: [{topic}] }} }}"
+            );
+        }
+        text
     }
 
     /// Says, once asked, whether every partition has been fetched: all of kmirror's start lies behind it then.
     pub(crate) fn watch_fetches(&self) -> impl Fn() -> bool {
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
-        let (partitions, noted) = (self.of.partitions.unsigned_abs() as usize, seen.clone());
+        let (partitions, noted) = (self.of.partitions().count(), seen.clone());
         self.source.intercept(ApiKey::Fetch, None, move |context| {
             if let RequestKind::Fetch(request) = context.request {
-                let named = request.topics.iter().flat_map(|topic| &topic.partitions).map(|wanted| wanted.partition);
-                noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(named);
+                let mut noted = noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                for topic in &request.topics {
+                    noted.extend(topic.partitions.iter().map(|wanted| (topic.topic_id, wanted.partition)));
+                }
             }
             Action::Pass
         });
-        move || seen.lock().is_ok_and(|seen: std::sync::MutexGuard<'_, BTreeSet<i32>>| seen.len() >= partitions)
+        move || seen.lock().is_ok_and(|seen: std::sync::MutexGuard<'_, BTreeSet<(Uuid, i32)>>| seen.len() >= partitions)
     }
 
     /// Lets the source have its records.
     pub(crate) fn release(&self) -> anyhow::Result<()> {
         self.source.clear_intercepts();
-        for partition in 0..self.of.partitions {
-            self.source.generate(TOPIC, partition, &self.of.template, self.of.batches_each)?;
+        for (topic, partition) in self.of.partitions() {
+            self.source.generate(topic, partition, &self.of.template, self.of.batches_each)?;
         }
         Ok(())
     }
 
     /// Records that the target has acknowledged.
     pub(crate) fn acknowledged(&self) -> i64 {
-        let ends = (0..self.of.partitions).filter_map(|partition| self.target.log(TOPIC, partition).ok());
+        let ends = self.of.partitions().filter_map(|(topic, partition)| self.target.log(topic, partition).ok());
         ends.map(|log| log.high_watermark).sum()
     }
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod ends;
+mod growth;
 mod mirror;
 mod plain;
 mod proc;
@@ -13,27 +14,30 @@ mod report;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use args::{Args, Child};
+use args::Args;
 use ends::{Ends, Source};
+use plain::BUFFERS;
 use report::{Report, Round};
-
-/// Buffers of the relay, bytes; the better one counts.
-const BUFFERS: [usize; 2] = [64 * 1024, 256 * 1024];
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    if let Some(Child::Relay { from, to, buffer }) = args.child {
-        return plain::relay(from, to, buffer);
+    if let Some(role) = args.role {
+        return role.run();
+    }
+    let runtime = tokio::runtime::Runtime::new().context("starting a runtime for the ends")?;
+    let measure = |args: &Args, source: &Source| {
+        runtime.block_on(async {
+            let ends = Ends::start(source).await?;
+            mirror::measure(&args.kmirror, &ends).await
+        })
+    };
+    if args.growth {
+        return growth::run(&args, measure);
     }
     let source = Source::new(&args)?;
-    let runtime = tokio::runtime::Runtime::new().context("starting a runtime for the ends")?;
     let mut report = Report::new(&args, &source);
     for number in 1..=args.rounds {
-        let kmirror = runtime.block_on(async {
-            let ends = Ends::start(&source).await?;
-            mirror::measure(&args.kmirror, &ends).await
-        });
-        let kmirror = kmirror.with_context(|| format!("kmirror, round {number}"))?;
+        let kmirror = measure(&args, &source).with_context(|| format!("kmirror, round {number}"))?;
         let mut relays = Vec::new();
         for buffer in BUFFERS {
             relays.push(plain::measure(source.bytes(), buffer).with_context(|| format!("the relay, round {number}"))?);

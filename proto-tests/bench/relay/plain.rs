@@ -6,14 +6,33 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context as _, bail};
+use clap::Subcommand;
 
-use super::proc::{Reading, Stopwatch};
+use crate::proc::{Reading, Stopwatch};
 
 /// Of sender and sink, which do not count.
 const END_BUFFER: usize = 1 << 20;
 
-/// The child: relays until the sender ends, and waits for its own end.
-pub(crate) fn relay(from: SocketAddr, to: SocketAddr, buffer: usize) -> anyhow::Result<()> {
+/// Buffers of the relay, bytes; the better one counts.
+pub(crate) const BUFFERS: [usize; 2] = [64 * 1024, 512 * 1024];
+
+/// What a benchmark is when it runs itself.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Role {
+    /// The relay
+    #[command(hide = true)]
+    Relay { from: SocketAddr, to: SocketAddr, buffer: usize },
+}
+
+impl Role {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let Self::Relay { from, to, buffer } = self;
+        relay(from, to, buffer)
+    }
+}
+
+/// Relays until the sender ends, and waits for its own end.
+fn relay(from: SocketAddr, to: SocketAddr, buffer: usize) -> anyhow::Result<()> {
     let (mut from, mut to) = (TcpStream::connect(from)?, TcpStream::connect(to)?);
     to.set_nodelay(true)?;
     let mut buffer = vec![0; buffer];

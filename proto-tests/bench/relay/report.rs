@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::json;
 
-use super::BUFFERS;
 use super::args::Args;
 use super::ends::Source;
+use super::plain::BUFFERS;
 use super::proc::Reading;
 
 /// One turn of each.
@@ -129,6 +129,6 @@ impl<'a> Report<'a> {
 }
 
 #[allow(clippy::print_stdout, reason = "a benchmark's result goes to standard output")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     println!("{text}");
 }
