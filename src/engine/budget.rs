@@ -14,7 +14,7 @@ use crate::client::{Buffer, Hold};
 const UNIT_BYTES: usize = 1024;
 
 /// A free buffer is given back to the system when so many others were taken since: an idle process takes one a long poll.
-const IDLE_TAKES: u64 = 64;
+const IDLE_TAKES: u64 = 1024;
 
 /// The budget.
 #[derive(Debug, Clone)]
