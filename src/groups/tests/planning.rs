@@ -318,7 +318,7 @@ fn a_group_ahead_of_the_mirror_follows_its_end() {
         world.end = end;
         world.plan(NOW_MS, |plans| match plans[0].lines()[0].outcome {
             Outcome::Commit { to, .. } | Outcome::Unchanged { to } => {
-                assert_eq!((to.offset, to.basis), (offset, basis))
+                assert_eq!((to.offset, to.basis), (offset, basis));
             }
             other => panic!("{other:?}"),
         });
