@@ -21,9 +21,9 @@
 //! # The code map
 //!
 //! Data walks through the rooms in this order, and a module imports only what stands above it (a test holds that):
-//! [`batch`] → [`mirror`] → [`plan`] → [`config`] → [`client`] → [`engine`] → [`ops`] → [`observe`] → [`broker`] → [`cli`].
-//! `batch`, `mirror` and `plan` know no socket, file, clock or random source: time and bytes are passed in. `broker`
-//! (the embedded broker of the demo and the tests) uses `batch` and the message types only, so that it stays an
+//! [`batch`] → [`mirror`] → [`groups`] → [`plan`] → [`config`] → [`client`] → [`engine`] → [`ops`] → [`observe`] → [`broker`] →
+//! [`cli`]. `batch`, `mirror`, `groups` and `plan` know no socket, file, clock or random source: time and bytes are passed in.
+//! `broker` (the embedded broker of the demo and the tests) uses `batch` and the message types only, so that it stays an
 //! oracle for the rest.
 //!
 //! # Invariants
@@ -152,6 +152,12 @@
 //!   fills an answer in the session's order: a topic with eight partitions got nine times as much as one with a single partition,
 //!   and a trickle waited for forty partitions of another. What is not known to wait stays in the session, so that its news show
 //!   (`engine::turns`).
+//! - **Whose an offset on the target is.** A group's offset there is overwritten only where it is known to be ours, so what is
+//!   sent is noted before it is sent: without an answer it may have been taken, and would pass for somebody's progress
+//!   (`groups::Ledger`). The right value is written again whoever wrote it: that changes nothing, and makes it ours.
+//! - **A committed leader epoch may be ahead of the record in front of it.** Whoever begins at "latest" gets the leader's epoch,
+//!   which may have no record yet. So the epoch contradicts the log only as KIP-320 has it: where it ends before the offset.
+//!   (And where all that is mirrored behind the offset is older: then a truncation of the source may not have been seen.)
 //! - **Time of day may go back.** Pauses and the age of records go by a clock that does not (`mirror::Clock`).
 //! - **A count on the wire is not believed.** kafka-protocol allocates an array by its count: 2^31 in a frame of twenty bytes
 //!   would end the process. So every response is walked by its layout before it is decoded, and a request whose response
@@ -165,6 +171,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod engine;
+pub mod groups;
 pub mod mirror;
 pub mod observe;
 pub mod ops;

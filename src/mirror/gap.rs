@@ -63,7 +63,7 @@ impl GapReason {
     }
 
     /// Whether records that counted are missing, or may be.
-    pub(super) fn is_loss(self) -> bool {
+    pub fn is_loss(self) -> bool {
         self.weight().is_none()
     }
 

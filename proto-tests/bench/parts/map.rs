@@ -24,6 +24,11 @@ fn map(segments: usize) -> OffsetMap {
     map
 }
 
+/// A map of so many segments with gaps between, and the settled end of the target.
+pub(super) fn with_gaps(segments: usize) -> (OffsetMap, i64) {
+    (map(segments), segments as i64 * RUN)
+}
+
 pub(super) fn all() -> Vec<Work> {
     let mut all = Vec::new();
     for segments in [10, 1_000, 100_000] {

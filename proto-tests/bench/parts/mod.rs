@@ -1,6 +1,7 @@
 //! The pure parts of the data path as pieces of work, to be timed (`micro`) or counted (`instructions`).
 
 mod batches;
+mod groups;
 mod map;
 mod mirror;
 mod wire;
@@ -22,7 +23,7 @@ pub(crate) type Prepare = Box<dyn FnMut() -> Run>;
 
 /// All work whose name contains one of these words; no words: all there is.
 pub(crate) fn chosen(words: &[String]) -> Vec<Work> {
-    let all = [batches::all(), mirror::all(), map::all(), wire::all()].into_iter().flatten();
+    let all = [batches::all(), mirror::all(), map::all(), groups::all(), wire::all()].into_iter().flatten();
     all.filter(|work| words.is_empty() || words.iter().any(|word| work.name.contains(word))).collect()
 }
 
