@@ -10,6 +10,7 @@
 mod cluster;
 mod configs;
 mod connection;
+mod coordinators;
 mod error;
 mod fetch_session;
 mod frame;
@@ -17,6 +18,7 @@ mod frame;
 pub mod fuzzing;
 #[cfg(test)]
 mod goldens;
+mod groups;
 mod log_reader;
 mod metadata;
 mod offsets;
@@ -33,6 +35,10 @@ pub use connection::{Connection, Hold, Pending};
 pub use error::{ClientError, Verdict, classify, code_name};
 pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};
 pub use frame::OutFrame;
+pub use groups::{
+    CommittedOffset, EachGroup, GroupKind, GroupOffsets, GroupPartition, GroupState, GroupView, ListedGroup,
+    OffsetAnswers,
+};
 pub use kafka_protocol::messages::ApiKey;
 pub(crate) use log_reader::nothing_below_end;
 pub use log_reader::{LogSlice, ReadError, ReadOptions, TopicPartition, read_log};
