@@ -24,10 +24,9 @@ pub(super) fn handle(call: &Call, request: OffsetCommitRequest) -> OffsetCommitR
         .topics
         .into_iter()
         .map(|topic| {
-            // Whether the topic has the partition is nobody's concern.
-            let unknown = !state.topics.contains_key(topic.name.as_str());
             let partitions = topic.partitions.into_iter().map(|partition| {
                 let index = partition.partition_index;
+                let unknown = state.partition(&topic.name, index).is_err();
                 let long = partition.committed_metadata.as_ref().is_some_and(|text| text.len() > metadata_max);
                 let error = match refused {
                     _ if unknown => Some(ResponseError::UnknownTopicOrPartition),
