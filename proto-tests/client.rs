@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kmirror::client::{
-    Cluster, ClusterSpec, CommittedOffset, GroupKind, GroupOffsets, GroupState, TopicPartition, Topics,
+    ClientError, Cluster, ClusterSpec, CommittedOffset, GroupKind, GroupOffsets, GroupState, TopicPartition, Topics,
 };
 
 use crate::kafka::harness::cluster::older;
@@ -29,7 +29,7 @@ fn an_open_transaction_holds_back_the_committed_end() {
         let metadata = cluster.refresh(Topics::Named(&[TOPIC])).await?;
         let topic_id = metadata.topic(TOPIC).map(|topic| topic.id).unwrap_or_default();
         let tp = TopicPartition { topic: TOPIC.to_owned(), topic_id, partition: 0 };
-        Ok::<_, kmirror::client::ClientError>((
+        Ok::<_, ClientError>((
             cluster.log_ends(std::slice::from_ref(&tp), true).await?[&tp],
             cluster.log_end(&tp).await?,
         ))
@@ -84,7 +84,7 @@ async fn carry_offsets(bootstrap: &str) {
     let one = |group: &str| BTreeMap::from([(group.to_owned(), of(500))]);
     let refused = cluster.commit_group_offsets(one("client-groups-7"), PATIENCE).await;
     let answers = refused["client-groups-7"].as_ref().unwrap();
-    assert!(answers.values().all(|answer| answer.as_ref().is_err_and(|error| error.is_of_live_group())), "{answers:?}");
+    assert!(answers.values().all(|answer| answer.as_ref().is_err_and(ClientError::is_of_live_group)), "{answers:?}");
     driver().leave_group(bootstrap, "client-groups-7");
     let first = || BTreeSet::from([(TOPIC.to_owned(), 0)]);
     let taken = ["client-groups-3", "client-nowhere"].map(|group| (group.to_owned(), first()));

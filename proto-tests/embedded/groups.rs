@@ -11,7 +11,7 @@ use kafka_protocol::ResponseError::{
 use kafka_protocol::messages::ApiKey;
 use kmirror::broker::{Action, Cluster as Broker, ClusterOptions, GroupKind as Kind, RequestKind, ResponseKind};
 use kmirror::client::{
-    Cluster, ClusterSpec, CommittedOffset, GroupKind, GroupOffsets, GroupState, GroupView, ListedGroup,
+    ClientError, Cluster, ClusterSpec, CommittedOffset, GroupKind, GroupOffsets, GroupState, GroupView, ListedGroup,
 };
 
 const TOPIC: &str = "orders";
@@ -164,14 +164,14 @@ async fn a_live_group_refuses_and_is_left_as_it_was() {
     let answers = cluster.commit_group_offsets(later, PATIENCE).await;
     for (group, live) in [("group-0", true), ("group-1", true), ("group-2", false)] {
         let answer = &answers[group].as_ref().unwrap()[&at(0)];
-        assert_eq!(answer.as_ref().is_err_and(|error| error.is_of_live_group()), live, "{group}: {answer:?}");
+        assert_eq!(answer.as_ref().is_err_and(ClientError::is_of_live_group), live, "{group}: {answer:?}");
         assert_eq!(broker.group_offsets(group)[&at(0)].offset == 9, !live, "{group}");
     }
     let all = offsets.keys().map(|group| (group.clone(), BTreeSet::from([at(1)]))).collect();
     let answers = cluster.delete_group_offsets(all, PATIENCE).await;
     for (group, live) in [("group-0", true), ("group-1", true), ("group-2", false)] {
         let answer = &answers[group].as_ref().unwrap()[&at(1)];
-        assert_eq!(answer.as_ref().is_err_and(|error| error.is_of_live_group()), live, "{group}: {answer:?}");
+        assert_eq!(answer.as_ref().is_err_and(ClientError::is_of_live_group), live, "{group}: {answer:?}");
         assert_eq!(broker.group_offsets(group).contains_key(&at(1)), live, "{group}");
     }
 }

@@ -230,7 +230,7 @@ impl GroupCall for Describe {
     ) -> Result<EachGroup<GroupView>, ClientError> {
         let ids = groups.iter().map(|group| group_id(group)).collect();
         let response = at.call(DescribeGroupsRequest::default().with_groups(ids), 0).await?;
-        let mut each: EachGroup<GroupView> = response.groups.into_iter().map(|group| classic(cluster, group)).collect();
+        let mut each: EachGroup<GroupView> = response.groups.iter().map(|group| classic(cluster, group)).collect();
         let others: Vec<GroupId> = each
             .iter()
             .filter(|(_, view)| view.as_ref().is_ok_and(|view| view.state == GroupState::Dead))
@@ -240,12 +240,12 @@ impl GroupCall for Describe {
             return Ok(each);
         }
         let response = at.call(ConsumerGroupDescribeRequest::default().with_group_ids(others), 0).await?;
-        each.extend(response.groups.into_iter().filter_map(|group| consumer(cluster, group)));
+        each.extend(response.groups.iter().filter_map(|group| consumer(cluster, group)));
         Ok(each)
     }
 }
 
-fn classic(cluster: &Cluster, group: DescribedGroup) -> (String, Result<GroupView, ClientError>) {
+fn classic(cluster: &Cluster, group: &DescribedGroup) -> (String, Result<GroupView, ClientError>) {
     let id = group.group_id.to_string();
     let view = match (group.error_code, GroupState::of(&group.group_state)) {
         // Before v6 a group that does not exist is told by its state.
@@ -257,7 +257,7 @@ fn classic(cluster: &Cluster, group: DescribedGroup) -> (String, Result<GroupVie
 }
 
 /// `None` where it is no KIP-848 group either.
-fn consumer(cluster: &Cluster, group: DescribedConsumer) -> Option<(String, Result<GroupView, ClientError>)> {
+fn consumer(cluster: &Cluster, group: &DescribedConsumer) -> Option<(String, Result<GroupView, ClientError>)> {
     let id = group.group_id.to_string();
     let view = match group.error_code {
         GROUP_ID_NOT_FOUND | UNSUPPORTED_VERSION => return None,
