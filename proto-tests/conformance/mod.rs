@@ -6,6 +6,7 @@ pub(crate) mod subject;
 pub(crate) mod wire;
 
 mod acceptance;
+mod groups;
 mod idempotence;
 mod markers;
 mod transactions;
@@ -18,6 +19,18 @@ pub(crate) mod code {
     pub(crate) const CORRUPT_MESSAGE: i16 = 2;
     /// UNKNOWN_TOPIC_OR_PARTITION.
     pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    /// OFFSET_METADATA_TOO_LARGE.
+    pub(crate) const OFFSET_METADATA_TOO_LARGE: i16 = 12;
+    /// ILLEGAL_GENERATION.
+    pub(crate) const ILLEGAL_GENERATION: i16 = 22;
+    /// UNKNOWN_MEMBER_ID.
+    pub(crate) const UNKNOWN_MEMBER_ID: i16 = 25;
+    /// GROUP_ID_NOT_FOUND.
+    pub(crate) const GROUP_ID_NOT_FOUND: i16 = 69;
+    /// GROUP_SUBSCRIBED_TO_TOPIC.
+    pub(crate) const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
+    /// UNSUPPORTED_VERSION.
+    pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
     /// OUT_OF_ORDER_SEQUENCE_NUMBER.
     pub(crate) const OUT_OF_ORDER_SEQUENCE: i16 = 45;
     /// DUPLICATE_SEQUENCE_NUMBER.

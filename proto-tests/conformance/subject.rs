@@ -1,7 +1,7 @@
 //! A broker under test, and the requests that the tests make of it.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,34 +38,36 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// One running broker. Tests share it: each makes its own topics.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    address: String,
+    pub(crate) address: String,
+    /// Where it is the embedded one: what no client can do to it.
+    pub(crate) embedded: Option<Arc<Cluster>>,
 }
 
 /// The embedded broker. It is there in every tier.
 #[expect(clippy::unnecessary_wraps, reason = "the three brokers are asked for alike")]
 pub(crate) fn embedded(_test: &str) -> Option<&'static Subject> {
-    static SUBJECT: OnceLock<(Runtime, Cluster, Subject)> = OnceLock::new();
+    static SUBJECT: OnceLock<(Runtime, Subject)> = OnceLock::new();
     let start = || {
         let runtime = Runtime::new().unwrap();
         let options = ClusterOptions { auto_create_topics: false, ..ClusterOptions::default() };
-        let cluster = runtime.block_on(Cluster::start(options)).unwrap();
+        let cluster = Arc::new(runtime.block_on(Cluster::start(options)).unwrap());
         let address = cluster.bootstrap().remove(0);
-        (runtime, cluster, Subject { address })
+        (runtime, Subject { address, embedded: Some(cluster) })
     };
-    Some(&SUBJECT.get_or_init(start).2)
+    Some(&SUBJECT.get_or_init(start).1)
 }
 
 /// Kafka 4.3.1, or nothing where real Kafka was not asked for.
 pub(crate) fn kafka_4_3_1(test: &str) -> Option<&'static Subject> {
     static SUBJECT: OnceLock<Subject> = OnceLock::new();
-    let start = || Subject { address: source().bootstrap() };
+    let start = || Subject { address: source().bootstrap(), embedded: None };
     crate::kafka::harness::real_kafka_wanted(test).then(|| SUBJECT.get_or_init(start))
 }
 
 /// Kafka 3.9.1, or nothing where real Kafka was not asked for.
 pub(crate) fn kafka_3_9_1(test: &str) -> Option<&'static Subject> {
     static SUBJECT: OnceLock<Subject> = OnceLock::new();
-    let start = || Subject { address: older().bootstrap() };
+    let start = || Subject { address: older().bootstrap(), embedded: None };
     crate::kafka::harness::real_kafka_wanted(test).then(|| SUBJECT.get_or_init(start))
 }
 

@@ -36,6 +36,7 @@ public final class Driver {
         Topics.register(COMMANDS);
         Producing.register(COMMANDS);
         Consuming.register(COMMANDS);
+        Groups.register(COMMANDS);
         Measuring.register(COMMANDS);
     }
 

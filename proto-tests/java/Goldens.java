@@ -54,6 +54,7 @@ public final class Goldens {
                 offsets();
                 transactions();
                 topics();
+                groups();
             }
             case "batches" -> batches();
             default -> throw new IllegalArgumentException(argv[0]);
@@ -284,10 +285,10 @@ public final class Goldens {
 
     private static void transactions() {
         String txn = "kmirror.golden.3";
-        request("find_coordinator_request", ApiKeys.FIND_COORDINATOR, 3,
-                new FindCoordinatorRequestData().setKey(txn).setKeyType((byte) 1));
-        response("find_coordinator_response", ApiKeys.FIND_COORDINATOR, 3,
-                new FindCoordinatorResponseData().setNodeId(1).setHost("127.0.0.1").setPort(60001));
+        request("find_coordinator_request", ApiKeys.FIND_COORDINATOR, 6,
+                new FindCoordinatorRequestData().setCoordinatorKeys(List.of(txn)).setKeyType((byte) 1));
+        response("find_coordinator_response", ApiKeys.FIND_COORDINATOR, 6,
+                new FindCoordinatorResponseData().setCoordinators(List.of(coordinator(txn))));
         request("init_producer_id_request", ApiKeys.INIT_PRODUCER_ID, 5,
                 new InitProducerIdRequestData().setTransactionalId(txn).setTransactionTimeoutMs(60_000));
         response("init_producer_id_response", ApiKeys.INIT_PRODUCER_ID, 5,
@@ -316,6 +317,11 @@ public final class Goldens {
         response("end_txn_response", ApiKeys.END_TXN, 4, new EndTxnResponseData());
         producers();
         markers();
+    }
+
+    private static FindCoordinatorResponseData.Coordinator coordinator(String key) {
+        return new FindCoordinatorResponseData.Coordinator().setKey(key).setNodeId(1).setHost("127.0.0.1")
+                .setPort(60001);
     }
 
     private static void producers() {
@@ -379,6 +385,106 @@ public final class Goldens {
             String name, String value, int source, boolean sensitive) {
         return new DescribeConfigsResponseData.DescribeConfigsResourceResult().setName(name).setValue(value)
                 .setConfigSource((byte) source).setIsSensitive(sensitive).setConfigType((byte) 2);
+    }
+
+    private static void groups() {
+        request("find_group_coordinators_request", ApiKeys.FIND_COORDINATOR, 6,
+                new FindCoordinatorRequestData().setCoordinatorKeys(List.of("audit", "billing")).setKeyType((byte) 0));
+        response("find_group_coordinators_response", ApiKeys.FIND_COORDINATOR, 6, new FindCoordinatorResponseData()
+                .setCoordinators(List.of(coordinator("audit"), coordinator("billing"))));
+        request("list_groups_request", ApiKeys.LIST_GROUPS, 5, new ListGroupsRequestData());
+        response("list_groups_response", ApiKeys.LIST_GROUPS, 5, new ListGroupsResponseData().setGroups(List.of(
+                listed("audit", "", "Empty", "Classic"), listed("billing", "consumer", "Stable", "Consumer"),
+                listed("tasks", "share", "Stable", "Share"))));
+        describedGroups();
+        committedOffsets();
+        request("offset_delete_request", ApiKeys.OFFSET_DELETE, 0, offsetDelete());
+        var deleted = new OffsetDeleteResponseData.OffsetDeleteResponseTopic().setName("alpha");
+        deleted.partitions().add(new OffsetDeleteResponseData.OffsetDeleteResponsePartition().setPartitionIndex(0));
+        deleted.partitions().add(new OffsetDeleteResponseData.OffsetDeleteResponsePartition().setPartitionIndex(1)
+                .setErrorCode((short) 86));
+        var response = new OffsetDeleteResponseData();
+        response.topics().add(deleted);
+        response("offset_delete_response", ApiKeys.OFFSET_DELETE, 0, response);
+    }
+
+    private static ListGroupsResponseData.ListedGroup listed(String id, String protocol, String state, String type) {
+        return new ListGroupsResponseData.ListedGroup().setGroupId(id).setProtocolType(protocol).setGroupState(state)
+                .setGroupType(type);
+    }
+
+    private static void describedGroups() {
+        request("describe_groups_request", ApiKeys.DESCRIBE_GROUPS, 6,
+                new DescribeGroupsRequestData().setGroups(List.of("audit", "billing")));
+        var member = new DescribeGroupsResponseData.DescribedGroupMember().setMemberId("one").setGroupInstanceId("1")
+                .setClientId("client").setClientHost("/127.0.0.1").setMemberMetadata(new byte[] {1, 2})
+                .setMemberAssignment(new byte[] {3});
+        response("describe_groups_response", ApiKeys.DESCRIBE_GROUPS, 6, new DescribeGroupsResponseData()
+                .setGroups(List.of(
+                        new DescribeGroupsResponseData.DescribedGroup().setGroupId("audit").setGroupState("Stable")
+                                .setProtocolType("consumer").setProtocolData("range").setMembers(List.of(member)),
+                        new DescribeGroupsResponseData.DescribedGroup().setGroupId("billing").setGroupState("Dead")
+                                .setErrorCode((short) 69).setErrorMessage("not a classic group"))));
+        request("consumer_group_describe_request", ApiKeys.CONSUMER_GROUP_DESCRIBE, 1,
+                new ConsumerGroupDescribeRequestData().setGroupIds(List.of("billing")));
+        var assignment = new ConsumerGroupDescribeResponseData.Assignment().setTopicPartitions(List.of(
+                new ConsumerGroupDescribeResponseData.TopicPartitions().setTopicId(ID_A).setTopicName("alpha")
+                        .setPartitions(List.of(0, 2))));
+        var consumer = new ConsumerGroupDescribeResponseData.Member().setMemberId("two").setMemberEpoch(3)
+                .setClientId("client").setClientHost("/127.0.0.1").setSubscribedTopicNames(List.of("alpha", "beta"))
+                .setAssignment(assignment).setTargetAssignment(assignment).setMemberType((byte) 1);
+        response("consumer_group_describe_response", ApiKeys.CONSUMER_GROUP_DESCRIBE, 1,
+                new ConsumerGroupDescribeResponseData().setGroups(List.of(
+                        new ConsumerGroupDescribeResponseData.DescribedGroup().setGroupId("billing")
+                                .setGroupState("Reconciling").setGroupEpoch(3).setAssignmentEpoch(2)
+                                .setAssignorName("uniform").setMembers(List.of(consumer)))));
+    }
+
+    private static void committedOffsets() {
+        request("offset_fetch_request", ApiKeys.OFFSET_FETCH, 9, new OffsetFetchRequestData().setRequireStable(true)
+                .setGroups(List.of(offsetFetch("audit"), offsetFetch("billing"))));
+        response("offset_fetch_response", ApiKeys.OFFSET_FETCH, 9, new OffsetFetchResponseData().setGroups(List.of(
+                new OffsetFetchResponseData.OffsetFetchResponseGroup().setGroupId("audit").setTopics(List.of(
+                        new OffsetFetchResponseData.OffsetFetchResponseTopics().setName("alpha").setPartitions(List.of(
+                                new OffsetFetchResponseData.OffsetFetchResponsePartitions().setPartitionIndex(0)
+                                        .setCommittedOffset(1L << 40).setCommittedLeaderEpoch(5).setMetadata("note"),
+                                new OffsetFetchResponseData.OffsetFetchResponsePartitions().setPartitionIndex(1)
+                                        .setCommittedOffset(-1).setMetadata("").setErrorCode((short) 88),
+                                new OffsetFetchResponseData.OffsetFetchResponsePartitions().setPartitionIndex(2)
+                                        .setCommittedOffset(-1).setMetadata("beside no offset"))))),
+                new OffsetFetchResponseData.OffsetFetchResponseGroup().setGroupId("billing")
+                        .setErrorCode((short) 30))));
+        response("offset_fetch_single_response", ApiKeys.OFFSET_FETCH, 7, new OffsetFetchResponseData().setTopics(
+                List.of(new OffsetFetchResponseData.OffsetFetchResponseTopic().setName("alpha").setPartitions(List.of(
+                        new OffsetFetchResponseData.OffsetFetchResponsePartition().setPartitionIndex(0)
+                                .setCommittedOffset(1L << 40).setCommittedLeaderEpoch(5).setMetadata(null))))));
+        request("offset_commit_request", ApiKeys.OFFSET_COMMIT, 9, new OffsetCommitRequestData().setGroupId("audit")
+                .setTopics(List.of(new OffsetCommitRequestData.OffsetCommitRequestTopic().setName("alpha")
+                        .setPartitions(List.of(offsetCommit(0, 1L << 40, 5, "note"), offsetCommit(1, 7, -1, ""))))));
+        response("offset_commit_response", ApiKeys.OFFSET_COMMIT, 9, new OffsetCommitResponseData().setTopics(List.of(
+                new OffsetCommitResponseData.OffsetCommitResponseTopic().setName("alpha").setPartitions(List.of(
+                        new OffsetCommitResponseData.OffsetCommitResponsePartition().setPartitionIndex(0),
+                        new OffsetCommitResponseData.OffsetCommitResponsePartition().setPartitionIndex(1)
+                                .setErrorCode((short) 25))))));
+    }
+
+    private static OffsetFetchRequestData.OffsetFetchRequestGroup offsetFetch(String group) {
+        return new OffsetFetchRequestData.OffsetFetchRequestGroup().setGroupId(group).setTopics(null);
+    }
+
+    private static OffsetCommitRequestData.OffsetCommitRequestPartition offsetCommit(
+            int partition, long offset, int epoch, String metadata) {
+        return new OffsetCommitRequestData.OffsetCommitRequestPartition().setPartitionIndex(partition)
+                .setCommittedOffset(offset).setCommittedLeaderEpoch(epoch).setCommittedMetadata(metadata);
+    }
+
+    private static OffsetDeleteRequestData offsetDelete() {
+        var topic = new OffsetDeleteRequestData.OffsetDeleteRequestTopic().setName("alpha").setPartitions(List.of(
+                new OffsetDeleteRequestData.OffsetDeleteRequestPartition().setPartitionIndex(0),
+                new OffsetDeleteRequestData.OffsetDeleteRequestPartition().setPartitionIndex(1)));
+        var data = new OffsetDeleteRequestData().setGroupId("audit");
+        data.topics().add(topic);
+        return data;
     }
 
     // --- Batches.

@@ -94,6 +94,7 @@ pub(super) const BROKER: &[Known] = &[
     known("message.max.bytes", INT, "1048588", ""),
     known("min.insync.replicas", INT, "1", ""),
     known("num.partitions", INT, "1", ""),
+    known("offset.metadata.max.bytes", INT, "4096", ""),
     known("producer.id.expiration.ms", INT, "86400000", ""),
     known("transaction.max.timeout.ms", INT, "900000", ""),
     known("transactional.id.expiration.ms", INT, "604800000", ""),

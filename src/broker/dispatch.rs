@@ -6,8 +6,9 @@ use super::messages::{RequestKind, ResponseKind};
 use super::state::Shared;
 use super::{
     alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics, describe_cluster,
-    describe_configs, describe_producers, end_txn, fetch, find_coordinator, init_producer_id, list_offsets,
-    list_transactions, metadata, offset_for_leader_epoch, produce, write_txn_markers,
+    describe_configs, describe_groups, describe_producers, end_txn, fetch, find_coordinator, init_producer_id,
+    list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, write_txn_markers,
 };
 
 /// One request under way: where it came in and in which version.
@@ -28,6 +29,14 @@ pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<Response
         RequestKind::Fetch(r) => ResponseKind::Fetch(fetch::handle(call, &r).await),
         RequestKind::ListOffsets(r) => ResponseKind::ListOffsets(list_offsets::handle(call, r)),
         RequestKind::Metadata(r) => ResponseKind::Metadata(metadata::handle(call, r)),
+        RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offset_commit::handle(call, r)),
+        RequestKind::OffsetFetch(r) => ResponseKind::OffsetFetch(offset_fetch::handle(call, r)),
+        RequestKind::OffsetDelete(r) => ResponseKind::OffsetDelete(offset_delete::handle(call, r)),
+        RequestKind::DescribeGroups(r) => ResponseKind::DescribeGroups(describe_groups::handle(call, r)),
+        RequestKind::ListGroups(r) => ResponseKind::ListGroups(list_groups::handle(call, &r)),
+        RequestKind::ConsumerGroupDescribe(r) => {
+            ResponseKind::ConsumerGroupDescribe(describe_groups::consumers(call, r))
+        }
         RequestKind::FindCoordinator(r) => ResponseKind::FindCoordinator(find_coordinator::handle(call, r)),
         RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::handle()),
         RequestKind::CreateTopics(r) => ResponseKind::CreateTopics(create_topics::handle(call, &r)),

@@ -15,6 +15,8 @@ use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::write_txn_markers_response::{
@@ -48,6 +50,12 @@ pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError)
         | RequestKind::DescribeConfigs(_)
         | RequestKind::CreatePartitions(_)
         | RequestKind::IncrementalAlterConfigs(_) => return admin(request, code),
+        RequestKind::OffsetCommit(_)
+        | RequestKind::OffsetFetch(_)
+        | RequestKind::OffsetDelete(_)
+        | RequestKind::DescribeGroups(_)
+        | RequestKind::ListGroups(_)
+        | RequestKind::ConsumerGroupDescribe(_) => return groups(call, request, code),
         RequestKind::InitProducerId(_)
         | RequestKind::AddPartitionsToTxn(_)
         | RequestKind::EndTxn(_)
@@ -184,6 +192,51 @@ fn delete_records(request: &DeleteRecordsRequest, code: i16) -> DeleteRecordsRes
         DeleteRecordsTopicResult::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
     });
     DeleteRecordsResponse::default().with_topics(topics.collect())
+}
+
+fn groups(call: &Call, request: &RequestKind, code: i16) -> Option<ResponseKind> {
+    Some(match request {
+        RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offset_commit(r, code)),
+        RequestKind::OffsetFetch(r) if call.version >= 8 => {
+            let groups = r.groups.iter().map(|group| {
+                OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone()).with_error_code(code)
+            });
+            ResponseKind::OffsetFetch(OffsetFetchResponse::default().with_groups(groups.collect()))
+        }
+        RequestKind::OffsetFetch(_) => ResponseKind::OffsetFetch(OffsetFetchResponse::default().with_error_code(code)),
+        RequestKind::OffsetDelete(_) => {
+            ResponseKind::OffsetDelete(OffsetDeleteResponse::default().with_error_code(code))
+        }
+        RequestKind::DescribeGroups(r) => {
+            let group = |id: &GroupId| {
+                describe_groups_response::DescribedGroup::default().with_group_id(id.clone()).with_error_code(code)
+            };
+            let groups = r.groups.iter().map(group).collect();
+            ResponseKind::DescribeGroups(DescribeGroupsResponse::default().with_groups(groups))
+        }
+        RequestKind::ListGroups(_) => ResponseKind::ListGroups(ListGroupsResponse::default().with_error_code(code)),
+        RequestKind::ConsumerGroupDescribe(r) => {
+            let group = |id: &GroupId| {
+                let group = consumer_group_describe_response::DescribedGroup::default();
+                group.with_group_id(id.clone()).with_error_code(code)
+            };
+            let groups = r.group_ids.iter().map(group).collect();
+            ResponseKind::ConsumerGroupDescribe(ConsumerGroupDescribeResponse::default().with_groups(groups))
+        }
+        _ => return None,
+    })
+}
+
+fn offset_commit(request: &OffsetCommitRequest, code: i16) -> OffsetCommitResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(code)
+        });
+        OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
 }
 
 fn transactional(request: &RequestKind, code: i16) -> Option<ResponseKind> {

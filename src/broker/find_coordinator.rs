@@ -1,5 +1,5 @@
-//! FindCoordinator v0–v6 (batched keys v4). Both key types get a node that depends on the key alone; share groups
-//! (type 2) are omitted.
+//! FindCoordinator v0–v6 (batched keys v4). Groups (type 0) and transactional ids (type 1) get a node that depends on the
+//! key alone; share groups' state (type 2) is omitted.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;

@@ -5,15 +5,17 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, ApiVersionsRequest, ApiVersionsResponse,
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest,
-    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse,
-    DescribeConfigsRequest, DescribeConfigsResponse, DescribeProducersRequest, DescribeProducersResponse,
-    DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse, FetchRequest,
-    FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
-    ListOffsetsResponse, ListTransactionsRequest, ListTransactionsResponse, MetadataRequest, MetadataResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, WriteTxnMarkersRequest,
-    WriteTxnMarkersResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse, DescribeConfigsRequest,
+    DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse, DescribeProducersRequest,
+    DescribeProducersResponse, DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest,
+    EndTxnResponse, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse, ListTransactionsRequest,
+    ListTransactionsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
@@ -68,7 +70,11 @@ apis! {
     Fetch FetchRequest FetchResponse 4 17;
     ListOffsets ListOffsetsRequest ListOffsetsResponse 1 10;
     Metadata MetadataRequest MetadataResponse 0 13;
+    OffsetCommit OffsetCommitRequest OffsetCommitResponse 2 9;
+    OffsetFetch OffsetFetchRequest OffsetFetchResponse 2 9;
     FindCoordinator FindCoordinatorRequest FindCoordinatorResponse 0 6;
+    DescribeGroups DescribeGroupsRequest DescribeGroupsResponse 0 6;
+    ListGroups ListGroupsRequest ListGroupsResponse 0 5;
     ApiVersions ApiVersionsRequest ApiVersionsResponse 0 4;
     CreateTopics CreateTopicsRequest CreateTopicsResponse 2 7;
     DeleteTopics DeleteTopicsRequest DeleteTopicsResponse 1 6;
@@ -81,10 +87,12 @@ apis! {
     DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse 1 4;
     CreatePartitions CreatePartitionsRequest CreatePartitionsResponse 0 3;
     IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse 0 1;
+    OffsetDelete OffsetDeleteRequest OffsetDeleteResponse 0 0;
     DescribeCluster DescribeClusterRequest DescribeClusterResponse 0 2;
     DescribeProducers DescribeProducersRequest DescribeProducersResponse 0 0;
     DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse 0 0;
     ListTransactions ListTransactionsRequest ListTransactionsResponse 0 2;
+    ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse 0 1;
 }
 
 /// Whether this version of this API is offered.

@@ -8,7 +8,7 @@
 //! Everything lives in memory behind one lock; all nodes share it, so a follower never lags unless a test holds the high
 //! watermark. Requests of one connection are handled one after another and answered in order, as Kafka does.
 //!
-//! Omitted as a whole: consumer groups, ACLs, quotas, SASL, TLS, record batches older than magic 2, tiered storage.
+//! Omitted as a whole: members of groups (offsets are kept, see `groups`), ACLs, quotas, SASL, TLS, record batches older than magic 2, tiered storage.
 
 mod alter_configs;
 mod api_versions;
@@ -22,6 +22,7 @@ mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_producers;
 mod dispatch;
 mod end_txn;
@@ -30,8 +31,10 @@ mod errors;
 mod fetch;
 mod fetch_session;
 mod find_coordinator;
+mod groups;
 mod init_producer_id;
 mod intercept;
+mod list_groups;
 mod list_offsets;
 mod list_transactions;
 mod log;
@@ -40,6 +43,9 @@ mod messages;
 mod metadata;
 mod node;
 mod null_ends;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod options;
 mod produce;
@@ -53,6 +59,7 @@ mod write_txn_markers;
 
 pub use cluster::Cluster;
 pub use control::{LogView, ProducerView, TopicView, TransactionView};
+pub use groups::{GroupKind, GroupOffset};
 pub use intercept::{Action, EditResponse, Intercept, RequestContext};
 pub use messages::{RequestKind, ResponseKind};
 pub use null_ends::Template;

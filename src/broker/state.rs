@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::configs;
 use super::fetch_session::Sessions;
+use super::groups::Group;
 use super::intercept::Intercepts;
 use super::log::Log;
 use super::options::ClusterOptions;
@@ -92,6 +93,8 @@ pub(super) struct State {
     pub(super) names: HashMap<Uuid, String>,
     /// Transactional ids.
     pub(super) txns: BTreeMap<String, Txn>,
+    /// Groups by id.
+    pub(super) groups: BTreeMap<String, Group>,
     /// Next producer id to hand out.
     pub(super) next_producer_id: i64,
     /// Throttle time put into every Produce and Fetch answer, ms.
@@ -217,6 +220,7 @@ impl State {
     pub(super) fn delete_topic(&mut self, name: &str) -> bool {
         let Some(topic) = self.topics.remove(name) else { return false };
         self.names.remove(&topic.id);
+        self.forget_offsets_of(name);
         true
     }
 

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Dial};
+use super::coordinators::KeyType;
 use super::error::ClientError;
 use super::log_reader::TopicPartition;
 use super::metadata::{Metadata, Topics, UNKNOWN_TOPIC_OR_PARTITION};
@@ -55,7 +56,7 @@ struct Inner {
     cluster_id: Mutex<String>,
     metadata: RwLock<Arc<Metadata>>,
     slots: Mutex<HashMap<(i32, u16), SharedSlot>>,
-    coordinators: Mutex<HashMap<String, i32>>,
+    coordinators: Mutex<HashMap<(KeyType, String), i32>>,
     turn: AtomicU16,
 }
 
@@ -78,6 +79,9 @@ const READ_LANES: std::ops::Range<u16> = 900..904;
 const FOLLOW_LANE: u16 = 904;
 /// Lane of changes that a broker may take its time over: new topics and partitions, DeleteRecords.
 const CHANGE_LANE: u16 = 905;
+/// Lanes of what group coordinators are asked. A broker answers a commit once it is replicated, and a connection's next
+/// request waits for that: thousands of groups need several.
+const GROUP_LANES: std::ops::Range<u16> = 906..914;
 const LONG_WAIT_MS: u64 = 500;
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -199,15 +203,29 @@ impl Cluster {
         max_wait_ms: u64,
     ) -> Result<R::Response, ClientError> {
         let lane = self.lane(R::KEY == ApiKey::Fetch as i16, max_wait_ms);
-        let connection = match node {
-            Node::Id(id) => self.connection(id, lane).await?,
+        self.connection_on(node, lane).await?.call(request, max_wait_ms).await
+    }
+
+    /// The connection of admin calls, for a request that looks different from version to version.
+    pub(super) async fn connection_to(&self, node: Node) -> Result<Connection, ClientError> {
+        self.connection_on(node, ADMIN_LANE).await
+    }
+
+    /// A connection to a group coordinator: they take turns.
+    pub(super) async fn group_connection(&self, node: i32) -> Result<Connection, ClientError> {
+        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
+        self.connection(node, GROUP_LANES.start + turn % (GROUP_LANES.end - GROUP_LANES.start)).await
+    }
+
+    async fn connection_on(&self, node: Node, lane: u16) -> Result<Connection, ClientError> {
+        match node {
+            Node::Id(id) => self.connection(id, lane).await,
             Node::Controller => match self.metadata().controller {
-                Some(id) => self.connection(id, lane).await?,
-                None => self.any_connection(lane).await?,
+                Some(id) => self.connection(id, lane).await,
+                None => self.any_connection(lane).await,
             },
-            Node::Any => self.any_connection(lane).await?,
-        };
-        connection.call(request, max_wait_ms).await
+            Node::Any => self.any_connection(lane).await,
+        }
     }
 
     fn lane(&self, reads: bool, max_wait_ms: u64) -> u16 {
@@ -314,15 +332,16 @@ impl Cluster {
         ClientError::api(self.name(), api, code, subject, words)
     }
 
-    pub(crate) fn known_coordinator(&self, key: &str) -> Option<i32> {
-        self.0.coordinators.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    pub(super) fn known_coordinator(&self, kind: KeyType, key: &str) -> Option<i32> {
+        let coordinators = self.0.coordinators.lock().unwrap_or_else(PoisonError::into_inner);
+        coordinators.get(&(kind, key.to_owned())).copied()
     }
 
-    pub(crate) fn note_coordinator(&self, key: &str, node: Option<i32>) {
+    pub(super) fn note_coordinator(&self, kind: KeyType, key: &str, node: Option<i32>) {
         let mut coordinators = self.0.coordinators.lock().unwrap_or_else(PoisonError::into_inner);
         match node {
-            Some(node) => coordinators.insert(key.to_owned(), node),
-            None => coordinators.remove(key),
+            Some(node) => coordinators.insert((kind, key.to_owned()), node),
+            None => coordinators.remove(&(kind, key.to_owned())),
         };
     }
 }

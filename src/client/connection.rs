@@ -222,7 +222,11 @@ pub(crate) fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::Fetch) => "Fetch",
         Ok(ApiKey::ListOffsets) => "ListOffsets",
         Ok(ApiKey::Metadata) => "Metadata",
+        Ok(ApiKey::OffsetCommit) => "OffsetCommit",
+        Ok(ApiKey::OffsetFetch) => "OffsetFetch",
         Ok(ApiKey::FindCoordinator) => "FindCoordinator",
+        Ok(ApiKey::DescribeGroups) => "DescribeGroups",
+        Ok(ApiKey::ListGroups) => "ListGroups",
         Ok(ApiKey::ApiVersions) => "ApiVersions",
         Ok(ApiKey::CreateTopics) => "CreateTopics",
         Ok(ApiKey::CreatePartitions) => "CreatePartitions",
@@ -232,8 +236,10 @@ pub(crate) fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::EndTxn) => "EndTxn",
         Ok(ApiKey::WriteTxnMarkers) => "WriteTxnMarkers",
         Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
+        Ok(ApiKey::OffsetDelete) => "OffsetDelete",
         Ok(ApiKey::DescribeProducers) => "DescribeProducers",
         Ok(ApiKey::DescribeTransactions) => "DescribeTransactions",
+        Ok(ApiKey::ConsumerGroupDescribe) => "ConsumerGroupDescribe",
         _ => "request",
     }
 }
@@ -349,11 +355,16 @@ impl Connection {
         &self.0.shared.address
     }
 
-    /// One request, in the highest common version.
-    pub(super) async fn call<R: Shaped>(&self, request: R, max_wait_ms: u64) -> Result<R::Response, ClientError> {
+    /// The version that [`Self::call`] asks in, for requests that look different from version to version.
+    pub(super) fn version_of<R: Shaped>(&self) -> Result<i16, ClientError> {
         let api = ApiKey::try_from(R::KEY).map_err(|()| self.0.shared.protocol("request", &"unknown api key"))?;
         let (first, last) = R::LAYOUT.versions;
-        let version = self.version(api, first, last)?;
+        self.version(api, first, last)
+    }
+
+    /// One request, in the highest common version.
+    pub(super) async fn call<R: Shaped>(&self, request: R, max_wait_ms: u64) -> Result<R::Response, ClientError> {
+        let version = self.version_of::<R>()?;
         let frame = encode(&self.0.shared.cluster, &request, version, max_wait_ms)?;
         let body = self.submit(frame, None).await?;
         self.0.shared.decode::<R>(version, body)

@@ -140,6 +140,7 @@ pub fn classify(code: i16) -> Verdict {
         | E::InvalidFetchSessionEpoch
         | E::FetchSessionTopicIdError
         | E::OffsetNotAvailable
+        | E::UnstableOffsetCommit
         | E::PreferredLeaderNotAvailable
         | E::EligibleLeadersNotAvailable
         | E::ThrottlingQuotaExceeded => Verdict::Retry,
@@ -172,6 +173,10 @@ fn advice(code: i16) -> &'static str {
     use ResponseError as E;
     match ResponseError::try_from_code(code) {
         Some(E::TopicAuthorizationFailed) => "; grant the principal the topic rights that README.md lists",
+        Some(E::GroupAuthorizationFailed) => {
+            "; grant DESCRIBE on the group to read its offsets, READ to commit them, DELETE to take them back"
+        }
+        Some(E::OffsetMetadataTooLarge) => "; raise offset.metadata.max.bytes of the brokers",
         Some(E::TransactionalIdAuthorizationFailed) => {
             "; grant WRITE and DESCRIBE on transactional ids with prefix `kmirror.`"
         }
@@ -194,6 +199,22 @@ impl ClientError {
             name: code_name(code),
             detail: format!("{words}{}", advice(code)),
         }
+    }
+
+    /// Kafka's error code, where a broker has answered with one.
+    pub fn code(&self) -> Option<i16> {
+        match self {
+            Self::Api { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether a group has members, and therefore refuses what is not theirs: a commit of somebody else (UNKNOWN_MEMBER_ID,
+    /// or by its state REBALANCE_IN_PROGRESS), or the deletion of an offset (NON_EMPTY_GROUP, GROUP_SUBSCRIBED_TO_TOPIC).
+    pub fn is_of_live_group(&self) -> bool {
+        use ResponseError as E;
+        let live = [E::UnknownMemberId, E::RebalanceInProgress, E::NonEmptyGroup, E::GroupSubscribedToTopic];
+        self.code().is_some_and(|code| live.iter().any(|error| error.code() == code))
     }
 
     /// What to do about it.

@@ -294,3 +294,64 @@ async fn configs() {
     assert_eq!(all, expected);
     assert_eq!(own, BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
 }
+
+/// What a wait for the two groups' coordinator may take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+fn both() -> [String; 2] {
+    ["audit".to_owned(), "billing".to_owned()]
+}
+
+#[tokio::test]
+async fn groups_are_listed_and_described() {
+    let names = ["find_group_coordinators", "list_groups", "describe_groups", "consumer_group_describe"];
+    let act = async |cluster: Cluster| {
+        let listed = cluster.list_groups().await?;
+        let described = cluster.describe_groups(&both(), PATIENCE).await;
+        Ok((listed, described))
+    };
+    let (listed, described) = play(&names, act).await;
+    let group = |id: &str, protocol_type: &str, state, kind| ListedGroup {
+        id: id.to_owned(),
+        protocol_type: protocol_type.to_owned(),
+        state: Some(state),
+        kind: Some(kind),
+    };
+    let expected = [
+        group("audit", "", GroupState::Empty, GroupKind::Classic),
+        group("billing", "consumer", GroupState::Stable, GroupKind::Consumer),
+        group("tasks", "share", GroupState::Stable, GroupKind::Share),
+    ];
+    assert_eq!(listed, expected);
+    let view = |state, kind| Ok(GroupView { state, members: 1, kind: Some(kind) });
+    assert_eq!(described["audit"], view(GroupState::Stable, GroupKind::Classic));
+    assert_eq!(described["billing"], view(GroupState::Reconciling, GroupKind::Consumer));
+}
+
+#[tokio::test]
+async fn groups_offsets() {
+    let names = ["find_group_coordinators", "offset_fetch", "offset_commit", "offset_delete"];
+    let at = |partition| ("alpha".to_owned(), partition);
+    let noted = CommittedOffset { offset: 1 << 40, leader_epoch: 5, metadata: "note".to_owned() };
+    let plain = CommittedOffset { offset: 7, leader_epoch: -1, metadata: String::new() };
+    let to_commit =
+        BTreeMap::from([("audit".to_owned(), GroupOffsets::from([(at(0), noted.clone()), (at(1), plain)]))]);
+    let to_delete = BTreeMap::from([("audit".to_owned(), [at(0), at(1)].into())]);
+    let act = async |cluster: Cluster| {
+        let fetched = cluster.fetch_group_offsets(&both(), true, PATIENCE).await;
+        let committed = cluster.commit_group_offsets(to_commit, PATIENCE).await;
+        let deleted = cluster.delete_group_offsets(to_delete, PATIENCE).await;
+        Ok((fetched, committed, deleted))
+    };
+    let (fetched, committed, deleted) = play(&names, act).await;
+    let audit = fetched["audit"].as_ref().unwrap();
+    assert_eq!((audit.len(), audit[&at(0)].as_ref()), (2, Ok(&noted)));
+    assert_eq!(audit[&at(1)].as_ref().unwrap_err().code(), Some(88));
+    assert_eq!(fetched["billing"].as_ref().unwrap_err().code(), Some(30));
+    for (answers, code) in [(&committed["audit"], 25), (&deleted["audit"], 86)] {
+        let answers = answers.as_ref().unwrap();
+        assert_eq!(answers[&at(0)], Ok(()));
+        let error = answers[&at(1)].as_ref().unwrap_err();
+        assert!(error.code() == Some(code) && error.is_of_live_group(), "{error}");
+    }
+}

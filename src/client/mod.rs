@@ -11,6 +11,7 @@ mod buffer;
 mod cluster;
 mod configs;
 mod connection;
+mod coordinators;
 mod error;
 mod fetch_session;
 mod frame;
@@ -18,6 +19,7 @@ mod frame;
 pub mod fuzzing;
 #[cfg(test)]
 mod goldens;
+mod groups;
 mod log_reader;
 mod metadata;
 mod offsets;
@@ -35,6 +37,10 @@ pub use connection::{Connection, Hold, Pending};
 pub use error::{ClientError, Verdict, classify, code_name};
 pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};
 pub use frame::OutFrame;
+pub use groups::{
+    CommittedOffset, EachGroup, GroupKind, GroupOffsets, GroupPartition, GroupState, GroupView, ListedGroup,
+    OffsetAnswers,
+};
 pub use kafka_protocol::messages::ApiKey;
 pub(crate) use log_reader::nothing_below_end;
 pub use log_reader::{LogSlice, ReadError, ReadOptions, TopicPartition, read_log};

@@ -64,7 +64,12 @@ enum Kind {
     Array(&'static [Field]),
     /// An array of elements of so many bytes.
     Numbers(usize),
+    /// An array of strings.
+    Texts,
 }
+
+/// What an array of strings holds.
+static ELEMENT: Field = Field::new("element", Kind::Text);
 
 impl Field {
     const fn new(name: &'static str, kind: Kind) -> Self {
@@ -142,6 +147,9 @@ impl Walk {
             Kind::Text => cursor.skip_string().map(|len| len.is_none()),
             Kind::Bytes => cursor.bytes().map(|bytes| bytes.is_none()),
             Kind::Numbers(width) => self.array(width, cursor, |_, count, cursor| cursor.skip(count * width)),
+            Kind::Texts => self.array(if self.flexible { 1 } else { 2 }, cursor, |walk, count, cursor| {
+                (0..count).try_for_each(|_| walk.count(cursor).and_then(|()| walk.field(&ELEMENT, cursor)))
+            }),
             Kind::Array(fields) => self.array(self.least(fields), cursor, |walk, count, cursor| {
                 (0..count).try_for_each(|_| walk.structure(fields, cursor))
             }),
@@ -184,7 +192,7 @@ impl Walk {
             Kind::Struct(fields) => self.least(fields),
             _ if self.flexible => 1,
             Kind::Text => 2,
-            Kind::Bytes | Kind::Array(_) | Kind::Numbers(_) => 4,
+            Kind::Bytes | Kind::Array(_) | Kind::Numbers(_) | Kind::Texts => 4,
         };
         (in_order(fields, self.version).map(least).sum::<usize>() + usize::from(self.flexible)).max(1)
     }

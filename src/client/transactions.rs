@@ -7,20 +7,18 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, DescribeProducersRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ProducerId, TopicName, TransactionalId, WriteTxnMarkersRequest,
+    AddPartitionsToTxnRequest, DescribeProducersRequest, EndTxnRequest, InitProducerIdRequest, ProducerId, TopicName,
+    TransactionalId, WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::coordinators::KeyType;
 use super::error::{ClientError, Verdict};
 use super::offsets::PATIENCE;
 use super::retry::Tries;
 use super::shape::Shaped;
 use super::{Cluster, Node, TopicPartition};
 
-const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-const NOT_COORDINATOR: i16 = 16;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 /// What AddPartitionsToTxn says of the partitions that had to stand back for another one.
@@ -28,8 +26,6 @@ const OPERATION_NOT_ATTEMPTED: i16 = 55;
 /// Markers that a coordinator has lost the answer to are sent again after the broker's `request.timeout.ms`, 30 s by default,
 /// and until then the transaction is CONCURRENT_TRANSACTIONS. Whose partition that was does not matter: this outlasts it.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// `FindCoordinatorRequest.CoordinatorType.TRANSACTION`.
-const TRANSACTION: i8 = 1;
 
 /// What InitProducerId gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +153,7 @@ impl Cluster {
     ) -> Result<T, ClientError> {
         let mut tries = Tries::within(DEADLINE);
         loop {
-            let outcome = match self.coordinator(txn_id).await {
+            let outcome = match self.coordinator(KeyType::Transaction, txn_id).await {
                 Ok(node) => self.call(Node::Id(node), request()).await,
                 Err(error) => Err(error),
             };
@@ -166,35 +162,9 @@ impl Cluster {
                 Ok((code, _)) => self.api_error(api, code, txn_id),
                 Err(error) => error,
             };
-            let moved = match &error {
-                ClientError::Api { code, .. } => {
-                    [COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR].contains(code)
-                }
-                _ => true,
-            };
-            if moved {
-                self.note_coordinator(txn_id, None);
-            }
+            self.doubt_coordinator(KeyType::Transaction, txn_id, &error);
             tries.again(self, error, &[]).await?;
         }
-    }
-
-    async fn coordinator(&self, txn_id: &str) -> Result<i32, ClientError> {
-        if let Some(node) = self.known_coordinator(txn_id) {
-            return Ok(node);
-        }
-        let request = FindCoordinatorRequest::default().with_key(text(txn_id)).with_key_type(TRANSACTION);
-        let response = self.call(Node::Any, request).await?;
-        if response.error_code != 0 {
-            let words = response.error_message.as_deref();
-            return Err(self.api_error_with("FindCoordinator", response.error_code, txn_id, words));
-        }
-        let node = response.node_id.0;
-        if !self.metadata().brokers.contains_key(&node) {
-            self.refresh(super::Topics::Named(&[])).await?;
-        }
-        self.note_coordinator(txn_id, Some(node));
-        Ok(node)
     }
 
     /// The producers a partition's leader remembers.

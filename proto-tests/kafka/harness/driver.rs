@@ -442,6 +442,17 @@ impl Driver {
         dump
     }
 
+    /// Makes a consumer join a group by the protocol `classic` or `consumer` (KIP-848), whereupon it has its assignment, or
+    /// `share` (KIP-932). It stays until [`Self::leave_group`], and commits nothing.
+    pub(crate) fn join_group(&self, bootstrap: &str, group: &str, topic: &str, protocol: &str) {
+        self.call("join_group", bootstrap, json!({ "group": group, "topics": [topic], "protocol": protocol }));
+    }
+
+    /// Ends the consumer that [`Self::join_group`] made.
+    pub(crate) fn leave_group(&self, bootstrap: &str, group: &str) {
+        self.call("leave_group", bootstrap, json!({ "group": group }));
+    }
+
     /// All records in full; for small topics. `isolation` is `read_committed` or `read_uncommitted`.
     pub(crate) fn records(&self, bootstrap: &str, topic: &str, isolation: &str) -> Vec<FullRecord> {
         let args = json!({ "topics": [topic], "isolation": isolation });

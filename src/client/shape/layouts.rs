@@ -3,9 +3,10 @@
 //! out, and so are fields that came later than the last one, but for tags: a decoder knows those whatever the version.
 
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, WriteTxnMarkersRequest,
+    AddPartitionsToTxnRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest,
+    EndTxnRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, WriteTxnMarkersRequest,
 };
 
 use super::{Field, Kind, Layout, Shaped};
@@ -33,7 +34,11 @@ shaped! {
     FetchRequest: FETCH,
     ListOffsetsRequest: LIST_OFFSETS,
     MetadataRequest: METADATA,
+    OffsetCommitRequest: OFFSET_COMMIT,
+    OffsetFetchRequest: OFFSET_FETCH,
     FindCoordinatorRequest: FIND_COORDINATOR,
+    DescribeGroupsRequest: DESCRIBE_GROUPS,
+    ListGroupsRequest: LIST_GROUPS,
     ApiVersionsRequest: API_VERSIONS,
     CreateTopicsRequest: CREATE_TOPICS,
     DeleteRecordsRequest: DELETE_RECORDS,
@@ -43,7 +48,9 @@ shaped! {
     WriteTxnMarkersRequest: WRITE_TXN_MARKERS,
     DescribeConfigsRequest: DESCRIBE_CONFIGS,
     CreatePartitionsRequest: CREATE_PARTITIONS,
+    OffsetDeleteRequest: OFFSET_DELETE,
     DescribeProducersRequest: DESCRIBE_PRODUCERS,
+    ConsumerGroupDescribeRequest: CONSUMER_GROUP_DESCRIBE,
 }
 
 const fn boolean(name: &'static str) -> Field {
@@ -74,8 +81,12 @@ const fn string(name: &'static str) -> Field {
     Field::new(name, Kind::Text)
 }
 
-const fn records(name: &'static str) -> Field {
+const fn bytes(name: &'static str) -> Field {
     Field::new(name, Kind::Bytes)
+}
+
+const fn strings(name: &'static str) -> Field {
+    Field::new(name, Kind::Texts)
 }
 
 const fn int32s(name: &'static str) -> Field {
@@ -115,7 +126,7 @@ const FETCH: Layout = Layout {
                         structure("snapshot_id", &[int64("end_offset"), int32("epoch")]).tagged(2),
                         array("aborted_transactions", &[int64("producer_id"), int64("first_offset")]).nullable(4),
                         int32("preferred_read_replica").since(11),
-                        records("records").nullable(0),
+                        bytes("records").nullable(0),
                     ],
                 ),
             ],
@@ -185,17 +196,139 @@ const METADATA: Layout = Layout {
     ],
 };
 
-/// v4 asks for several keys at once, in other fields.
+/// v10 names topics by id; kafka-protocol encodes no request in it.
+const OFFSET_COMMIT: Layout = Layout {
+    versions: (2, 9),
+    flexible: 8,
+    fields: &[
+        int32("throttle_time_ms").since(3),
+        array("topics", &[string("name"), array("partitions", &[int32("partition_index"), int16("error_code")])]),
+    ],
+};
+
+/// v8 answers for several groups at once, in other fields; v10 as for OffsetCommit.
+const OFFSET_FETCH: Layout = Layout {
+    versions: (1, 9),
+    flexible: 6,
+    fields: &[
+        int32("throttle_time_ms").since(3),
+        array(
+            "topics",
+            &[
+                string("name"),
+                array(
+                    "partitions",
+                    &[
+                        int32("partition_index"),
+                        int64("committed_offset"),
+                        int32("committed_leader_epoch").since(5),
+                        string("metadata").nullable(0),
+                        int16("error_code"),
+                    ],
+                ),
+            ],
+        )
+        .until(7),
+        int16("error_code").since(2).until(7),
+        array(
+            "groups",
+            &[
+                string("group_id"),
+                array(
+                    "topics",
+                    &[
+                        string("name"),
+                        array(
+                            "partitions",
+                            &[
+                                int32("partition_index"),
+                                int64("committed_offset"),
+                                int32("committed_leader_epoch"),
+                                string("metadata").nullable(0),
+                                int16("error_code"),
+                            ],
+                        ),
+                    ],
+                ),
+                int16("error_code"),
+            ],
+        )
+        .since(8),
+    ],
+};
+
+/// v4 answers for several keys at once, in other fields.
 const FIND_COORDINATOR: Layout = Layout {
-    versions: (0, 3),
+    versions: (0, 6),
+    flexible: 3,
+    fields: &[
+        int32("throttle_time_ms").since(1),
+        int16("error_code").until(3),
+        string("error_message").since(1).until(3).nullable(1),
+        int32("node_id").until(3),
+        string("host").until(3),
+        int32("port").until(3),
+        array(
+            "coordinators",
+            &[
+                string("key"),
+                int32("node_id"),
+                string("host"),
+                int32("port"),
+                int16("error_code"),
+                string("error_message").nullable(4),
+            ],
+        )
+        .since(4),
+    ],
+};
+
+const DESCRIBE_GROUPS: Layout = Layout {
+    versions: (0, 6),
+    flexible: 5,
+    fields: &[
+        int32("throttle_time_ms").since(1),
+        array(
+            "groups",
+            &[
+                int16("error_code"),
+                string("error_message").since(6).nullable(6),
+                string("group_id"),
+                string("group_state"),
+                string("protocol_type"),
+                string("protocol_data"),
+                array(
+                    "members",
+                    &[
+                        string("member_id"),
+                        string("group_instance_id").since(4).nullable(4),
+                        string("client_id"),
+                        string("client_host"),
+                        bytes("member_metadata"),
+                        bytes("member_assignment"),
+                    ],
+                ),
+                int32("authorized_operations").since(3),
+            ],
+        ),
+    ],
+};
+
+const LIST_GROUPS: Layout = Layout {
+    versions: (0, 5),
     flexible: 3,
     fields: &[
         int32("throttle_time_ms").since(1),
         int16("error_code"),
-        string("error_message").since(1).nullable(1),
-        int32("node_id"),
-        string("host"),
-        int32("port"),
+        array(
+            "groups",
+            &[
+                string("group_id"),
+                string("protocol_type"),
+                string("group_state").since(4),
+                string("group_type").since(5),
+            ],
+        ),
     ],
 };
 
@@ -372,3 +505,54 @@ const DESCRIBE_PRODUCERS: Layout = Layout {
         ),
     ],
 };
+
+/// There is no flexible version.
+const OFFSET_DELETE: Layout = Layout {
+    versions: (0, 0),
+    flexible: 1,
+    fields: &[
+        int16("error_code"),
+        int32("throttle_time_ms"),
+        array("topics", &[string("name"), array("partitions", &[int32("partition_index"), int16("error_code")])]),
+    ],
+};
+
+const CONSUMER_GROUP_DESCRIBE: Layout = Layout {
+    versions: (0, 1),
+    flexible: 0,
+    fields: &[
+        int32("throttle_time_ms"),
+        array(
+            "groups",
+            &[
+                int16("error_code"),
+                string("error_message").nullable(0),
+                string("group_id"),
+                string("group_state"),
+                int32("group_epoch"),
+                int32("assignment_epoch"),
+                string("assignor_name"),
+                array(
+                    "members",
+                    &[
+                        string("member_id"),
+                        string("instance_id").nullable(0),
+                        string("rack_id").nullable(0),
+                        int32("member_epoch"),
+                        string("client_id"),
+                        string("client_host"),
+                        strings("subscribed_topic_names"),
+                        string("subscribed_topic_regex").nullable(0),
+                        structure("assignment", ASSIGNMENT),
+                        structure("target_assignment", ASSIGNMENT),
+                        int8("member_type").since(1),
+                    ],
+                ),
+                int32("authorized_operations"),
+            ],
+        ),
+    ],
+};
+
+const ASSIGNMENT: &[Field] =
+    &[array("topic_partitions", &[uuid("topic_id"), string("topic_name"), int32s("partitions")])];

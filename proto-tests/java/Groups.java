@@ -1,0 +1,129 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import org.apache.kafka.clients.consumer.ConsumerConfig;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.KafkaShareConsumer;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+
+/** Consumers that live in a group until they are told to leave. They read and commit nothing on their own. */
+final class Groups {
+    private Groups() {}
+
+    private static final Map<String, Member> MEMBERS = new ConcurrentHashMap<>();
+
+    static void register(Map<String, Driver.Command> commands) {
+        commands.put("join_group", Groups::join);
+        commands.put("leave_group", Groups::leave);
+    }
+
+    /** Answers once the member has its assignment. `protocol` is classic, consumer (KIP-848) or share (KIP-932). */
+    private static void join(JsonNode args, ObjectNode answer) throws Exception {
+        Member member = new Member(args);
+        if (MEMBERS.putIfAbsent(key(args), member) != null) {
+            throw new IllegalStateException("there is a member already: " + key(args));
+        }
+        member.start();
+        member.awaitAssignment();
+    }
+
+    private static void leave(JsonNode args, ObjectNode answer) throws Exception {
+        Member member = MEMBERS.remove(key(args));
+        if (member == null) {
+            throw new IllegalStateException("there is no member: " + key(args));
+        }
+        member.end();
+    }
+
+    private static String key(JsonNode args) {
+        return args.get("bootstrap").asText() + " " + args.get("group").asText();
+    }
+
+    private static final class Member extends Thread {
+        private static final long LIMIT_S = 60;
+
+        private final Properties props = new Properties();
+        private final boolean shares;
+        private final List<String> topics = new ArrayList<>();
+        private final CountDownLatch assigned = new CountDownLatch(1);
+        private volatile boolean ended;
+        private volatile RuntimeException failure;
+
+        Member(JsonNode args) {
+            setDaemon(true);
+            props.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, args.get("bootstrap").asText());
+            props.put(ConsumerConfig.GROUP_ID_CONFIG, args.get("group").asText());
+            shares = args.get("protocol").asText().equals("share");
+            if (!shares) {
+                props.put(ConsumerConfig.GROUP_PROTOCOL_CONFIG, args.get("protocol").asText());
+                props.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, "false");
+                props.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+            }
+            args.get("topics").forEach(topic -> topics.add(topic.asText()));
+        }
+
+        @Override
+        public void run() {
+            try {
+                if (shares) {
+                    share();
+                } else {
+                    consume();
+                }
+            } catch (RuntimeException error) {
+                failure = error;
+                assigned.countDown();
+            }
+        }
+
+        private void consume() {
+            try (var consumer = new KafkaConsumer<>(props, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+                consumer.subscribe(topics);
+                while (!ended) {
+                    consumer.poll(Duration.ofMillis(100));
+                    if (!consumer.assignment().isEmpty()) {
+                        assigned.countDown();
+                    }
+                }
+            }
+        }
+
+        /** Does not tell its assignment. */
+        private void share() {
+            try (var consumer = new KafkaShareConsumer<>(props, new ByteArrayDeserializer(),
+                    new ByteArrayDeserializer())) {
+                consumer.subscribe(topics);
+                while (!ended) {
+                    consumer.poll(Duration.ofMillis(100));
+                    assigned.countDown();
+                }
+            }
+        }
+
+        void awaitAssignment() throws Exception {
+            if (!assigned.await(LIMIT_S, TimeUnit.SECONDS)) {
+                throw new IOException("no assignment within " + LIMIT_S + " s");
+            }
+            if (failure != null) {
+                throw failure;
+            }
+        }
+
+        /** Closing the consumer leaves the group. */
+        void end() throws Exception {
+            ended = true;
+            join(LIMIT_S * 1_000);
+            if (failure != null) {
+                throw failure;
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! DescribeGroups v0–v6 for classic groups, ConsumerGroupDescribe v0–v1 for those of KIP-848. Omitted: what members are
+//! subscribed to and were assigned, group epochs, authorised operations.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::consumer_group_describe_response::{DescribedGroup as DescribedConsumers, Member};
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_protocol::messages::{
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::dispatch::Call;
+use super::groups::GroupKind;
+use super::state::State;
+
+/// The first version in which a group that does not exist is an error (KIP-1043).
+const NOT_FOUND_IS_TOLD: i16 = 6;
+
+pub(super) fn handle(call: &Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let state = call.shared.lock();
+    let described = request.groups.into_iter().map(|id| classic(call, &state, id));
+    DescribeGroupsResponse::default().with_groups(described.collect())
+}
+
+fn classic(call: &Call, state: &State, id: GroupId) -> DescribedGroup {
+    let group = state.group(call.node, &id, GroupKind::Classic);
+    let answer = DescribedGroup::default().with_group_id(id);
+    match group {
+        Ok(group) => {
+            let member = |number| {
+                DescribedGroupMember::default()
+                    .with_member_id(StrBytes::from_string(format!("member-{number}")))
+                    .with_client_id(StrBytes::from_static_str("embedded"))
+                    .with_client_host(StrBytes::from_static_str("/127.0.0.1"))
+            };
+            answer
+                .with_group_state(StrBytes::from_static_str(group.state()))
+                .with_protocol_type(StrBytes::from_static_str(group.protocol_type))
+                .with_members((0..group.members).map(member).collect())
+        }
+        Err(ResponseError::GroupIdNotFound) => {
+            let dead = answer.with_group_state(StrBytes::from_static_str("Dead"));
+            if call.version < NOT_FOUND_IS_TOLD {
+                return dead;
+            }
+            dead.with_error_code(ResponseError::GroupIdNotFound.code())
+                .with_error_message(Some(StrBytes::from_static_str("no such classic group")))
+        }
+        Err(error) => answer.with_error_code(error.code()),
+    }
+}
+
+pub(super) fn consumers(call: &Call, request: ConsumerGroupDescribeRequest) -> ConsumerGroupDescribeResponse {
+    let state = call.shared.lock();
+    let described = request.group_ids.into_iter().map(|id| {
+        let group = state.group(call.node, &id, GroupKind::Consumer);
+        let answer = DescribedConsumers::default().with_group_id(id);
+        match group {
+            Ok(group) => {
+                let member = |number| {
+                    Member::default()
+                        .with_member_id(StrBytes::from_string(format!("member-{number}")))
+                        .with_client_id(StrBytes::from_static_str("embedded"))
+                        .with_client_host(StrBytes::from_static_str("/127.0.0.1"))
+                        .with_member_epoch(1)
+                };
+                answer
+                    .with_group_state(StrBytes::from_static_str(group.state()))
+                    .with_members((0..group.members).map(member).collect())
+            }
+            Err(error) => answer.with_error_code(error.code()),
+        }
+    });
+    ConsumerGroupDescribeResponse::default().with_groups(described.collect())
+}

@@ -1,0 +1,401 @@
+//! What groups have committed: OffsetFetch, OffsetCommit and OffsetDelete (KIP-496).
+//!
+//! Requests end at v9 of OffsetFetch and OffsetCommit. v10 (Kafka 4.1) differs in naming topics by their ids alone: a
+//! group's offsets are kept by topic name all the same, so ids would only have to be looked up and back, and
+//! `kafka-protocol` writes no request in v10.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
+use kafka_protocol::messages::{
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetFetchResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use tokio::task::JoinSet;
+
+use super::describe::group_id;
+use super::{EachGroup, GroupCall, UNKNOWN_SERVER_ERROR};
+use crate::client::connection::Connection;
+use crate::client::coordinators::is_of_coordinator;
+use crate::client::{ClientError, Cluster};
+
+const GROUP_ID_NOT_FOUND: i16 = 69;
+/// The first version of OffsetFetch that takes several groups (KIP-709).
+const MANY_GROUPS: i16 = 8;
+/// The first version that can wait for open transactions (KIP-447).
+const STABLE: i16 = 7;
+/// Weight of one request, in bytes of the records that a commit becomes. A coordinator writes them as one batch, which its
+/// offsets topic refuses above `message.max.bytes` (1 MB by default): INVALID_COMMIT_OFFSET_SIZE.
+const COMMIT_BYTES: usize = 512 << 10;
+/// What a record of an offset takes besides its strings: key, value, and the batch's share.
+const RECORD_BYTES: usize = 100;
+
+/// A partition as groups know it: topic name and number. Committed offsets go by name, whatever id the topic had.
+pub type GroupPartition = (String, i32);
+
+/// A committed offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// Offset of the next record to read.
+    pub offset: i64,
+    /// Leader epoch of the last record that was read (KIP-320); −1 where not told.
+    pub leader_epoch: i32,
+    /// What the consumer has written beside it.
+    pub metadata: String,
+}
+
+/// What a group has committed, or is to commit.
+pub type GroupOffsets = BTreeMap<GroupPartition, CommittedOffset>;
+
+/// What a coordinator says of each partition of a group.
+pub type OffsetAnswers<T> = BTreeMap<GroupPartition, Result<T, ClientError>>;
+
+impl Cluster {
+    /// All that each group has committed; a group that does not exist has committed nothing. With `stable` a partition with
+    /// an offset in an open transaction is an error (UNSTABLE_OFFSET_COMMIT), not the offset before it; brokers before
+    /// Kafka 2.5 answer that one. What has no coordinator that answers within `patience` is an error of that group alone.
+    pub async fn fetch_group_offsets(
+        &self,
+        groups: &[String],
+        stable: bool,
+        patience: Duration,
+    ) -> EachGroup<OffsetAnswers<CommittedOffset>> {
+        self.ask_coordinators(FetchOffsets { stable }, groups.to_vec(), patience).await
+    }
+
+    /// Commits offsets for groups without members. A group with members refuses them all ([`ClientError::is_of_live_group`]);
+    /// a group that does not exist comes into being. An answer that was lost is asked for by committing once more. Terms as
+    /// for [`Self::fetch_group_offsets`].
+    pub async fn commit_group_offsets(
+        &self,
+        offsets: BTreeMap<String, GroupOffsets>,
+        patience: Duration,
+    ) -> EachGroup<OffsetAnswers<()>> {
+        let groups = offsets.keys().cloned().collect();
+        self.ask_coordinators(CommitOffsets(Arc::new(offsets)), groups, patience).await
+    }
+
+    /// Takes committed offsets back, as if there had never been one. Where there is none, or no such group, it is done
+    /// already. A group with members refuses ([`ClientError::is_of_live_group`]). Terms as for [`Self::fetch_group_offsets`].
+    pub async fn delete_group_offsets(
+        &self,
+        partitions: BTreeMap<String, BTreeSet<GroupPartition>>,
+        patience: Duration,
+    ) -> EachGroup<OffsetAnswers<()>> {
+        let groups = partitions.keys().cloned().collect();
+        self.ask_coordinators(DeleteOffsets(Arc::new(partitions)), groups, patience).await
+    }
+}
+
+fn topic_name(topic: &str) -> TopicName {
+    TopicName(StrBytes::from_string(topic.to_owned()))
+}
+
+/// The answers about a group's partitions, or the error that they all share with their group.
+fn answers<T>(
+    cluster: &Cluster,
+    api: &'static str,
+    group: &str,
+    told: impl Iterator<Item = (String, i32, i16, T)>,
+) -> Result<OffsetAnswers<T>, ClientError> {
+    let mut answers = OffsetAnswers::new();
+    for (topic, partition, code, value) in told {
+        if is_of_coordinator(code) {
+            return Err(cluster.api_error(api, code, group));
+        }
+        let answer = match code {
+            0 => Ok(value),
+            code => Err(cluster.api_error(api, code, &format!("{group} on {topic}:{partition}"))),
+        };
+        answers.insert((topic, partition), answer);
+    }
+    Ok(answers)
+}
+
+/// What the answers have passed over has no answer.
+fn complete<'a>(
+    cluster: &Cluster,
+    api: &'static str,
+    group: &str,
+    asked: impl Iterator<Item = &'a GroupPartition>,
+    answers: &mut OffsetAnswers<()>,
+) {
+    for partition in asked {
+        let (topic, number) = partition;
+        let subject = || format!("{group} on {topic}:{number}");
+        let silent = || Err(cluster.api_error(api, UNKNOWN_SERVER_ERROR, &subject()));
+        answers.entry(partition.clone()).or_insert_with(silent);
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FetchOffsets {
+    stable: bool,
+}
+
+impl GroupCall for FetchOffsets {
+    type Answer = OffsetAnswers<CommittedOffset>;
+    const API: &'static str = "OffsetFetch";
+    const AT_ONCE: usize = 50;
+
+    async fn ask(
+        &self,
+        cluster: &Cluster,
+        at: &Connection,
+        groups: &[String],
+    ) -> Result<EachGroup<Self::Answer>, ClientError> {
+        let version = at.version_of::<OffsetFetchRequest>()?;
+        let request = OffsetFetchRequest::default().with_require_stable(self.stable && version >= STABLE);
+        if version >= MANY_GROUPS {
+            // Of nobody who is a member: null and −1 are the defaults of v9.
+            let all =
+                |group: &String| OffsetFetchRequestGroup::default().with_group_id(group_id(group)).with_topics(None);
+            let response = at.call(request.with_groups(groups.iter().map(all).collect()), 0).await?;
+            return Ok(fetched(cluster, response));
+        }
+        let mut asking = JoinSet::new();
+        for group in groups.iter().cloned() {
+            let (at, request) = (at.clone(), request.clone().with_group_id(group_id(&group)).with_topics(None));
+            asking.spawn(async move { (group, at.call(request, 0).await) });
+        }
+        let answered = asking.join_all().await.into_iter();
+        Ok(answered
+            .map(|(group, response)| {
+                let offsets = response.and_then(|response| fetched_singly(cluster, &group, response));
+                (group, offsets)
+            })
+            .collect())
+    }
+}
+
+type Fetched = Result<OffsetAnswers<CommittedOffset>, ClientError>;
+
+fn fetched(cluster: &Cluster, response: OffsetFetchResponse) -> EachGroup<OffsetAnswers<CommittedOffset>> {
+    let one = |group: OffsetFetchResponseGroup| {
+        let id = group.group_id.to_string();
+        if group.error_code != 0 {
+            let error = cluster.api_error("OffsetFetch", group.error_code, &id);
+            return (id, Err(error));
+        }
+        let partitions = group.topics.into_iter().flat_map(|topic| {
+            let name = topic.name.to_string();
+            topic.partitions.into_iter().map(move |p| {
+                let offset = committed(p.committed_offset, p.committed_leader_epoch, p.metadata);
+                (name.clone(), p.partition_index, p.error_code, offset)
+            })
+        });
+        let offsets = with_an_offset(cluster, &id, partitions);
+        (id, offsets)
+    };
+    response.groups.into_iter().map(one).collect()
+}
+
+fn fetched_singly(cluster: &Cluster, group: &str, response: OffsetFetchResponse) -> Fetched {
+    if response.error_code != 0 {
+        return Err(cluster.api_error("OffsetFetch", response.error_code, group));
+    }
+    let partitions = response.topics.into_iter().flat_map(|topic| {
+        let name = topic.name.to_string();
+        topic.partitions.into_iter().map(move |p| {
+            let offset = committed(p.committed_offset, p.committed_leader_epoch, p.metadata);
+            (name.clone(), p.partition_index, p.error_code, offset)
+        })
+    });
+    with_an_offset(cluster, group, partitions)
+}
+
+fn committed(offset: i64, leader_epoch: i32, metadata: Option<StrBytes>) -> CommittedOffset {
+    CommittedOffset { offset, leader_epoch, metadata: metadata.map(|text| text.to_string()).unwrap_or_default() }
+}
+
+/// −1 is no offset.
+fn with_an_offset(
+    cluster: &Cluster,
+    group: &str,
+    partitions: impl Iterator<Item = (String, i32, i16, CommittedOffset)>,
+) -> Fetched {
+    let committed = partitions.filter(|(_, _, code, committed)| *code != 0 || committed.offset >= 0);
+    answers(cluster, "OffsetFetch", group, committed)
+}
+
+#[derive(Debug, Clone)]
+struct CommitOffsets(Arc<BTreeMap<String, GroupOffsets>>);
+
+impl GroupCall for CommitOffsets {
+    type Answer = OffsetAnswers<()>;
+    const API: &'static str = "OffsetCommit";
+    /// The protocol takes no more.
+    const AT_ONCE: usize = 1;
+
+    async fn ask(
+        &self,
+        cluster: &Cluster,
+        at: &Connection,
+        groups: &[String],
+    ) -> Result<EachGroup<Self::Answer>, ClientError> {
+        let mut each = EachGroup::new();
+        for (group, offsets) in groups.iter().filter_map(|group| self.0.get_key_value(group)) {
+            each.insert(group.clone(), commit(cluster, at, group, offsets).await);
+        }
+        Ok(each)
+    }
+}
+
+async fn commit(
+    cluster: &Cluster,
+    at: &Connection,
+    group: &str,
+    offsets: &GroupOffsets,
+) -> Result<OffsetAnswers<()>, ClientError> {
+    let mut each = OffsetAnswers::new();
+    for portion in portions(group, offsets) {
+        // Of nobody who is a member: no member id, and the generation −1 is the default.
+        let request =
+            OffsetCommitRequest::default().with_group_id(group_id(group)).with_topics(commit_topics(&portion));
+        let response = at.call(request, 0).await?;
+        let told = response.topics.into_iter().flat_map(|topic| {
+            let name = topic.name.to_string();
+            topic.partitions.into_iter().map(move |p| (name.clone(), p.partition_index, p.error_code, ()))
+        });
+        each.extend(answers(cluster, "OffsetCommit", group, told)?);
+    }
+    complete(cluster, "OffsetCommit", group, offsets.keys(), &mut each);
+    Ok(each)
+}
+
+type Entry<'a> = (&'a GroupPartition, &'a CommittedOffset);
+
+/// What goes into one request each.
+fn portions<'a>(group: &str, offsets: &'a GroupOffsets) -> Vec<Vec<Entry<'a>>> {
+    let mut portions: Vec<Vec<Entry<'a>>> = Vec::new();
+    let mut bytes = 0;
+    for entry in offsets {
+        let ((topic, _), committed) = entry;
+        let more = RECORD_BYTES + group.len() + topic.len() + committed.metadata.len();
+        bytes += more;
+        match portions.last_mut().filter(|_| bytes <= COMMIT_BYTES) {
+            Some(portion) => portion.push(entry),
+            None => {
+                portions.push(vec![entry]);
+                bytes = more;
+            }
+        }
+    }
+    portions
+}
+
+fn commit_topics(portion: &[Entry<'_>]) -> Vec<OffsetCommitRequestTopic> {
+    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+    for ((topic, partition), committed) in portion {
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(*partition)
+            .with_committed_offset(committed.offset)
+            // A field of v6, which lower versions leave out.
+            .with_committed_leader_epoch(committed.leader_epoch)
+            .with_committed_metadata(Some(StrBytes::from_string(committed.metadata.clone())));
+        topics.entry(topic).or_default().push(partition);
+    }
+    let topic = |(topic, partitions): (&str, _)| {
+        OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(partitions)
+    };
+    topics.into_iter().map(topic).collect()
+}
+
+#[derive(Debug, Clone)]
+struct DeleteOffsets(Arc<BTreeMap<String, BTreeSet<GroupPartition>>>);
+
+impl GroupCall for DeleteOffsets {
+    type Answer = OffsetAnswers<()>;
+    const API: &'static str = "OffsetDelete";
+    /// The protocol takes no more.
+    const AT_ONCE: usize = 1;
+
+    async fn ask(
+        &self,
+        cluster: &Cluster,
+        at: &Connection,
+        groups: &[String],
+    ) -> Result<EachGroup<Self::Answer>, ClientError> {
+        let mut each = EachGroup::new();
+        for (group, partitions) in groups.iter().filter_map(|group| self.0.get_key_value(group)) {
+            each.insert(group.clone(), delete(cluster, at, group, partitions).await);
+        }
+        Ok(each)
+    }
+}
+
+/// Partitions in one request: a tombstone is smaller than the record of an offset.
+const DELETED_AT_ONCE: usize = 1_000;
+
+async fn delete(
+    cluster: &Cluster,
+    at: &Connection,
+    group: &str,
+    partitions: &BTreeSet<GroupPartition>,
+) -> Result<OffsetAnswers<()>, ClientError> {
+    let mut each = OffsetAnswers::new();
+    let all: Vec<&GroupPartition> = partitions.iter().collect();
+    for portion in all.chunks(DELETED_AT_ONCE) {
+        let request = OffsetDeleteRequest::default().with_group_id(group_id(group)).with_topics(delete_topics(portion));
+        let response = at.call(request, 0).await?;
+        match response.error_code {
+            0 => {
+                let told = response.topics.into_iter().flat_map(|topic| {
+                    let name = topic.name.to_string();
+                    topic.partitions.into_iter().map(move |p| (name.clone(), p.partition_index, p.error_code, ()))
+                });
+                each.extend(answers(cluster, "OffsetDelete", group, told)?);
+            }
+            GROUP_ID_NOT_FOUND => each.extend(portion.iter().map(|partition| ((*partition).clone(), Ok(())))),
+            code => return Err(cluster.api_error("OffsetDelete", code, group)),
+        }
+    }
+    complete(cluster, "OffsetDelete", group, partitions.iter(), &mut each);
+    Ok(each)
+}
+
+fn delete_topics(portion: &[&GroupPartition]) -> Vec<OffsetDeleteRequestTopic> {
+    let mut topics: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
+    for (topic, partition) in portion {
+        let partition = OffsetDeleteRequestPartition::default().with_partition_index(*partition);
+        topics.entry(topic).or_default().push(partition);
+    }
+    let topic = |(topic, partitions): (&str, _)| {
+        OffsetDeleteRequestTopic::default().with_name(topic_name(topic)).with_partitions(partitions)
+    };
+    topics.into_iter().map(topic).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offsets(partitions: i32, metadata: usize) -> GroupOffsets {
+        let committed = CommittedOffset { offset: 1, leader_epoch: -1, metadata: "m".repeat(metadata) };
+        (0..partitions).map(|partition| (("orders".to_owned(), partition), committed.clone())).collect()
+    }
+
+    #[test]
+    fn no_portion_is_too_heavy_and_no_partition_is_left_out() {
+        let sizes = |offsets: &GroupOffsets| portions("group", offsets).iter().map(Vec::len).collect::<Vec<_>>();
+        assert!(sizes(&GroupOffsets::new()).is_empty());
+        assert_eq!(sizes(&offsets(100, 0)), [100]);
+        let each = sizes(&offsets(10_000, 100));
+        assert!(each.len() > 2 && each.iter().sum::<usize>() == 10_000, "{each:?}");
+        assert!(each.iter().all(|partitions| partitions * (RECORD_BYTES + 100) <= COMMIT_BYTES), "{each:?}");
+        assert_eq!(sizes(&offsets(3, COMMIT_BYTES)), [1, 1, 1]);
+    }
+
+    #[test]
+    fn partitions_go_out_by_topic() {
+        let both = [("a".to_owned(), 1), ("b".to_owned(), 0), ("a".to_owned(), 0)];
+        let topics = delete_topics(&both.iter().collect::<Vec<_>>());
+        let named: Vec<(&str, usize)> = topics.iter().map(|t| (t.name.as_str(), t.partitions.len())).collect();
+        assert_eq!(named, [("a", 2), ("b", 1)]);
+    }
+}
