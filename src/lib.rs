@@ -3,9 +3,10 @@
 //!
 //! # The walk of a batch
 //!
-//! 1. [`engine`]'s *fetcher* asks a source partition leader for bytes, within a lease of the memory budget: as few as will do,
-//!    so that they are still in the processor's cache when they go out again (`engine::fetcher::Pace`).
-//! 2. [`client`] hands the response out as slices of one buffer; the batches in it are never copied again.
+//! 1. [`engine`]'s *fetcher* asks a source partition leader for bytes, within a lease of the memory budget: as many as pay for
+//!    the round trip, and no more (`engine::fetcher::Pace`).
+//! 2. [`client`] hands the response out as slices of one buffer; the batches in it are never copied again. With the last slice
+//!    the buffer goes back to the budget's pool.
 //! 3. [`mirror`]'s *intake* looks at the 61 header bytes of each batch ([`batch`]): control batches, aborted data and
 //!    what compaction left become gaps with a reason; the few batches that the target would refuse are re-encoded.
 //! 4. Where source and target offsets stop running in step, a *break* of the offset map is noted, and acknowledged in
