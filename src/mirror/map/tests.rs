@@ -294,14 +294,15 @@ fn the_way_home_goes_on_behind_what_the_old_source_has_alone() {
     home.go_on_at(20, 35, (20, GapReason::Promotion)).unwrap();
     assert_eq!(home.position(35), 20);
     assert_eq!((home.to_target(19, 40).offset, home.to_target(20, 40).offset), (29, 35));
-    assert_eq!(home.to_source(30, 40).exact, false);
-    let again = home.inverted(40, |from, _| if from == 30 { GapReason::Divergence } else { GapReason::Control }).unwrap();
+    assert!(!home.to_source(30, 40).exact);
+    let again =
+        home.inverted(40, |from, _| if from == 30 { GapReason::Divergence } else { GapReason::Control }).unwrap();
     let tail = again.to_target(32, 25);
     assert_eq!((tail.offset, tail.exact, tail.reason), (20, false, Some(GapReason::Divergence)));
-    assert_eq!(refused(&home, |m| m.go_on_at(25, 30, (25, GapReason::Promotion))), MapError::Contradiction {
-        target: 30,
-        what: "a segment begins before the one in front of it ends",
-    });
+    assert_eq!(
+        refused(&home, |m| m.go_on_at(25, 30, (25, GapReason::Promotion))),
+        MapError::Contradiction { target: 30, what: "a segment begins before the one in front of it ends" }
+    );
 }
 
 /// Source 0..10 at target 0..10, aborted source 10..20, source 20..30 at target 10..20.
