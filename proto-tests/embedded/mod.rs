@@ -7,6 +7,7 @@ mod identity;
 mod leaders;
 mod obstacles;
 mod policies;
+mod shapes;
 mod starting;
 mod state;
 mod takeover;
