@@ -81,6 +81,8 @@ pub async fn run_mirror(
         let error = match outcome {
             Ok(()) => return Ok(()),
             Err(error) if error.is_retriable() => error,
+            // Promoted while it ran and was starting anew: its work is done.
+            Err(EngineError::Promoted { .. }) if round > 0 => return Ok(()),
             Err(error) => return Err(error),
         };
         let contended = matches!(error, EngineError::Contended { .. });
@@ -119,7 +121,21 @@ async fn run_once(
         budget: budget.clone(),
         expiration_ms,
     };
-    Runner::new(shared, stop, board.clone()).await?.run().await
+    let outcome = Runner::new(shared.clone(), stop, board.clone()).await?.run().await;
+    match outcome {
+        // A promotion's fence may strike before the news of it do.
+        Err(EngineError::Fenced { .. }) if is_promoted(&shared).await => {
+            board.promote();
+            tracing::info!(mirror = %mirror.name, "fenced by a promotion: the mirror stops");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+async fn is_promoted(shared: &Shared) -> bool {
+    let control = control::Control::open(&shared.config.name, &shared.target).await;
+    control.is_ok_and(|control| control.is_some_and(|control| control.state.standing_promotion().is_some()))
 }
 
 /// How long the target remembers a producer's sequences after its last record's timestamp, ms.
