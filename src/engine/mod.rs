@@ -4,7 +4,7 @@
 //! mirror; `throttle` and `turns` share out what bandwidth there is; `control`, `shard`, `markers`, `settle` and `attach` are the take-over of `lib.rs`, step by step.
 
 pub(crate) mod ahead;
-mod attach;
+pub(crate) mod attach;
 mod board;
 mod budget;
 pub(crate) mod control;

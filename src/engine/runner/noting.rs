@@ -94,7 +94,6 @@ impl Runner {
         if noting.reading_configs || now_ms < noting.next_new_configs_ms || !self.shared.config.sync.topic_configs {
             return;
         }
-        noting.next_new_configs_ms = now_ms + NEW_CONFIGS_EVERY_MS;
         let all = now_ms >= noting.next_configs_ms;
         let topics = self.parts.iter().map(|part| part.pair.source.topic.as_str());
         let topics: BTreeSet<String> = topics
@@ -104,6 +103,7 @@ impl Runner {
         if topics.is_empty() {
             return;
         }
+        self.noting.next_new_configs_ms = now_ms + NEW_CONFIGS_EVERY_MS;
         if all {
             self.noting.next_configs_ms = now_ms + CONFIGS_EVERY_MS;
         }
