@@ -89,7 +89,7 @@ pub(super) fn static_conflict(a: (&MirrorConfig, &[String]), b: (&MirrorConfig, 
     let found = |x: (&MirrorConfig, &[String]), y: &MirrorConfig| {
         x.1.iter().find_map(|topic| {
             let name = target_topic(x.0, topic);
-            let other = y.rename.invert(&name).filter(|other| y.topics.matches(other))?.to_owned();
+            let other = y.rename.invert(&name).filter(|other| y.topics.matches(other))?;
             Some((name, topic.clone(), other))
         })
     };

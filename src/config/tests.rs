@@ -73,6 +73,19 @@ fn one_mirror(lines: &str) -> String {
 }
 
 #[test]
+fn the_way_home_takes_what_was_mirrored_and_gives_it_its_name_back() {
+    let text = mirrors(&[("m", "a", "b", "orders.*", "{source}.{topic}")]);
+    let mirror = &parse_plain(&text).unwrap().mirrors[0];
+    let home = mirror.reversed();
+    assert_eq!((home.name.as_str(), home.source.as_str(), home.target.as_str()), ("m.failback", "b", "a"));
+    let takes = ["a.orders", "a.orders.eu", "orders", "b.orders", "a.payments"].map(|name| home.topics.matches(name));
+    assert_eq!(takes, [true, true, false, false, false]);
+    assert_eq!(home.target_topic("a.orders.eu"), "orders.eu");
+    assert_eq!(home.rename.invert("orders.eu"), Some("a.orders.eu".to_owned()));
+    assert_eq!(home.rename.reversed(), mirror.rename);
+}
+
+#[test]
 fn the_smallest_useful_file() {
     let config = parse_plain(ISSUE).unwrap();
     let mirror = &config.mirrors[0];

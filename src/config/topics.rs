@@ -12,6 +12,8 @@ pub struct TopicFilter {
     exclude: RegexSet,
     include_written: Vec<String>,
     exclude_written: Vec<String>,
+    /// Its topics bear the names that this gives them.
+    renamed: Option<Rename>,
 }
 
 /// Why a pattern cannot be used.
@@ -62,13 +64,25 @@ impl TopicFilter {
             exclude: compile(exclude)?,
             include_written: include.to_vec(),
             exclude_written: exclude.to_vec(),
+            renamed: None,
         })
     }
 
     /// Whether the mirror takes this topic of the source.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
+        let Some(renamed) = &self.renamed else { return self.takes(topic) };
+        !never_mirrored(topic) && renamed.invert(topic).is_some_and(|before| self.takes(&before))
+    }
+
+    fn takes(&self, topic: &str) -> bool {
         !never_mirrored(topic) && self.include.is_match(topic) && !self.exclude.is_match(topic)
+    }
+
+    /// Those that this filter takes, by the names that `rename` gives them: what the way home takes.
+    #[must_use]
+    pub fn renamed(&self, rename: &Rename) -> Self {
+        Self { renamed: Some(rename.clone()), ..self.clone() }
     }
 
     /// The `include` patterns as written.
@@ -126,6 +140,8 @@ pub fn is_topic_name(name: &str) -> bool {
 pub struct Rename {
     prefix: String,
     suffix: String,
+    /// The way home: takes the text away instead.
+    strips: bool,
 }
 
 /// Why a rename template cannot be used.
@@ -200,13 +216,28 @@ impl Rename {
         if added >= TOPIC_NAME_CHARS_MAX {
             return Err(RenameError::TooLong(added));
         }
-        Ok(Self { prefix, suffix })
+        Ok(Self { prefix, suffix, strips: false })
+    }
+
+    /// The renaming of the opposite direction: a name that this one makes becomes what it was made from.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self { strips: !self.strips, ..self.clone() }
     }
 
     /// The name on the target, whether Kafka takes it or not: see [`Rename::checked`].
     #[must_use]
     pub fn apply(&self, topic: &str) -> String {
+        // One that was not made by the opposite renaming is not taken by its filter either.
+        if self.strips { self.without(topic).unwrap_or(topic).to_owned() } else { self.with(topic) }
+    }
+
+    fn with(&self, topic: &str) -> String {
         format!("{}{topic}{}", self.prefix, self.suffix)
+    }
+
+    fn without<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(&self.prefix)?.strip_suffix(&self.suffix).filter(|topic| !topic.is_empty())
     }
 
     /// The name on the target; `None` where it would be no topic name (too long) or that of a topic which is never written
@@ -218,8 +249,8 @@ impl Rename {
 
     /// The topic of the source that gets this name on the target, if one could.
     #[must_use]
-    pub fn invert<'a>(&self, target_topic: &'a str) -> Option<&'a str> {
-        target_topic.strip_prefix(&self.prefix)?.strip_suffix(&self.suffix).filter(|topic| !topic.is_empty())
+    pub fn invert(&self, target_topic: &str) -> Option<String> {
+        if self.strips { Some(self.with(target_topic)) } else { self.without(target_topic).map(str::to_owned) }
     }
 
     /// Whether names stay as they are.
@@ -231,6 +262,11 @@ impl Rename {
 
 impl fmt::Display for Rename {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{{topic}}{}", self.prefix, self.suffix)
+        let (prefix, suffix) = (&self.prefix, &self.suffix);
+        if self.strips {
+            write!(f, "{{topic}} of {prefix}{{topic}}{suffix}")
+        } else {
+            write!(f, "{prefix}{{topic}}{suffix}")
+        }
     }
 }

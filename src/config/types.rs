@@ -107,7 +107,27 @@ impl MirrorConfig {
     pub fn target_topic(&self, topic: &str) -> String {
         self.rename.apply(topic)
     }
+
+    /// The mirror of the way home, which a failback runs: what this one has written, under the names that it had before, from
+    /// its target to its source.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self {
+            name: format!("{}{REVERSED}", self.name),
+            source: self.target.clone(),
+            target: self.source.clone(),
+            topics: self.topics.renamed(&self.rename),
+            rename: self.rename.reversed(),
+            start: Start::Earliest,
+            // How topics are to be on the standby says nothing of how they were at home.
+            target_topics: TargetTopics::default(),
+            ..self.clone()
+        }
+    }
 }
+
+/// What the name of a mirror on the way home ends with.
+const REVERSED: &str = ".failback";
 
 /// Where a mirror starts in a partition it has never been in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

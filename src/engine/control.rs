@@ -84,6 +84,19 @@ impl Control {
         control.begin(source, target).await
     }
 
+    /// Begins a generation, in an existing state topic: what ended the one before it counts no more.
+    pub(crate) async fn begin_generation(
+        config: &MirrorConfig,
+        (source, target): (&Cluster, &Cluster),
+        generation: u32,
+        home_of: Option<u32>,
+    ) -> Result<(), EngineError> {
+        let tp = Self::prepare(config, target).await?;
+        let (mirror, cluster) = (config.name.clone(), target.clone());
+        let control = Self { mirror, cluster, tp, next: 0, state: ControlState::default() };
+        control.write(ControlRecord::Generation(control.generation_of(source, target, generation, home_of))).await
+    }
+
     /// Opens it, creating the state topic and the first generation where there is none.
     pub(crate) async fn open_or_create(
         config: &MirrorConfig,
@@ -117,15 +130,19 @@ impl Control {
 
     /// Writes the first generation.
     async fn begin(&self, source: &Cluster, target: &Cluster) -> Result<(), EngineError> {
-        let generation = Generation {
-            generation: 1,
+        self.write(ControlRecord::Generation(self.generation_of(source, target, 1, None))).await
+    }
+
+    fn generation_of(&self, source: &Cluster, target: &Cluster, generation: u32, home_of: Option<u32>) -> Generation {
+        Generation {
+            generation,
             shards: u32::try_from(self.tp.partition).unwrap_or(SHARDS),
             source_cluster_id: source.cluster_id(),
             target_cluster_id: target.cluster_id(),
             mirror: self.mirror.clone(),
             created_ms: now_ms(),
-        };
-        self.write(ControlRecord::Generation(generation)).await
+            home_of,
+        }
     }
 
     /// The generation in force.

@@ -4,6 +4,8 @@
 //! markers. Segments may be written ahead of the batches that need them, so every question is asked together with
 //! the settled end of the target: what lies at or beyond it does not count.
 
+mod inverse;
+
 use super::{Gap, GapReason};
 
 /// Where both sides run in step from.

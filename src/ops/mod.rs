@@ -3,7 +3,9 @@
 
 mod check;
 mod command;
+pub mod failback;
 mod rebuild;
+mod records;
 mod state;
 mod status;
 mod translate;

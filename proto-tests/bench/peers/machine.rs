@@ -18,6 +18,8 @@ pub(crate) struct Machine {
     cores: usize,
     memory_gb: f64,
     kernel: String,
+    /// TCP's congestion control: BBR's pacing is a timer a packet, on loopback too, and costs everybody.
+    congestion_control: String,
     rustc: String,
     java: String,
     kafka: &'static str,
@@ -39,6 +41,7 @@ impl Machine {
             cores: cores(),
             memory_gb: (memory_kb.unwrap_or(0.0) * 1024.0 / 1e8).round() / 10.0,
             kernel: or_unknown(fs::read_to_string("/proc/sys/kernel/osrelease").ok()),
+            congestion_control: or_unknown(fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").ok()),
             rustc: or_unknown(said("rustc", &["--version"])),
             java: or_unknown(said("java", &["--version"])),
             kafka: Version::V4_3_1.name(),
@@ -51,8 +54,8 @@ impl Machine {
 
 impl Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu, cores, memory_gb, kernel, rustc, java, kafka, kmirror, git, date } = self;
-        writeln!(f, "{date}, {cpu}, {cores} cores, {memory_gb} GB, Linux {kernel}")?;
+        let Self { cpu, cores, memory_gb, kernel, congestion_control, rustc, java, kafka, kmirror, git, date } = self;
+        writeln!(f, "{date}, {cpu}, {cores} cores, {memory_gb} GB, Linux {kernel}, TCP {congestion_control}")?;
         write!(f, "{kmirror} ({git}; {rustc}), Kafka and MirrorMaker 2 {kafka} on {java}")
     }
 }

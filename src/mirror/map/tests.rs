@@ -248,6 +248,28 @@ proptest! {
     }
 
     #[test]
+    fn the_way_home_leads_from_every_record_to_where_it_came_from(base in 0i64..4, start in 0i64..4, ops in ops()) {
+        let mut model = Model::begin(base, start);
+        ops.iter().for_each(|op| model.apply(op));
+        let home = model.map.inverted(model.end(), |_, _| GapReason::TakeOver).unwrap();
+        let (last_target, last_source) = model.records().last().unwrap_or((-1, -1));
+        prop_assert_eq!(home.is_empty(), last_target < 0);
+        for target in 0..=last_target {
+            let got = home.to_target(target, last_source + 1);
+            let (at, next) = model.records().find(|(t, _)| *t >= target).unwrap();
+            prop_assert_eq!((got.offset, got.exact, got.beyond_end), (next, at == target, false), "{}", target);
+            prop_assert_eq!(got.reason, (at != target).then_some(GapReason::TakeOver));
+        }
+        if last_target >= 0 {
+            prop_assert_eq!(home.position(last_source + 1), last_target + 1);
+            let back = home.inverted(last_source + 1, |_, _| GapReason::Control).unwrap();
+            for (target, source) in model.records() {
+                prop_assert_eq!(back.to_target(source, last_target + 1).offset, target);
+            }
+        }
+    }
+
+    #[test]
     fn what_retention_takes_changes_no_answer_above_the_log_start(ops in ops(), above in 0i64..60) {
         let mut model = Model::begin(2, 3);
         ops.iter().for_each(|op| model.apply(op));
@@ -263,6 +285,24 @@ proptest! {
             prop_assert_eq!(model.map.to_target(source, end), whole.to_target(source, end));
         }
     }
+}
+
+#[test]
+fn the_way_home_goes_on_behind_what_the_old_source_has_alone() {
+    // Promoted at target 20, source 30; the old source has 30..35 that never came over, and the new one goes on at 22.
+    let mut home = one_gap().inverted(20, |_, _| GapReason::TakeOver).unwrap();
+    home.go_on_at(20, 35, (20, GapReason::Promotion)).unwrap();
+    assert_eq!(home.position(35), 20);
+    assert_eq!((home.to_target(19, 40).offset, home.to_target(20, 40).offset), (29, 35));
+    assert!(!home.to_source(30, 40).exact);
+    let again =
+        home.inverted(40, |from, _| if from == 30 { GapReason::Divergence } else { GapReason::Control }).unwrap();
+    let tail = again.to_target(32, 25);
+    assert_eq!((tail.offset, tail.exact, tail.reason), (20, false, Some(GapReason::Divergence)));
+    assert_eq!(
+        refused(&home, |m| m.go_on_at(25, 30, (25, GapReason::Promotion))),
+        MapError::Contradiction { target: 30, what: "a segment begins before the one in front of it ends" }
+    );
 }
 
 /// Source 0..10 at target 0..10, aborted source 10..20, source 20..30 at target 10..20.

@@ -71,6 +71,9 @@ pub struct Generation {
     pub mirror: String,
     /// When it began, ms.
     pub created_ms: i64,
+    /// Of a mirror on the way home: the generation, ended by a promotion, of the mirror that it leads back to the start of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_of: Option<u32>,
 }
 
 /// A record of the control partition.

@@ -351,6 +351,7 @@ fn numbers_at_their_ends_are_refused_or_stay() {
             target_cluster_id,
             mirror,
             created_ms,
+            home_of: None,
         })
     };
     let mut control = ControlState::default();

@@ -149,6 +149,7 @@ fn control_records_are_written_and_read_as_on_record() {
         target_cluster_id: text("t"),
         mirror: text("m"),
         created_ms: 9,
+        home_of: None,
     };
     let scope = Scope::Partition { topic: text("a"), partition: 5 };
     let step = |unfenced| PromotionStep { generation: 1, phase: PromotionPhase::Fenced, at_ms: 9, unfenced };
