@@ -5,12 +5,11 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use super::{bandwidth, check, completions, config, demo, pause, resume, run, state, status, translate};
+use super::{bandwidth, check, completions, config, demo, failover, pause, resume, run, state, status, translate};
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] =
-    &["drill", "failover", "failback", "verify", "groups", "backup", "restore", "archive", "replay"];
+pub const LATER: &[&str] = &["drill", "failback", "verify", "groups", "backup", "restore", "archive", "replay"];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -31,6 +30,7 @@ Examples:
   kmirror check -c standby.yaml          what would go wrong, before the first byte is copied
   kmirror run -c standby.yaml            mirror until stopped
   kmirror status -c standby.yaml         what a failover would lose now; needs no running process
+  kmirror failover -c standby.yaml --dry-run   what a failover would do, and lose
   kmirror translate -c standby.yaml --topic orders --partition 3 --offset 5000
 
 Exit codes:
@@ -88,6 +88,8 @@ pub enum Command {
     Resume(resume::ResumeArgs),
     /// Show or change a mirror's bandwidth limit, over restarts
     Bandwidth(bandwidth::BandwidthArgs),
+    /// Let the target take over: drain if the source is there, fence, promote, report
+    Failover(failover::FailoverArgs),
     /// Look after the mirror's own records on the target
     State(state::StateArgs),
     /// Work on the configuration file

@@ -13,6 +13,7 @@ pub mod config;
 pub mod context;
 pub mod demo;
 pub mod exit;
+pub mod failover;
 mod logging;
 pub mod output;
 pub mod pause;
@@ -84,6 +85,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(args) => pause::run(args, &ctx).await,
         Command::Resume(args) => resume::run(args, &ctx).await,
         Command::Bandwidth(args) => bandwidth::run(args, &ctx).await,
+        Command::Failover(args) => failover::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),

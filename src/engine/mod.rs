@@ -61,6 +61,11 @@ pub async fn connect_mirror(config: &Config, mirror: &MirrorConfig) -> Result<(C
     Ok((connect(config, &mirror.source, mirror).await?, connect_target(config, mirror).await?))
 }
 
+/// Connects to the source of a mirror.
+pub async fn connect_source(config: &Config, mirror: &MirrorConfig) -> Result<Cluster, EngineError> {
+    connect(config, &mirror.source, mirror).await
+}
+
 /// Connects to the target of a mirror.
 pub async fn connect_target(config: &Config, mirror: &MirrorConfig) -> Result<Cluster, EngineError> {
     connect(config, &mirror.target, mirror).await

@@ -73,8 +73,9 @@ impl PartitionOutlook {
         format!("{}:{}", self.topic, self.partition)
     }
 
-    fn stands_still(&self) -> bool {
-        ["halted", "damaged", "starting"].contains(&self.state.as_str())
+    /// Whether it stands still, or nobody can tell how far it is.
+    pub fn cannot_be_drained(&self) -> bool {
+        ["halted", "damaged", "paused"].contains(&self.state.as_str()) || self.lag_records < 0
     }
 }
 
@@ -266,9 +267,9 @@ fn blockers(facts: &FailoverFacts, mode: PromotionMode) -> Vec<String> {
             facts.mirror
         ));
     }
-    for partition in facts.partitions.iter().filter(|p| p.stands_still() && !facts.allow_halted) {
+    for partition in facts.partitions.iter().filter(|p| p.cannot_be_drained() && !facts.allow_halted) {
         blockers.push(format!(
-            "{} is {} and cannot be drained{}; settle that first, or --allow-halted to promote it as it is",
+            "{} ({}) cannot be drained{}; settle that first, or --allow-halted to promote it as it is",
             partition.name(),
             partition.state,
             partition.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default()
@@ -295,7 +296,7 @@ fn warnings(facts: &FailoverFacts, mode: PromotionMode) -> Vec<String> {
         _ => {}
     }
     for partition in &facts.partitions {
-        if mode == PromotionMode::Unplanned && partition.stands_still() {
+        if mode == PromotionMode::Unplanned && partition.cannot_be_drained() {
             let why = partition.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
             warnings.push(format!("{} is {}{why}", partition.name(), partition.state));
         }

@@ -49,13 +49,17 @@ pub(crate) struct FencedPartition {
 impl FencedPartition {
     /// For the record, where it could not be fenced.
     pub(crate) fn unfenced(&self) -> Option<Unfenced> {
-        let Fenced::Unfenced(reason, detail) = &self.fenced else { return None };
+        let (reason, detail) = match &self.fenced {
+            Fenced::Unfenced(reason, detail) => (*reason, detail.clone()),
+            Fenced::InDoubt(halt) => (UnfencedReason::InDoubt, halt.to_string()),
+            Fenced::Settled { .. } | Fenced::Empty => return None,
+        };
         Some(Unfenced {
             topic: self.declared.source_topic.clone(),
             target_topic: self.declared.target_topic.clone(),
             partition: self.declared.partition,
-            reason: *reason,
-            detail: detail.clone(),
+            reason,
+            detail,
         })
     }
 }

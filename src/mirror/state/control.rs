@@ -1,7 +1,7 @@
 //! The control partition: what is said to the mirror as a whole. Records wear the envelope of [`super::codec`] with
 //! type 64; the body is JSON, for these records are few and grow fields. First by offset wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,15 @@ pub enum ControlRecord {
         /// When, ms.
         at_ms: i64,
     },
+    /// Everybody is denied to write to these source topics, by ACL; or not any more.
+    SourceFenced {
+        /// Source topics.
+        topics: Vec<String>,
+        /// Denied, or allowed again.
+        is_fenced: bool,
+        /// When it was said, ms.
+        at_ms: i64,
+    },
     /// What a source topic is configured with of its own. A promotion applies what was held back, and the source may be gone
     /// by then.
     SourceConfigs {
@@ -187,7 +196,7 @@ pub struct PromotionStep {
     pub phase: PromotionPhase,
     /// When it was through, ms.
     pub at_ms: i64,
-    /// Partitions that could not be fenced: they are left for the next call.
+    /// Partitions that could not be fenced, or settled: they are left for the next call, as far as another one can help.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfenced: Vec<Unfenced>,
 }
@@ -221,6 +230,8 @@ pub enum UnfencedReason {
     Unauthorised,
     /// The coordinator had forgotten the producer id that wrote to it, and markers without a coordinator were refused.
     Forgotten,
+    /// It is fenced, but where its data ends could not be established.
+    InDoubt,
     /// Anything else.
     #[serde(other)]
     Refused,
@@ -229,7 +240,7 @@ pub enum UnfencedReason {
 impl UnfencedReason {
     /// Whether an older process could still write there, once it is there again.
     pub fn is_open(self) -> bool {
-        !matches!(self, Self::Missing | Self::Recreated)
+        !matches!(self, Self::Missing | Self::Recreated | Self::InDoubt)
     }
 }
 
@@ -241,6 +252,7 @@ impl std::fmt::Display for UnfencedReason {
             Self::Leaderless => "leaderless",
             Self::Unauthorised => "unauthorised",
             Self::Forgotten => "forgotten",
+            Self::InDoubt => "in_doubt",
             Self::Refused => "refused",
         })
     }
@@ -259,6 +271,7 @@ pub struct ControlState {
     done: Option<Promotion>,
     steps: BTreeMap<PromotionPhase, PromotionStep>,
     source_configs: BTreeMap<String, BTreeMap<String, String>>,
+    source_fenced: BTreeSet<String>,
     bandwidth: Bandwidth,
 }
 
@@ -291,6 +304,10 @@ impl ControlState {
             ControlRecord::PromotionDone(promotion) if self.is_of_promotion(promotion.generation) => {
                 self.done.get_or_insert_with(|| promotion.clone());
             }
+            ControlRecord::SourceFenced { topics, is_fenced: true, .. } => {
+                self.source_fenced.extend(topics.iter().cloned())
+            }
+            ControlRecord::SourceFenced { topics, .. } => self.source_fenced.retain(|topic| !topics.contains(topic)),
             ControlRecord::SourceConfigs { topic, configs, .. } => {
                 self.source_configs.insert(topic.clone(), configs.clone());
             }
@@ -384,6 +401,11 @@ impl ControlState {
     /// A step of the promotion that stands, where it is through.
     pub fn promotion_step(&self, phase: PromotionPhase) -> Option<&PromotionStep> {
         self.steps.get(&phase)
+    }
+
+    /// Source topics that everybody is denied to write to by an ACL of ours.
+    pub fn source_fenced(&self) -> &BTreeSet<String> {
+        &self.source_fenced
     }
 
     /// What a source topic was last seen configured with of its own.

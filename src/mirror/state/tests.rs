@@ -394,6 +394,7 @@ fn promoted(records: &[ControlRecord]) -> ControlState {
         target_cluster_id: "b".to_owned(),
         mirror: "m".to_owned(),
         created_ms: 0,
+        home_of: None,
     }));
     records.iter().for_each(|record| control.apply(record));
     control
