@@ -107,6 +107,16 @@ impl Mirror {
         self
     }
 
+    /// Starts another command, whose log goes to a file of this name.
+    pub(crate) fn spawn(&self, args: &[&str], log: &str) -> Process {
+        Process::start(&self.command(args), &self.folder.join("out"), &self.folder.join(log), None)
+    }
+
+    /// The folder of its files.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     /// The running process.
     pub(crate) fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it runs")

@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod failback;
+mod failover;
 mod groups;
 mod identity;
 mod leaders;

@@ -55,6 +55,7 @@ public final class Goldens {
                 transactions();
                 topics();
                 groups();
+                changes();
             }
             case "batches" -> batches();
             default -> throw new IllegalArgumentException(argv[0]);
@@ -385,6 +386,38 @@ public final class Goldens {
             String name, String value, int source, boolean sensitive) {
         return new DescribeConfigsResponseData.DescribeConfigsResourceResult().setName(name).setValue(value)
                 .setConfigSource((byte) source).setIsSensitive(sensitive).setConfigType((byte) 2);
+    }
+
+    private static void changes() {
+        var set = new IncrementalAlterConfigsRequestData.AlterableConfig().setName("retention.ms").setValue("5");
+        var unset = new IncrementalAlterConfigsRequestData.AlterableConfig().setName("cleanup.policy")
+                .setConfigOperation((byte) 1).setValue(null);
+        var resource = new IncrementalAlterConfigsRequestData.AlterConfigsResource().setResourceType((byte) 2)
+                .setResourceName("alpha");
+        resource.configs().add(unset);
+        resource.configs().add(set);
+        var alter = new IncrementalAlterConfigsRequestData();
+        alter.resources().add(resource);
+        request("alter_configs_request", ApiKeys.INCREMENTAL_ALTER_CONFIGS, 1, alter);
+        response("alter_configs_response", ApiKeys.INCREMENTAL_ALTER_CONFIGS, 1,
+                new IncrementalAlterConfigsResponseData().setResponses(List.of(
+                        new IncrementalAlterConfigsResponseData.AlterConfigsResourceResponse()
+                                .setResourceType((byte) 2).setResourceName("alpha"))));
+        request("create_acls_request", ApiKeys.CREATE_ACLS, 3, new CreateAclsRequestData().setCreations(List.of(
+                new CreateAclsRequestData.AclCreation().setResourceType((byte) 2).setResourceName("alpha")
+                        .setResourcePatternType((byte) 3).setPrincipal("User:*").setHost("*").setOperation((byte) 4)
+                        .setPermissionType((byte) 2))));
+        response("create_acls_response", ApiKeys.CREATE_ACLS, 3, new CreateAclsResponseData().setResults(List.of(
+                new CreateAclsResponseData.AclCreationResult())));
+        request("delete_acls_request", ApiKeys.DELETE_ACLS, 3, new DeleteAclsRequestData().setFilters(List.of(
+                new DeleteAclsRequestData.DeleteAclsFilter().setResourceTypeFilter((byte) 2)
+                        .setResourceNameFilter("alpha").setPatternTypeFilter((byte) 3).setPrincipalFilter("User:*")
+                        .setHostFilter("*").setOperation((byte) 4).setPermissionType((byte) 2))));
+        response("delete_acls_response", ApiKeys.DELETE_ACLS, 3, new DeleteAclsResponseData().setFilterResults(List.of(
+                new DeleteAclsResponseData.DeleteAclsFilterResult().setMatchingAcls(List.of(
+                        new DeleteAclsResponseData.DeleteAclsMatchingAcl().setResourceType((byte) 2)
+                                .setResourceName("alpha").setPatternType((byte) 3).setPrincipal("User:*")
+                                .setHost("*").setOperation((byte) 4).setPermissionType((byte) 2))))));
     }
 
     private static void groups() {

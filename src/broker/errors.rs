@@ -26,7 +26,7 @@ use kafka_protocol::messages::*;
 
 use super::dispatch::Call;
 use super::messages::{RequestKind, ResponseKind};
-use super::{fetch, metadata};
+use super::{acls, fetch, metadata};
 
 /// The answer; `None` for acks=0, which has none.
 pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError) -> Option<ResponseKind> {
@@ -49,7 +49,9 @@ pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError)
         | RequestKind::DeleteRecords(_)
         | RequestKind::DescribeConfigs(_)
         | RequestKind::CreatePartitions(_)
-        | RequestKind::IncrementalAlterConfigs(_) => return admin(request, code),
+        | RequestKind::IncrementalAlterConfigs(_)
+        | RequestKind::CreateAcls(_)
+        | RequestKind::DeleteAcls(_) => return admin(request, code),
         RequestKind::OffsetCommit(_)
         | RequestKind::OffsetFetch(_)
         | RequestKind::OffsetDelete(_)
@@ -166,6 +168,7 @@ fn admin(request: &RequestKind, code: i16) -> Option<ResponseKind> {
             });
             ResponseKind::CreatePartitions(CreatePartitionsResponse::default().with_results(results.collect()))
         }
+        RequestKind::CreateAcls(_) | RequestKind::DeleteAcls(_) => return acls::refuse(request, code),
         RequestKind::IncrementalAlterConfigs(r) => {
             let responses = r.resources.iter().map(|resource| {
                 AlterConfigsResourceResponse::default()

@@ -8,8 +8,9 @@
 //! Everything lives in memory behind one lock; all nodes share it, so a follower never lags unless a test holds the high
 //! watermark. Requests of one connection are handled one after another and answered in order, as Kafka does.
 //!
-//! Omitted as a whole: members of groups (offsets are kept, see `groups`), ACLs, quotas, SASL, TLS, record batches older than magic 2, tiered storage.
+//! Omitted as a whole: members of groups (offsets are kept, see `groups`), most ACLs (see `acls`), quotas, SASL, TLS, record batches older than magic 2, tiered storage.
 
+mod acls;
 mod alter_configs;
 mod api_versions;
 mod cleaner;

@@ -80,6 +80,8 @@ fn append_all(call: &Call, request: ProduceRequest) -> Vec<Entry> {
             Outcome::Refused(ResponseError::UnknownTopicId, None)
         } else if !matches!(request.acks, -1..=1) {
             Outcome::Refused(ResponseError::InvalidRequiredAcks, None)
+        } else if state.read_only.contains(&name) {
+            Outcome::Refused(ResponseError::TopicAuthorizationFailed, None)
         } else {
             let target = (name, index);
             let outcome = append(call, &mut state, Sender::Client(transactional_id.as_deref()), &target, records);

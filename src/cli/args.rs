@@ -5,11 +5,13 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use super::{bandwidth, check, completions, config, demo, failback, pause, resume, run, state, status, translate};
+use super::{
+    bandwidth, check, completions, config, demo, failback, failover, pause, resume, run, state, status, translate,
+};
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] = &["drill", "failover", "verify", "groups", "backup", "restore", "archive", "replay"];
+pub const LATER: &[&str] = &["drill", "verify", "groups", "backup", "restore", "archive", "replay"];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -30,6 +32,7 @@ Examples:
   kmirror check -c standby.yaml          what would go wrong, before the first byte is copied
   kmirror run -c standby.yaml            mirror until stopped
   kmirror status -c standby.yaml         what a failover would lose now; needs no running process
+  kmirror failover -c standby.yaml --dry-run   what a failover would do, and lose
   kmirror translate -c standby.yaml --topic orders --partition 3 --offset 5000
 
 Exit codes:
@@ -87,6 +90,8 @@ pub enum Command {
     Resume(resume::ResumeArgs),
     /// Show or change a mirror's bandwidth limit, over restarts
     Bandwidth(bandwidth::BandwidthArgs),
+    /// Let the target take over: drain if the source is there, fence, promote, report
+    Failover(failover::FailoverArgs),
     /// Bring the old source up to date after a failover, and give it back its part
     Failback(failback::FailbackArgs),
     /// Look after the mirror's own records on the target

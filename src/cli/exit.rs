@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
 use crate::engine::EngineError;
-use crate::ops::TranslateError;
+use crate::ops::{FailoverError, TranslateError};
 
 /// How a command ended. The numbers are part of the command line's contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub enum CliError {
     /// Partitions are halted.
     #[error("{0}")]
     Halted(String),
+    /// Something stands against it, or has to be looked after.
+    #[error("{0}")]
+    Problems(String),
     /// It changes something, and nobody said yes.
     #[error("{0}")]
     Refused(String),
@@ -60,6 +63,7 @@ impl CliError {
             Self::NotYet(_) | Self::Usage(_) => Exit::Usage,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Halted(_) => Exit::Halted,
+            Self::Problems(_) => Exit::Problems,
             Self::Refused(_) => Exit::Refused,
         }
     }
@@ -79,8 +83,8 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<ConfigErrors>() {
         return Some(Exit::Usage);
     }
-    let engine = match cause.downcast_ref::<TranslateError>() {
-        Some(TranslateError::Engine(error)) => Some(error),
+    let engine = match (cause.downcast_ref::<TranslateError>(), cause.downcast_ref::<FailoverError>()) {
+        (Some(TranslateError::Engine(error)), _) | (_, Some(FailoverError::Engine(error))) => Some(error),
         _ => cause.downcast_ref::<EngineError>(),
     };
     let client = engine.and_then(EngineError::client).or_else(|| cause.downcast_ref::<ClientError>())?;

@@ -1,6 +1,6 @@
 //! Results on stdout: tables for people, JSON for machines. Progress on stderr, where that is a terminal.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table};
@@ -78,6 +78,22 @@ pub fn span(span: Duration) -> String {
         3600..86_400 => format!("{}h {}m", s / 3600, s % 3600 / 60),
         _ => format!("{}d {}h", s / 86_400, s % 86_400 / 3600),
     }
+}
+
+/// Asks on stderr, where somebody is there to answer: `None` where stdin or stderr is no terminal. Only the word counts.
+///
+/// # Errors
+/// The terminal cannot be read.
+pub fn confirm(question: &str, word: &str) -> io::Result<Option<bool>> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Ok(None);
+    }
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "{question} Type {word} to go on: ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(Some(answer.trim() == word))
 }
 
 /// A progress bar on stderr; draws nothing where stderr is no terminal.

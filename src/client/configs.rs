@@ -61,6 +61,30 @@ impl Cluster {
         Ok(found)
     }
 
+    /// Configs set on the topics themselves, by topic; one that the cluster does not tell is left out.
+    pub async fn overrides_of_topics(
+        &self,
+        topics: &[&str],
+    ) -> Result<HashMap<String, BTreeMap<String, String>>, ClientError> {
+        let mut found = HashMap::with_capacity(topics.len());
+        for topics in topics.chunks(TOPICS_AT_ONCE) {
+            let resource = |topic: &&str| {
+                DescribeConfigsResource::default()
+                    .with_resource_type(TOPIC)
+                    .with_resource_name(StrBytes::from_string((*topic).to_owned()))
+                    .with_configuration_keys(None)
+            };
+            let request = DescribeConfigsRequest::default().with_resources(topics.iter().map(resource).collect());
+            let response = self.call(Node::Any, request).await?;
+            for result in response.results.into_iter().filter(|result| result.error_code == 0) {
+                let own = result.configs.into_iter().filter(|c| c.config_source == SOURCE_TOPIC && !c.is_sensitive);
+                let own = own.filter_map(|c| Some((c.name.to_string(), c.value?.to_string()))).collect();
+                found.insert(result.resource_name.to_string(), own);
+            }
+        }
+        Ok(found)
+    }
+
     /// Configs set on the topic itself.
     pub async fn topic_overrides(&self, topic: &str) -> Result<BTreeMap<String, String>, ClientError> {
         let entries = self.topic_configs(topic).await?;

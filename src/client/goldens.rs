@@ -295,6 +295,18 @@ async fn configs() {
     assert_eq!(own, BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
 }
 
+#[tokio::test]
+async fn changes() {
+    let wanted = [("retention.ms", Some("5")), ("cleanup.policy", None)];
+    let act = async |cluster: Cluster| {
+        let wanted = wanted.map(|(key, value)| (key.to_owned(), value.map(str::to_owned)));
+        cluster.alter_topic_configs("alpha", &wanted.into()).await?;
+        cluster.deny_writes(&["alpha"]).await?;
+        cluster.allow_writes(&["alpha"]).await
+    };
+    assert_eq!(play(&["alter_configs", "create_acls", "delete_acls"], act).await, 1);
+}
+
 /// What a wait for the two groups' coordinator may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 

@@ -8,6 +8,7 @@
 //! Knows nothing of mirrors: offsets, maps and states are the callers' business.
 
 mod buffer;
+mod changes;
 mod cluster;
 mod configs;
 mod connection;

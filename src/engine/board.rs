@@ -16,7 +16,7 @@ pub struct PartView {
     pub target_topic: String,
     /// Partition number.
     pub partition: i32,
-    /// `starting`, `mirroring`, `paused` or `halted`.
+    /// `starting`, `mirroring`, `paused`, `halted` or `promoted`.
     pub state: &'static str,
     /// Why it is halted.
     pub halt: Option<Halt>,
@@ -55,6 +55,7 @@ pub struct Board {
 struct Inner {
     at_ms: u64,
     parts: Arc<Vec<PartView>>,
+    promoted: bool,
 }
 
 impl Board {
@@ -74,6 +75,15 @@ impl Board {
         (inner.at_ms, Arc::clone(&inner.parts))
     }
 
+    /// Whether the mirror was promoted: it has stopped for good.
+    pub fn is_promoted(&self) -> bool {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).promoted
+    }
+
+    pub(crate) fn promote(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).promoted = true;
+    }
+
     /// Whether it is time to publish again.
     pub(crate) fn is_due(&self, now_ms: u64) -> bool {
         now_ms >= self.read().0 + PUBLISH_EVERY_MS
@@ -82,6 +92,7 @@ impl Board {
     pub(crate) fn publish(&self, now_ms: u64, parts: impl Iterator<Item = PartView>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.at_ms = now_ms;
-        inner.parts = Arc::new(parts.collect());
+        let state = inner.promoted.then_some("promoted");
+        inner.parts = Arc::new(parts.map(|part| PartView { state: state.unwrap_or(part.state), ..part }).collect());
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::batch;
 use crate::client::{
     ClientError, Cluster, NewTopic, ReadError, ReadOptions, TopicPartition, Topics, append_batch, read_log,
@@ -18,6 +20,8 @@ use super::shard::now_ms;
 pub(crate) const SHARDS: u32 = 16;
 
 const CONTROL_DECODE_LIMIT_BYTES: usize = 16 << 20;
+/// Bytes of control records in one batch, at most; far below any broker's message limit.
+const CONTROL_BATCH_BYTES: usize = 256 << 10;
 
 /// The control partition, read up to `next`.
 #[derive(Debug, Clone)]
@@ -226,7 +230,25 @@ impl Control {
 
     /// Appends a record. It may land twice after a lost answer: control records mean the same twice.
     pub(crate) async fn write(&self, record: ControlRecord) -> Result<(), EngineError> {
-        let batch = batch::encode_values(vec![encode_control(&record)], now_ms(), batch::Stamp::NONE).map_err(|e| {
+        self.append(vec![encode_control(&record)]).await
+    }
+
+    /// Appends records, as many as there are.
+    pub(crate) async fn write_all(&self, records: &[ControlRecord]) -> Result<(), EngineError> {
+        let (mut values, mut bytes) = (Vec::new(), 0);
+        for value in records.iter().map(encode_control) {
+            if bytes + value.len() > CONTROL_BATCH_BYTES && !values.is_empty() {
+                self.append(std::mem::take(&mut values)).await?;
+                bytes = 0;
+            }
+            bytes += value.len();
+            values.push(value);
+        }
+        if values.is_empty() { Ok(()) } else { self.append(values).await }
+    }
+
+    async fn append(&self, values: Vec<Bytes>) -> Result<(), EngineError> {
+        let batch = batch::encode_values(values, now_ms(), batch::Stamp::NONE).map_err(|e| {
             EngineError::Unexpected { mirror: self.mirror.clone(), detail: format!("control record: {e}") }
         })?;
         let mut pause = Duration::from_millis(50);

@@ -80,6 +80,10 @@ pub(crate) enum Event {
     Readable(Vec<String>),
     /// What waits on the source was looked at.
     Looked(Box<Looked>),
+    /// The control partition was read after these shards had been taken: whether a promotion stands.
+    Cleared { shards: Vec<u32>, outcome: Result<bool, EngineError> },
+    /// The source's topic configs were looked up.
+    ConfigsNoted,
     /// The control partition has news.
     Control(Result<Box<Control>, EngineError>),
 }

@@ -4,7 +4,7 @@
 //! mirror; `throttle` and `turns` share out what bandwidth there is; `control`, `shard`, `markers`, `settle` and `attach` are the take-over of `lib.rs`, step by step.
 
 pub(crate) mod ahead;
-mod attach;
+pub(crate) mod attach;
 mod board;
 mod budget;
 pub(crate) mod control;
@@ -61,6 +61,11 @@ pub async fn connect_mirror(config: &Config, mirror: &MirrorConfig) -> Result<(C
     Ok((connect(config, &mirror.source, mirror).await?, connect_target(config, mirror).await?))
 }
 
+/// Connects to the source of a mirror.
+pub async fn connect_source(config: &Config, mirror: &MirrorConfig) -> Result<Cluster, EngineError> {
+    connect(config, &mirror.source, mirror).await
+}
+
 /// Connects to the target of a mirror.
 pub async fn connect_target(config: &Config, mirror: &MirrorConfig) -> Result<Cluster, EngineError> {
     connect(config, &mirror.target, mirror).await
@@ -81,6 +86,8 @@ pub async fn run_mirror(
         let error = match outcome {
             Ok(()) => return Ok(()),
             Err(error) if error.is_retriable() => error,
+            // Promoted while it ran and was starting anew: its work is done.
+            Err(EngineError::Promoted { .. }) if round > 0 => return Ok(()),
             Err(error) => return Err(error),
         };
         let contended = matches!(error, EngineError::Contended { .. });
@@ -119,7 +126,21 @@ async fn run_once(
         budget: budget.clone(),
         expiration_ms,
     };
-    Runner::new(shared, stop, board.clone()).await?.run().await
+    let outcome = Runner::new(shared.clone(), stop, board.clone()).await?.run().await;
+    match outcome {
+        // A promotion's fence may strike before the news of it do.
+        Err(EngineError::Fenced { .. }) if is_promoted(&shared).await => {
+            board.promote();
+            tracing::info!(mirror = %mirror.name, "fenced by a promotion: the mirror stops");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+async fn is_promoted(shared: &Shared) -> bool {
+    let control = control::Control::open(&shared.config.name, &shared.target).await;
+    control.is_ok_and(|control| control.is_some_and(|control| control.state.standing_promotion().is_some()))
 }
 
 /// How long the target remembers a producer's sequences after its last record's timestamp, ms.

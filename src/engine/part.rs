@@ -2,7 +2,7 @@
 
 use crate::client::FetchWant;
 use crate::config::MirrorConfig;
-use crate::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, Intake, Scan};
+use crate::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, Intake, Scan, Seen};
 
 use super::attach::{Pair, Wanted};
 use super::lane::LaneKey;
@@ -84,6 +84,10 @@ pub(crate) struct Part {
     pub(crate) source_start: i64,
     /// Its high watermark.
     pub(crate) source_high: i64,
+    /// When the source last told of it outside of the present session, ms.
+    pub(crate) heard_ms: u64,
+    /// What of that is on record.
+    pub(crate) noted: Seen,
     pub(crate) watch: Watch,
     /// Source ranges given up, with the reason; they hold for every later flow of this partition too.
     pub(crate) given_up: Vec<(i64, i64, GapReason)>,
@@ -128,6 +132,8 @@ impl Part {
             source_end: -1,
             source_start: -1,
             source_high: -1,
+            heard_ms: 0,
+            noted: Seen::default(),
             watch: Watch::default(),
             given_up: Vec::new(),
             freed: None,

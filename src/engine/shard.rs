@@ -94,6 +94,32 @@ pub(crate) async fn take_unread(cluster: &Cluster, spec: &ShardSpec) -> Result<S
     Ok(ShardLog::new(cluster, spec, transactor, ShardState::default(), 0))
 }
 
+/// Takes a shard over to promote the target: the same, but whoever cannot be fenced of a producer id that Init has put aside is left to
+/// the caller. Gives that id and its epoch, if there is one.
+pub(crate) async fn take_to_promote(
+    cluster: &Cluster,
+    spec: &ShardSpec,
+) -> Result<(ShardLog, Option<(i64, i16)>), EngineError> {
+    let transactor = own(cluster, spec).await.map_err(|error| error.while_taking(&spec.mirror))?;
+    let (mut state, mut bytes) = read_to_marker(cluster, spec, &transactor).await?;
+    let replaced = state.id.filter(|(id, _)| *id != transactor.producer_id);
+    if let Some(old) = replaced {
+        match fence_without_coordinator(cluster, old, std::slice::from_ref(&spec.tp)).await {
+            Ok(producer_epoch) => {
+                let marker = Transactor { transactional_id: String::new(), producer_id: old.0, producer_epoch };
+                (state, bytes) = read_to_marker(cluster, spec, &marker).await?;
+            }
+            Err(error) if error.is_retriable() => return Err(error.into()),
+            // What it writes to the state behind our id is void.
+            Err(error) => tracing::warn!(mirror = %spec.mirror, shard = spec.shard, %error,
+                "the coordinator had forgotten the shard's producer id, and its markers are refused"),
+        }
+    }
+    let mut log = ShardLog::new(cluster, spec, transactor, state, bytes);
+    log.append(vec![log.id_record()]).await.map_err(|error| error.while_taking(&spec.mirror))?;
+    Ok((log, replaced))
+}
+
 /// Init and the state marker.
 async fn own(cluster: &Cluster, spec: &ShardSpec) -> Result<Transactor, EngineError> {
     let txn_id = transactional_id(&spec.mirror, spec.generation, spec.shard);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::TopicPartition;
-use crate::mirror::{Break, Displacement, Halt, ReleaseEntry, Scan, StateRecord, segments_records};
+use crate::mirror::{Break, Displacement, Halt, ReleaseEntry, Scan, Seen, StateRecord, seen_records, segments_records};
 
 use super::EngineError;
 use super::attach::{self, AttachContext, Attached, Pair, Wanted};
@@ -34,6 +34,8 @@ pub(crate) enum Job {
     Halt { topic: String, partition: i32, halt: Option<Halt>, resumes: u64 },
     /// Source offsets below these hold nothing more to mirror.
     Scanned { entries: Vec<(u32, Scan)> },
+    /// How far the source reached when it was last heard of.
+    Seen { at_ms: i64, entries: Vec<(u32, Seen)> },
     /// The transactional id is about to be forgotten.
     KeepAlive,
     /// A clean stop.
@@ -150,6 +152,13 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             Ok(()) => return None,
             Err(error) => Event::ShardFailed(error),
         },
+        Job::Seen { at_ms, entries } => {
+            let mut outcome = log.append(seen_records(at_ms, &entries)).await;
+            if outcome.is_ok() {
+                outcome = log.compact().await;
+            }
+            return outcome.err().map(Event::ShardFailed);
+        }
         Job::KeepAlive => match keep_alive(shared, log).await {
             Ok(owned) => Event::KeptAlive { shard, owned },
             Err(error) if error.is_passing() => {

@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::batch::HEADER_LEN;
-    use crate::mirror::{Declared, OffsetMap, Scan};
+    use crate::mirror::{Declared, OffsetMap, Scan, Seen};
 
     fn header(base_offset: i64, count: i32, epoch: i16, base_sequence: i32) -> BatchHeader {
         BatchHeader {
@@ -124,6 +124,7 @@ mod tests {
             end: None,
             release: None,
             scanned: Scan::default(),
+            seen: Seen::default(),
             pending: None,
         }
     }

@@ -65,6 +65,10 @@ async fn ready(State(app): State<App>) -> impl IntoResponse {
     let now_ms = now_ms();
     for board in &app.boards {
         let (at_ms, parts) = board.read();
+        // Its work is done; the others' is not.
+        if board.is_promoted() {
+            continue;
+        }
         if at_ms + STALE_MS < now_ms {
             return (StatusCode::SERVICE_UNAVAILABLE, format!("mirror {}: not running yet\n", board.mirror()));
         }

@@ -6,7 +6,7 @@ use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_bel
 use crate::engine::EngineError;
 use crate::engine::control::Control;
 use crate::engine::replay::Replay;
-use crate::mirror::{ControlState, Halt, PartitionState, ShardState, shard_of};
+use crate::mirror::{ControlState, Halt, PartitionState, PromotionPhase, ShardState, Unfenced, shard_of};
 
 /// What the state topic says.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +82,14 @@ impl MirrorState {
         let resumes = self.control.resumes(topic, partition);
         let mut halts = self.shards.iter().filter_map(|s| s.halts.get(&(topic.to_owned(), partition)));
         halts.find(|(_, before)| *before >= resumes).map(|(halt, _)| halt)
+    }
+
+    /// Where the data of a partition ended when it was fenced by a promotion, if it was: what lies behind is the target's own.
+    pub fn promoted_end(&self, state: &PartitionState) -> Option<i64> {
+        let step = self.control.promotion_step(PromotionPhase::Fenced)?;
+        let declared = &state.declared;
+        let is_left = |u: &&Unfenced| (&u.topic, u.partition) == (&declared.source_topic, declared.partition);
+        if step.unfenced.iter().any(|u| is_left(&u)) { None } else { state.end }
     }
 
     /// Partitions that the present owner of their shard may have marked without having settled them.

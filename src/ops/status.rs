@@ -197,7 +197,13 @@ async fn look(
     let target_ends = target.offsets_each(&all, LogPoint::End { committed: false }).await;
     // After the ends: what lies below an end has its breaks in the state by then (they are written ahead).
     let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
-    let target_ends = without_markers(config, &state, target, target_ends).await?;
+    let mut target_ends = without_markers(config, &state, target, target_ends).await?;
+    for known in state.partitions() {
+        let promoted = state.promoted_end(known);
+        if let (Some(end), Some(Ok(there))) = (promoted, target_ends.get_mut(&target_of(known))) {
+            *there = end.min(*there);
+        }
+    }
     let mut partitions = Vec::with_capacity(sources.len());
     for (tp, target_topic) in sources {
         let target_end = match targets.get(&(tp.topic.clone(), tp.partition)) {

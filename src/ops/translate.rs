@@ -83,7 +83,11 @@ pub async fn translate(
     let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let names: Vec<&str> = asked_for(&state, question).map(|p| p.declared.target_topic.as_str()).collect();
     target.refresh(Topics::Named(&names)).await.map_err(EngineError::from)?;
-    let end = settled_end(target, find(target, &state, question).ok_or_else(|| unknown(&state))?).await?;
+    let asked = find(target, &state, question).ok_or_else(|| unknown(&state))?;
+    let end = match state.promoted_end(asked) {
+        Some(end) => end,
+        None => settled_end(target, asked).await?,
+    };
     // Anew, after the end: what lies below it has its breaks in the state by now (they are written ahead).
     let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let found = find(target, &state, question).ok_or_else(|| unknown(&state))?;

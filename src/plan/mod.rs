@@ -1,5 +1,11 @@
 //! Diffs that become actions. Pure: what is there goes in, what should be done comes out; `engine/` and `ops/` act.
 
+mod failover;
+mod settings;
 mod topics;
 
+pub use failover::{
+    FailoverFacts, FailoverPlan, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish, failover_plan, rpo,
+};
+pub use settings::{SettingChange, SettingFacts, TopicSettings, promotion_settings};
 pub use topics::{TargetConfigs, TopicAction, TopicShape, target_configs, topic_action};

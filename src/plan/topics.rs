@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Held back while mirroring because the mirror decides them; a copied value would break it.
 /// `message.timestamp.type`: LogAppendTime on the target would overwrite the source's timestamps.
 /// `compression.type`: anything but `producer` makes the target unpack and pack every batch.
-const DECIDED: [(&str, &str); 2] = [("message.timestamp.type", "CreateTime"), ("compression.type", "producer")];
+pub(super) const DECIDED: [(&str, &str); 2] =
+    [("message.timestamp.type", "CreateTime"), ("compression.type", "producer")];
 
 /// Opened wide where the target knows them: brokers from 4.0 refuse records more than an hour ahead of their clock,
 /// and records of the past must pass as well (KIP-937).
-const OPENED: [&str; 3] =
+pub(super) const OPENED: [&str; 3] =
     ["message.timestamp.before.max.ms", "message.timestamp.after.max.ms", "message.timestamp.difference.max.ms"];
 
 /// Never copied: they belong to the cluster that they were set on. The first two can be applied at promotion.

@@ -3,10 +3,11 @@
 //! out, and so are fields that came later than the last one, but for tags: a decoder knows those whatever the version.
 
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteRecordsRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest,
-    EndTxnRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, WriteTxnMarkersRequest,
+    AddPartitionsToTxnRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, CreateAclsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, WriteTxnMarkersRequest,
 };
 
 use super::{Field, Kind, Layout, Shaped};
@@ -48,6 +49,9 @@ shaped! {
     WriteTxnMarkersRequest: WRITE_TXN_MARKERS,
     DescribeConfigsRequest: DESCRIBE_CONFIGS,
     CreatePartitionsRequest: CREATE_PARTITIONS,
+    IncrementalAlterConfigsRequest: INCREMENTAL_ALTER_CONFIGS,
+    CreateAclsRequest: CREATE_ACLS,
+    DeleteAclsRequest: DELETE_ACLS,
     OffsetDeleteRequest: OFFSET_DELETE,
     DescribeProducersRequest: DESCRIBE_PRODUCERS,
     ConsumerGroupDescribeRequest: CONSUMER_GROUP_DESCRIBE,
@@ -470,6 +474,53 @@ const CREATE_PARTITIONS: Layout = Layout {
     fields: &[
         int32("throttle_time_ms"),
         array("results", &[string("name"), int16("error_code"), string("error_message").nullable(0)]),
+    ],
+};
+
+const INCREMENTAL_ALTER_CONFIGS: Layout = Layout {
+    versions: (0, 1),
+    flexible: 1,
+    fields: &[
+        int32("throttle_time_ms"),
+        array(
+            "responses",
+            &[int16("error_code"), string("error_message").nullable(0), int8("resource_type"), string("resource_name")],
+        ),
+    ],
+};
+
+const CREATE_ACLS: Layout = Layout {
+    versions: (1, 3),
+    flexible: 2,
+    fields: &[int32("throttle_time_ms"), array("results", &[int16("error_code"), string("error_message").nullable(0)])],
+};
+
+const DELETE_ACLS: Layout = Layout {
+    versions: (1, 3),
+    flexible: 2,
+    fields: &[
+        int32("throttle_time_ms"),
+        array(
+            "filter_results",
+            &[
+                int16("error_code"),
+                string("error_message").nullable(0),
+                array(
+                    "matching_acls",
+                    &[
+                        int16("error_code"),
+                        string("error_message").nullable(0),
+                        int8("resource_type"),
+                        string("resource_name"),
+                        int8("pattern_type"),
+                        string("principal"),
+                        string("host"),
+                        int8("operation"),
+                        int8("permission_type"),
+                    ],
+                ),
+            ],
+        ),
     ],
 };
 

@@ -410,6 +410,9 @@ fn what_kafka_writes_is_walked_to_its_end() {
         ("CreateTopics", 7, "create_topics"),
         ("CreatePartitions", 3, "create_partitions"),
         ("DescribeConfigs", 4, "describe_configs"),
+        ("IncrementalAlterConfigs", 1, "alter_configs"),
+        ("CreateAcls", 3, "create_acls"),
+        ("DeleteAcls", 3, "delete_acls"),
     ];
     let goldens = goldens.map(|(api, version, name)| (api, version, format!("{name}_response")));
     let fetches = (7..=12).map(|version| ("Fetch", version, format!("fetch_response_v{version}")));

@@ -8,7 +8,7 @@ use super::super::EngineError;
 use super::super::markers::{await_marker, write_marker};
 use super::super::settle::PATIENT;
 use super::super::shard::ShardLog;
-use super::{AttachContext, Attached, Pair, Wanted, footing_of, one_partition, undeclared};
+use super::{AttachContext, Attached, Pair, There, Wanted, footing_of, one_partition, undeclared};
 
 /// Makes sure that nobody writes to these target partitions under this shard's producer id any more, without writing
 /// there: the shard was theirs, another one follows.
@@ -36,7 +36,7 @@ pub(crate) async fn displaced(
     let Some((index, _)) = shard.state.find(pair.source.topic_id, pair.source.partition) else {
         return Ok(Attached::Halted(undeclared(u32::MAX)));
     };
-    let (records, halt) = match displacement_records(ctx, shard, pair, index, displacements).await {
+    let (records, halt) = match displacement_records(ctx.there(), shard, pair, index, displacements).await {
         Ok(Ok(records)) => records,
         Ok(Err(halt)) => return Ok(Attached::Halted(halt)),
         // Not written down now, it is found again in the log when the partition is taken over.
@@ -52,7 +52,7 @@ pub(crate) async fn displaced(
 /// What is to be written of displacements; and the halt over records of somebody else that lie between. Refused where the
 /// map cannot hold them: in the log that would stop the shard.
 pub(super) async fn displacement_records(
-    ctx: AttachContext<'_>,
+    ctx: There<'_>,
     shard: &ShardLog,
     pair: &Pair,
     index: u32,
@@ -73,7 +73,7 @@ pub(super) async fn displacement_records(
 /// Writes down displacements that a crash kept from the record: each batch carries in its sequence the offset that it was
 /// bound to.
 pub(super) async fn realign(
-    ctx: AttachContext<'_>,
+    ctx: There<'_>,
     shard: &mut ShardLog,
     wanted: &Wanted,
     index: u32,

@@ -9,11 +9,11 @@ use crate::mirror::{Bounds, GoBack, Halt, StateRecord, go_back, origin_record};
 use super::super::EngineError;
 use super::super::markers::{await_marker, write_markers};
 use super::super::shard::ShardLog;
-use super::settled::{described_end, settle};
-use super::{AttachContext, Attached, Pair, Wanted, not_attached, one_partition, undeclared};
+use super::settled::{described_end, settle_and_check};
+use super::{AttachContext, Attached, Pair, There, Wanted, not_attached, one_partition, undeclared};
 
 /// Partitions under one transaction; bounds the request and how long it stays open.
-const MARKED_AT_ONCE: usize = 500;
+pub(super) const MARKED_AT_ONCE: usize = 500;
 
 /// A partition to be taken over.
 pub(super) struct Marked {
@@ -34,7 +34,7 @@ pub(super) async fn attach_marked(
     let mut records = Vec::new();
     let mut settled = Vec::new();
     for part in marked.chunks(MARKED_AT_ONCE) {
-        let described = described_ends(ctx, shard, part).await;
+        let described = described_ends(ctx.there(), shard, part).await;
         let targets: Vec<TopicPartition> = part.iter().map(|m| m.wanted.pair.target.clone()).collect();
         let refused = match write_markers(&shard.mirror, ctx.target, &shard.transactor, &targets).await {
             Ok(refused) => refused,
@@ -74,7 +74,7 @@ pub(super) async fn attach_marked(
 
 /// What the leaders know of ends that the logs may not show any more. To be asked before the marker is written: with the
 /// epoch that it brings, sequences count anew.
-async fn described_ends(ctx: AttachContext<'_>, shard: &ShardLog, marked: &[Marked]) -> HashMap<u32, i64> {
+pub(super) async fn described_ends(ctx: There<'_>, shard: &ShardLog, marked: &[Marked]) -> HashMap<u32, i64> {
     let mut ends = HashMap::new();
     for Marked { wanted, index, at } in marked {
         let Some(state) = shard.state.partitions.get(index).filter(|state| state.map.floor() < at.start) else {
@@ -101,7 +101,7 @@ async fn settle_marked(
         Ok(marker) => marker,
         Err(error) => return one_partition(error).map(Err),
     };
-    let end = match settle(ctx, shard, marked, described, &marker).await {
+    let end = match settle_and_check(ctx, shard, marked, described, &marker).await {
         Ok(Ok(end)) => end,
         Ok(Err(halt)) => return Ok(Err(Attached::Halted(halt))),
         Err(error) => return one_partition(error).map(Err),

@@ -6,6 +6,7 @@
 mod displaced;
 mod fresh;
 mod marked;
+mod promote;
 mod settled;
 
 use crate::client::{ClientError, Cluster, ReadError, TopicPartition};
@@ -21,6 +22,7 @@ use fresh::{Fresh, attach_fresh};
 use marked::{Marked, attach_marked};
 
 pub(crate) use displaced::{displaced, fence};
+pub(crate) use promote::{Fenced, FencedPartition, fence_shard, written_behind};
 
 /// A source partition and the target partition it is mirrored to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -92,8 +94,25 @@ pub(crate) struct AttachContext<'a> {
     pub(crate) target: &'a Cluster,
 }
 
-impl AttachContext<'_> {
-    fn foreign_allowed(&self, wanted: &Wanted) -> bool {
+impl<'a> AttachContext<'a> {
+    fn there(self) -> There<'a> {
+        There { config: self.config, target: self.target }
+    }
+
+    fn foreign_allowed(self, wanted: &Wanted) -> bool {
+        self.there().foreign_allowed(wanted)
+    }
+}
+
+/// The target alone, where the source may be gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct There<'a> {
+    pub(crate) config: &'a MirrorConfig,
+    pub(crate) target: &'a Cluster,
+}
+
+impl There<'_> {
+    fn foreign_allowed(self, wanted: &Wanted) -> bool {
         self.config.on.foreign_records == Policy::Continue || wanted.freed == Some(HaltKind::ForeignRecords)
     }
 }

@@ -10,16 +10,50 @@ use super::super::settle::{LastRecord, compare_last, last_data_below};
 use super::super::shard::ShardLog;
 use super::displaced::realign;
 use super::marked::Marked;
-use super::{AttachContext, Pair, undeclared};
+use super::{AttachContext, Pair, There, undeclared};
+
+/// Where our data ends.
+pub(super) struct Settled {
+    pub(super) end: i64,
+    /// Its last batch, which the source can be asked about: the source offset of its last record, and the leader epoch that
+    /// one was written in.
+    pub(super) last: Option<(RawBatch, i64, i32)>,
+}
+
+impl Settled {
+    fn at(end: i64) -> Self {
+        Self { end, last: None }
+    }
+}
 
 /// The settled end, checked against the source; or why it cannot be had.
-pub(super) async fn settle(
+pub(super) async fn settle_and_check(
     ctx: AttachContext<'_>,
     shard: &mut ShardLog,
     marked: &Marked,
     described: Option<i64>,
     marker: &Marker,
 ) -> Result<Result<i64, Halt>, EngineError> {
+    let Settled { end, last } = match settle(ctx.there(), shard, marked, described, marker).await? {
+        Ok(settled) => settled,
+        Err(halt) => return Ok(Err(halt)),
+    };
+    let may_differ = |source: i64| marked.wanted.may_lose(source, source + 1);
+    let Some((last, source, leader_epoch)) = last.filter(|(_, source, _)| !may_differ(*source)) else {
+        return Ok(Ok(end));
+    };
+    let differs = check_last(ctx, &marked.wanted.pair, (source, leader_epoch), &last, end).await?;
+    Ok(differs.map_or(Ok(end), Err))
+}
+
+/// The settled end, by all that the target tells; or why it cannot be had.
+pub(super) async fn settle(
+    ctx: There<'_>,
+    shard: &mut ShardLog,
+    marked: &Marked,
+    described: Option<i64>,
+    marker: &Marker,
+) -> Result<Result<Settled, Halt>, EngineError> {
     let Marked { wanted, index, at } = marked;
     let Some(state) = shard.state.partitions.get(index) else { return Ok(Err(undeclared(*index))) };
     // What lies below is on record already, and may be of another branch of the source or of another topic.
@@ -34,21 +68,20 @@ pub(super) async fn settle(
     let Some(state) = shard.state.partitions.get(index) else { return Ok(Err(undeclared(*index))) };
     let (end, source, leader_epoch) = match data_end(state, header, &shard.state.producer_ids, *at) {
         Ok(DataEnd::Behind { end, source, leader_epoch }) => (end, source, leader_epoch),
-        Ok(DataEnd::Recorded(end)) => return Ok(Ok(end)),
+        Ok(DataEnd::Recorded(end)) => return Ok(Ok(Settled::at(end))),
         // Only somebody who has looked can say that what the target let go of may be copied again.
         Err(halt) if halt.kind == HaltKind::EndUnreadable => {
             let may_repeat = wanted.freed == Some(HaltKind::EndUnreadable);
-            return Ok(described.or(may_repeat.then_some(floor)).ok_or(halt));
+            return Ok(described.or(may_repeat.then_some(floor)).map(Settled::at).ok_or(halt));
         }
         Err(halt) => return Ok(Err(halt)),
     };
-    let Some(last) = last.filter(|_| !wanted.may_lose(source, source + 1)) else { return Ok(Ok(end)) };
-    Ok(check_last(ctx, &wanted.pair, (source, leader_epoch), &last, end).await?.map_or(Ok(end), Err))
+    Ok(Ok(Settled { end, last: last.map(|last| (last, source, leader_epoch)) }))
 }
 
 /// The last batch that may be ours, at or above the floor.
 async fn last_batch(
-    ctx: AttachContext<'_>,
+    ctx: There<'_>,
     shard: &ShardLog,
     Marked { wanted, index, at }: &Marked,
     marker: &Marker,
@@ -71,7 +104,7 @@ async fn last_batch(
 /// The end of our data as the leader remembers it by our last sequence, where the log does not show it any more
 /// (DescribeProducers, KIP-664; the state outlives the records).
 pub(super) async fn described_end(
-    ctx: AttachContext<'_>,
+    ctx: There<'_>,
     shard: &ShardLog,
     state: &PartitionState,
     pair: &Pair,

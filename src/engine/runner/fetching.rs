@@ -52,6 +52,7 @@ impl Runner {
             pace: Pace::default(),
             not_before_ms: 0,
             failures: 0,
+            heard_ms: 0,
             planned_in: 0,
             asked_bytes: 0,
             reserved_bytes: 0,
@@ -100,6 +101,7 @@ impl Runner {
                     }
                 }
                 None if fetcher.wants.remove(&id).is_some() => {
+                    part.heard_ms = part.heard_ms.max(fetcher.heard_ms);
                     changes.push(FetchChange::forget(&part.pair.source));
                 }
                 _ => {}
@@ -133,7 +135,7 @@ impl Runner {
         fetcher.reserved_bytes = 0;
         match outcome {
             Ok(partitions) => {
-                fetcher.failures = 0;
+                (fetcher.failures, fetcher.heard_ms) = (0, now_ms);
                 self.account(broker, &partitions, now_ms);
                 for fetched in partitions {
                     self.on_partition(broker, fetched, now_ms);
@@ -144,7 +146,7 @@ impl Runner {
                 fetcher.failures = fetcher.failures.saturating_add(1);
                 let pause = RETRY_MS.saturating_mul(1 << fetcher.failures.min(8)).min(RETRY_MAX_MS);
                 fetcher.not_before_ms = now_ms + pause;
-                fetcher.changed.extend(std::mem::take(&mut fetcher.wants).into_keys());
+                self.end_session(broker);
                 tracing::warn!(mirror = %self.shared.config.name, broker, %error, "fetch failed, trying again");
                 self.refresh();
             }

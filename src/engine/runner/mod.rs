@@ -6,6 +6,7 @@ mod fetching;
 mod halting;
 mod identity;
 mod limiting;
+mod noting;
 mod ownership;
 mod producing;
 mod rights;
@@ -78,6 +79,8 @@ struct Fetcher {
     pace: Pace,
     not_before_ms: u64,
     failures: u32,
+    /// When it last answered.
+    heard_ms: u64,
     /// When it last had a plan: turns of `Runner::turn`.
     planned_in: u64,
     asked_bytes: u64,
@@ -111,6 +114,8 @@ struct Shard {
     attaching: bool,
     /// It is ours: the state was read.
     taken: bool,
+    /// No promotion stood when it was ours already.
+    cleared: bool,
     /// Its state cannot be read: its partitions stand still.
     damaged: Option<Halt>,
     /// `start:` was applied (by this run or an earlier one), also where the shard held no partition.
@@ -149,6 +154,9 @@ pub(crate) struct Runner {
     tasks: JoinSet<()>,
     stop: watch::Receiver<bool>,
     stopping: bool,
+    /// A promotion has been announced.
+    promoted: bool,
+    asking_control: bool,
     stop_deadline_ms: u64,
     discovering: bool,
     /// The first discovery is through.
@@ -169,6 +177,7 @@ pub(crate) struct Runner {
     touched: BTreeSet<PartId>,
     board: super::board::Board,
     watching: watching::Watching,
+    noting: noting::Noting,
     throttle: Throttle,
     /// Counts what fetchers and lanes were given: under a bandwidth limit who waited longest is next.
     turn: u64,
@@ -209,6 +218,8 @@ impl Runner {
             tasks: JoinSet::new(),
             stop,
             stopping: false,
+            promoted: false,
+            asking_control: false,
             stop_deadline_ms: u64::MAX,
             discovering: false,
             discovered: false,
@@ -226,6 +237,7 @@ impl Runner {
             touched: BTreeSet::new(),
             board,
             watching: watching::Watching::default(),
+            noting: noting::Noting::default(),
             throttle: Throttle::default(),
             turn: 0,
         })
@@ -296,6 +308,8 @@ impl Runner {
             Event::Diverged { part, attachment, at, outcome } => self.on_diverged(part, attachment, at, outcome),
             Event::Readable(topics) => self.on_readable(&topics),
             Event::Control(outcome) => self.on_control(outcome)?,
+            Event::Cleared { shards, outcome } => self.on_cleared(shards, outcome)?,
+            Event::ConfigsNoted => self.on_configs_noted(),
         }
         Ok(())
     }
@@ -312,6 +326,7 @@ impl Runner {
         self.flush_breaks();
         self.throttle.begin_turn();
         self.send_flights();
+        self.ask_control();
         self.attach_waiting();
         if !self.stopping {
             self.plan_fetches();
@@ -333,6 +348,7 @@ impl Runner {
             self.note_scans();
         }
         self.watch_source(now_ms);
+        self.note_source(now_ms);
         self.publish(now_ms);
     }
 
@@ -380,6 +396,7 @@ impl Shard {
             retake: Vec::new(),
             attaching: false,
             taken: false,
+            cleared: false,
             damaged: None,
             baselined: false,
             last_keep_alive_ms: now_ms,

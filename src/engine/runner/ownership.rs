@@ -204,7 +204,8 @@ impl Runner {
         for number in 0..self.shards.len() {
             self.halt_damaged(number);
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            if shard.attaching || !shard.taken || !begins || !(all_taken || shard.baselined) {
+            let ours = shard.taken && shard.cleared;
+            if shard.attaching || !ours || !begins || !(all_taken || shard.baselined) {
                 continue;
             }
             let waiting = std::mem::take(&mut shard.waiting);
@@ -371,7 +372,8 @@ impl Runner {
         let before = std::mem::replace(&mut self.control, *outcome?);
         self.watch_control();
         if self.control.state.standing_promotion().is_some() {
-            return Err(EngineError::Promoted { mirror: self.shared.config.name.clone(), generation: self.generation });
+            self.be_promoted();
+            return Ok(());
         }
         self.heed_bandwidth();
         for id in 0..self.parts.len() {

@@ -49,6 +49,7 @@ impl Runner {
     /// Writes the release of every partition that flows.
     pub(super) async fn release(mut self) -> Result<(), EngineError> {
         self.note_scans();
+        self.note_seen(self.now_ms());
         let mut ends: BTreeMap<u32, Vec<ReleaseEntry>> = BTreeMap::new();
         for part in &self.parts {
             // One with an outcome that is not known has no known end: the next start settles it.

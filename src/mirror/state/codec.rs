@@ -25,6 +25,7 @@
 //! | 14 | snapshot end | id `u` |
 //! | 15 | diverged | index `u`, source offset `u`, end `u` |
 //! | 16 | pending | index `u`, optional source offset `u` |
+//! | 17 | seen | time `u`, entries `u`, each: index `u`, source offset `u`, time `u` |
 //!
 //! A *break* is what an exactly-once stream writes several times a second for every partition, so it is small: flags
 //! `u` (1 target gap follows, 2 leader epoch follows, 4 writer epoch follows, 8 fixed, the rest: number of gaps), the
@@ -39,7 +40,7 @@ use crate::batch::varint::{get_signed, get_unsigned, put_signed, put_unsigned};
 
 use super::super::map::{Break, Segment};
 use super::super::{Gap, GapReason, Halt};
-use super::{Origin, ReleaseEntry, Scan, StateError, StateRecord};
+use super::{Origin, ReleaseEntry, Scan, Seen, StateError, StateRecord};
 
 const MAGIC: [u8; 2] = *b"KM";
 /// The newest format version that is written and understood.
@@ -58,6 +59,8 @@ const GAP_SHIFT: u32 = 4;
 pub(super) const HEAD_BYTES_MAX: usize = HEAD_LEN + CRC_LEN + 5 + 3 * VARINT_MAX;
 /// Longest head of an entry in a record of breaks, bytes: index and count.
 pub(super) const ENTRY_BYTES_MAX: usize = 5 + VARINT_MAX;
+/// Longest entry in a record of what was seen, bytes: index, offset, time.
+pub(super) const SEEN_BYTES_MAX: usize = 5 + 2 * VARINT_MAX;
 const VARINT_MAX: usize = 10;
 
 /// The most bytes that a break with this many gaps can take: flags, run, target gap, two epochs, and the gaps.
@@ -172,6 +175,11 @@ fn put_body(out: &mut BytesMut, record: &StateRecord) -> u8 {
             put_unsigned(out, u64::from(*index));
             put_option(out, begin.as_ref(), |out, begin| put_offsets(out, &[*begin]));
             16
+        }
+        StateRecord::Seen { at_ms, entries } => {
+            put_offsets(out, &[*at_ms]);
+            put_list(out, entries, |out, (index, seen)| put_offsets(out, &[i64::from(*index), seen.end, seen.at_ms]));
+            17
         }
         snapshot => put_snapshot(out, snapshot),
     }
@@ -389,6 +397,10 @@ fn get_body(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError> {
         },
         15 => StateRecord::Diverged { index: from.number()?, source: from.number()?, end: from.number()? },
         16 => StateRecord::Pending { index: from.number()?, begin: from.option(Body::number)? },
+        17 => StateRecord::Seen {
+            at_ms: from.number()?,
+            entries: from.list(3, |from| Ok((from.number()?, Seen { end: from.number()?, at_ms: from.number()? })))?,
+        },
         _ => return get_snapshot(kind, from),
     })
 }

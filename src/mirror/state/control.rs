@@ -1,7 +1,7 @@
 //! The control partition: what is said to the mirror as a whole. Records wear the envelope of [`super::codec`] with
 //! type 64; the body is JSON, for these records are few and grow fields. First by offset wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,8 @@ pub enum ControlRecord {
     },
     /// The target is about to be promoted: nobody produces to it from here on.
     PromotionIntent(Promotion),
+    /// A step of the promotion is through, or begins where that matters.
+    PromotionStep(PromotionStep),
     /// The promotion is through.
     PromotionDone(Promotion),
     /// The promotion was called off.
@@ -116,15 +118,144 @@ pub enum ControlRecord {
         /// When, ms.
         at_ms: i64,
     },
+    /// Everybody is denied to write to these source topics, by ACL; or not any more.
+    SourceFenced {
+        /// Source topics.
+        topics: Vec<String>,
+        /// Denied, or allowed again.
+        is_fenced: bool,
+        /// When it was said, ms.
+        at_ms: i64,
+    },
+    /// What a source topic is configured with of its own. A promotion applies what was held back, and the source may be gone
+    /// by then.
+    SourceConfigs {
+        /// Source topic.
+        topic: String,
+        /// Its own (non-default) configs.
+        configs: BTreeMap<String, String>,
+        /// When they were read, ms.
+        at_ms: i64,
+    },
 }
 
 /// A promotion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Promotion {
     /// The generation that it ends.
     pub generation: u32,
     /// When it was said, ms.
     pub at_ms: i64,
+    /// Of which kind it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<PromotionMode>,
+    /// When the operator said yes to it, ms: what the recovery time is counted from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<i64>,
+}
+
+/// How a promotion comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromotionMode {
+    /// The source is there: its writers have stopped, and all that it holds was mirrored first.
+    Planned,
+    /// It is gone, or is left as it is.
+    Unplanned,
+}
+
+impl std::fmt::Display for PromotionMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Self::Planned { "planned" } else { "unplanned" })
+    }
+}
+
+/// The steps of a promotion, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromotionPhase {
+    /// Nobody of before writes to the target any more, and where its data ends is on record.
+    Fenced,
+    /// Consumer groups are translated.
+    Groups,
+    /// Topic settings are about to be changed: from here on the mirror cannot simply go on.
+    SettingsBegun,
+    /// Topic settings that were held back are applied.
+    Settings,
+    /// One of a newer kmirror.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A step of a promotion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromotionStep {
+    /// The generation that the promotion ends.
+    pub generation: u32,
+    /// Which step.
+    pub phase: PromotionPhase,
+    /// When it was through, ms.
+    pub at_ms: i64,
+    /// Partitions that could not be fenced, or settled: they are left for the next call, as far as another one can help.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfenced: Vec<Unfenced>,
+}
+
+/// A partition that could not be fenced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfenced {
+    /// Source topic.
+    pub topic: String,
+    /// Target topic.
+    pub target_topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// Why, in a word.
+    pub reason: UnfencedReason,
+    /// In more words.
+    pub detail: String,
+}
+
+/// Why a partition could not be fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnfencedReason {
+    /// Its target topic is gone: there is nothing to write to.
+    Missing,
+    /// Its target topic was deleted and made again: there is nothing of ours in it.
+    Recreated,
+    /// It has no leader that answers.
+    Leaderless,
+    /// A right is missing.
+    Unauthorised,
+    /// The coordinator had forgotten the producer id that wrote to it, and markers without a coordinator were refused.
+    Forgotten,
+    /// It is fenced, but where its data ends could not be established.
+    InDoubt,
+    /// Anything else.
+    #[serde(other)]
+    Refused,
+}
+
+impl UnfencedReason {
+    /// Whether an older process could still write there, once it is there again.
+    pub fn is_open(self) -> bool {
+        !matches!(self, Self::Missing | Self::Recreated | Self::InDoubt)
+    }
+}
+
+impl std::fmt::Display for UnfencedReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::Recreated => "recreated",
+            Self::Leaderless => "leaderless",
+            Self::Unauthorised => "unauthorised",
+            Self::Forgotten => "forgotten",
+            Self::InDoubt => "in_doubt",
+            Self::Refused => "refused",
+        })
+    }
 }
 
 /// The sum of the control records.
@@ -137,6 +268,10 @@ pub struct ControlState {
     resumes: BTreeMap<(String, i32), u64>,
     accepted: BTreeMap<(String, i32), Vec<(i64, i64)>>,
     promotion: Option<Promotion>,
+    done: Option<Promotion>,
+    steps: BTreeMap<PromotionPhase, PromotionStep>,
+    source_configs: BTreeMap<String, BTreeMap<String, String>>,
+    source_fenced: BTreeSet<String>,
     bandwidth: Bandwidth,
 }
 
@@ -148,7 +283,7 @@ impl ControlState {
                 if self.generation.as_ref().is_none_or(|old| old.generation.checked_add(1) == Some(new.generation)) =>
             {
                 self.generation = Some(new.clone());
-                self.promotion = None;
+                self.forget_promotion();
             }
             ControlRecord::Pause { scope, .. } => self.set_paused(scope, true),
             ControlRecord::Resume { scope, accept_loss, .. } => {
@@ -159,13 +294,38 @@ impl ControlState {
             ControlRecord::PromotionIntent(promotion) if self.is_present(promotion) && self.promotion.is_none() => {
                 self.promotion = Some(promotion.clone());
             }
-            ControlRecord::PromotionCancelled(promotion) if self.is_present(promotion) => self.promotion = None,
+            // One that is through is ended by a new generation only: the target has a life of its own.
+            ControlRecord::PromotionCancelled(promotion) if self.is_present(promotion) && self.done.is_none() => {
+                self.forget_promotion();
+            }
+            ControlRecord::PromotionStep(step) if self.is_of_promotion(step.generation) => {
+                self.steps.insert(step.phase, step.clone());
+            }
+            ControlRecord::PromotionDone(promotion) if self.is_of_promotion(promotion.generation) => {
+                self.done.get_or_insert_with(|| promotion.clone());
+            }
+            ControlRecord::SourceFenced { topics, is_fenced: true, .. } => {
+                self.source_fenced.extend(topics.iter().cloned())
+            }
+            ControlRecord::SourceFenced { topics, .. } => self.source_fenced.retain(|topic| !topics.contains(topic)),
+            ControlRecord::SourceConfigs { topic, configs, .. } => {
+                self.source_configs.insert(topic.clone(), configs.clone());
+            }
             _ => {}
         }
     }
 
     fn is_present(&self, promotion: &Promotion) -> bool {
         self.generation.as_ref().is_some_and(|g| g.generation == promotion.generation)
+    }
+
+    fn is_of_promotion(&self, generation: u32) -> bool {
+        self.promotion.as_ref().is_some_and(|promotion| promotion.generation == generation)
+    }
+
+    fn forget_promotion(&mut self) {
+        (self.promotion, self.done) = (None, None);
+        self.steps.clear();
     }
 
     fn set_paused(&mut self, scope: &Scope, paused: bool) {
@@ -231,6 +391,26 @@ impl ControlState {
     /// A promotion that was announced and not called off.
     pub fn standing_promotion(&self) -> Option<&Promotion> {
         self.promotion.as_ref()
+    }
+
+    /// The end of the promotion that stands, where it is through.
+    pub fn promotion_done(&self) -> Option<&Promotion> {
+        self.done.as_ref()
+    }
+
+    /// A step of the promotion that stands, where it is through.
+    pub fn promotion_step(&self, phase: PromotionPhase) -> Option<&PromotionStep> {
+        self.steps.get(&phase)
+    }
+
+    /// Source topics that everybody is denied to write to by an ACL of ours.
+    pub fn source_fenced(&self) -> &BTreeSet<String> {
+        &self.source_fenced
+    }
+
+    /// What a source topic was last seen configured with of its own.
+    pub fn source_configs(&self, topic: &str) -> Option<&BTreeMap<String, String>> {
+        self.source_configs.get(topic)
     }
 }
 

@@ -15,9 +15,10 @@ use super::map::{Break, MapError, OffsetMap, Segment};
 use super::{Gap, GapReason, Halt};
 
 pub use control::{
-    Bandwidth, ControlRecord, ControlState, Generation, Promotion, Scope, decode_control, encode_control,
+    Bandwidth, ControlRecord, ControlState, Generation, Promotion, PromotionMode, PromotionPhase, PromotionStep, Scope,
+    Unfenced, UnfencedReason, decode_control, encode_control,
 };
-pub use snapshot::{RECORD_BYTES, segments_records};
+pub use snapshot::{RECORD_BYTES, seen_records, segments_records};
 
 /// Name of the state topic.
 pub fn state_topic(mirror: &str) -> String {
@@ -196,6 +197,14 @@ pub enum StateRecord {
         /// Index, and how far.
         entries: Vec<(u32, Scan)>,
     },
+    /// How far the source logs reached when they were last heard of. A sign of life of the owner as well, also where it names
+    /// nobody.
+    Seen {
+        /// When it was written, ms.
+        at_ms: i64,
+        /// Index, and what was seen.
+        entries: Vec<(u32, Seen)>,
+    },
     /// A partition halted (`Some`), or was set free (`None`).
     Halt {
         /// Source topic.
@@ -265,6 +274,15 @@ pub struct Scan {
     pub end: i64,
 }
 
+/// What was last heard of a source log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// End of what can be mirrored: the last stable offset, or the high watermark under read_uncommitted.
+    pub end: i64,
+    /// When the source said so, ms; 0 where it never did.
+    pub at_ms: i64,
+}
+
 /// Identity of a mirrored partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
@@ -309,6 +327,8 @@ pub struct PartitionState {
     pub release: Option<ReleaseEntry>,
     /// See [`StateRecord::Scanned`].
     pub scanned: Scan,
+    /// See [`StateRecord::Seen`].
+    pub seen: Seen,
     /// See [`StateRecord::Pending`]; means nothing once the map has begun.
     pub pending: Option<Option<i64>>,
 }
@@ -326,6 +346,8 @@ pub struct ShardState {
     pub partitions: BTreeMap<u32, PartitionState>,
     /// Halts by source topic and partition, each with the number of resumes that it followed.
     pub halts: BTreeMap<(String, i32), (Halt, u64)>,
+    /// The owner's last sign of life, ms; 0 where there is none.
+    pub alive_ms: i64,
     by_source: HashMap<(Uuid, i32), u32>,
     shadow: Option<(u64, Box<ShardState>)>,
 }
@@ -403,6 +425,12 @@ impl ShardState {
             StateRecord::Scanned { entries } => {
                 for (index, scan) in entries {
                     self.partition(*index)?.scanned = *scan;
+                }
+            }
+            StateRecord::Seen { at_ms, entries } => {
+                self.alive_ms = *at_ms;
+                for (index, seen) in entries {
+                    self.partition(*index)?.seen = *seen;
                 }
             }
             StateRecord::Halt { topic, partition, halt, resumes } => {
@@ -505,6 +533,7 @@ impl ShardState {
             end: None,
             release: None,
             scanned: Scan::default(),
+            seen: Seen::default(),
             pending: None,
         };
         self.partitions.insert(index, state);

@@ -2,7 +2,7 @@
 
 use super::super::map::{Break, Segment};
 use super::super::{Gap, OffsetMap};
-use super::{Declared, PartitionState, ShardState, StateError, StateRecord, codec};
+use super::{Declared, PartitionState, Seen, ShardState, StateError, StateRecord, codec};
 
 /// A record of breaks or of a snapshot's map is at most this long, bytes; far below `max.message.bytes` of any broker.
 /// Only a single break with thousands of gaps could pass it, and the intake makes none.
@@ -35,6 +35,15 @@ pub fn segments_records(entries: Vec<(u32, Vec<Break>)>) -> Vec<StateRecord> {
     out
 }
 
+/// The records that note what was seen of these source logs, each at most [`RECORD_BYTES`] long; one of them at least.
+pub fn seen_records(at_ms: i64, entries: &[(u32, Seen)]) -> Vec<StateRecord> {
+    let most = (RECORD_BYTES - codec::HEAD_BYTES_MAX) / codec::SEEN_BYTES_MAX;
+    if entries.is_empty() {
+        return vec![StateRecord::Seen { at_ms, entries: Vec::new() }];
+    }
+    entries.chunks(most).map(|chunk| StateRecord::Seen { at_ms, entries: chunk.to_vec() }).collect()
+}
+
 impl ShardState {
     /// Adds a partition that mirrors by this map, up to target offset `end`. Nothing says from where sequences count there:
     /// the next start marks and settles it.
@@ -57,6 +66,11 @@ impl ShardState {
         }];
         for (index, state) in &self.partitions {
             out.extend(state.snapshot(*index));
+        }
+        let seen = self.partitions.iter().filter(|(_, state)| state.seen != Seen::default());
+        let seen: Vec<(u32, Seen)> = seen.map(|(index, state)| (*index, state.seen)).collect();
+        if self.alive_ms != 0 || !seen.is_empty() {
+            out.extend(seen_records(self.alive_ms, &seen));
         }
         out.extend(self.halts.iter().map(|((topic, partition), (halt, resumes))| StateRecord::Halt {
             topic: topic.clone(),

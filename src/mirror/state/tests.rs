@@ -259,6 +259,9 @@ fn any_record() -> impl Strategy<Value = StateRecord> {
             StateRecord::Release { entries: vec![ReleaseEntry { index, end, last_crc }] }
         }),
         1 => (index(), offset()).prop_map(|(index, at)| StateRecord::Scanned { entries: vec![(index, Scan { source: at, end: at })] }),
+        1 => (index(), offset(), 0i64..9).prop_map(|(index, end, at_ms)| {
+            StateRecord::Seen { at_ms, entries: vec![(index, Seen { end, at_ms })] }
+        }),
         1 => any_halt(),
         1 => (any::<i64>(), any::<i16>()).prop_map(|(producer_id, producer_epoch)| {
             StateRecord::Id { producer_id, producer_epoch }
@@ -380,4 +383,58 @@ fn of_two_indexes_for_one_source_a_snapshot_keeps_the_one_that_counted() {
     }
     let state = sum(&records);
     assert_eq!(sum(&state.snapshot(1)), state);
+}
+
+fn promoted(records: &[ControlRecord]) -> ControlState {
+    let mut control = ControlState::default();
+    control.apply(&ControlRecord::Generation(Generation {
+        generation: 1,
+        shards: 1,
+        source_cluster_id: "a".to_owned(),
+        target_cluster_id: "b".to_owned(),
+        mirror: "m".to_owned(),
+        created_ms: 0,
+        home_of: None,
+    }));
+    records.iter().for_each(|record| control.apply(record));
+    control
+}
+
+fn promotion(at_ms: i64) -> Promotion {
+    Promotion { generation: 1, at_ms, ..Promotion::default() }
+}
+
+fn fenced(generation: u32) -> ControlRecord {
+    ControlRecord::PromotionStep(PromotionStep {
+        generation,
+        phase: PromotionPhase::Fenced,
+        at_ms: 2,
+        unfenced: Vec::new(),
+    })
+}
+
+#[test]
+fn the_first_intent_and_the_first_end_of_a_promotion_count() {
+    let control = promoted(&[
+        ControlRecord::PromotionDone(promotion(1)),
+        ControlRecord::PromotionIntent(promotion(2)),
+        ControlRecord::PromotionIntent(promotion(3)),
+        fenced(1),
+        fenced(2),
+        ControlRecord::PromotionDone(promotion(4)),
+        ControlRecord::PromotionDone(promotion(5)),
+    ]);
+    assert_eq!(control.standing_promotion().map(|p| p.at_ms), Some(2));
+    assert_eq!(control.promotion_done().map(|p| p.at_ms), Some(4));
+    assert_eq!(control.promotion_step(PromotionPhase::Fenced).map(|step| step.generation), Some(1));
+}
+
+#[test]
+fn a_promotion_is_called_off_with_its_steps_but_not_once_it_is_through() {
+    let intent = ControlRecord::PromotionIntent(promotion(2));
+    let off = ControlRecord::PromotionCancelled(promotion(3));
+    let control = promoted(&[intent.clone(), fenced(1), off.clone()]);
+    assert_eq!((control.standing_promotion(), control.promotion_step(PromotionPhase::Fenced)), (None, None));
+    let control = promoted(&[intent, ControlRecord::PromotionDone(promotion(3)), off]);
+    assert!(control.standing_promotion().is_some() && control.promotion_done().is_some());
 }

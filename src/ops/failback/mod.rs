@@ -20,9 +20,10 @@ use serde::Serialize;
 
 use crate::client::{Cluster, TopicPartition};
 use crate::config::MirrorConfig;
-use crate::engine::EngineError;
+use crate::engine::control::Control;
 use crate::engine::shard::target_of;
-use crate::mirror::{ControlState, GapReason, PartitionState};
+use crate::engine::{EngineError, now_ms};
+use crate::mirror::{ControlRecord, ControlState, GapReason, PartitionState};
 
 use super::MirrorState;
 use seed::{Seed, Seeded, seed};
@@ -98,6 +99,8 @@ pub struct FailbackReport {
     pub reverse_mirror: String,
     /// How far it has come.
     pub stage: Stage,
+    /// Topics of the old source to which an ACL of the failover denied to write: it is taken back by the first step.
+    pub let_in: Vec<String>,
     /// Partitions, by topic and number.
     pub partitions: Vec<FailbackPartition>,
 }
@@ -137,7 +140,7 @@ pub async fn stage(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Stage, Engin
 }
 
 async fn control_of(mirror: &MirrorConfig, cluster: &Cluster) -> Result<ControlState, EngineError> {
-    let control = crate::engine::control::Control::open(&mirror.name, cluster).await?;
+    let control = Control::open(&mirror.name, cluster).await?;
     Ok(control.map(|control| control.state).unwrap_or_default())
 }
 
@@ -145,18 +148,21 @@ async fn control_of(mirror: &MirrorConfig, cluster: &Cluster) -> Result<ControlS
 pub async fn survey(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackReport, EngineError> {
     let ways = ways(mirror, ends).await?;
     let stage = stage(mirror, ends).await?;
-    Ok(report(mirror, stage, ways.into_iter().map(|way| way.report).collect()))
+    let let_in = control_of(mirror, ends.standby).await?.source_fenced().iter().cloned().collect();
+    let partitions = ways.into_iter().map(|way| way.report).collect();
+    Ok(FailbackReport { let_in, ..report(mirror, stage, partitions) })
 }
 
 fn report(mirror: &MirrorConfig, stage: Stage, mut partitions: Vec<FailbackPartition>) -> FailbackReport {
     partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     let (mirror, reverse_mirror) = (mirror.name.clone(), mirror.reversed().name);
-    FailbackReport { schema_version: 1, mirror, reverse_mirror, stage, partitions }
+    FailbackReport { schema_version: 1, mirror, reverse_mirror, stage, let_in: Vec::new(), partitions }
 }
 
 /// Gives the mirror of the way home its maps: from here on it can run. What was found is found again, now that nobody writes.
 pub async fn begin(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackReport, EngineError> {
     let generation = control_of(mirror, ends.standby).await?.generation().map(|generation| generation.generation);
+    let let_in = let_writers_in(mirror, ends).await?;
     let ways = ways(mirror, ends).await?;
     let (mut seeds, mut partitions) = (Vec::new(), Vec::new());
     for way in ways {
@@ -172,7 +178,21 @@ pub async fn begin(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackRepo
             (partition.came_back, partition.detail) = (CameBack::Different, Some(why.clone()));
         }
     }
-    Ok(report(mirror, Stage::Returning, partitions))
+    Ok(FailbackReport { let_in, ..report(mirror, Stage::Returning, partitions) })
+}
+
+/// Takes back the ACLs by which the failover kept writers off the old source: they would keep this mirror off as well.
+async fn let_writers_in(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Vec<String>, EngineError> {
+    let Some(control) = Control::open(&mirror.name, ends.standby).await? else { return Ok(Vec::new()) };
+    let topics: Vec<String> = control.state.source_fenced().iter().cloned().collect();
+    if topics.is_empty() {
+        return Ok(topics);
+    }
+    ends.old.allow_writes(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    // Last: an ACL that is on record and gone does no harm.
+    let taken_back = ControlRecord::SourceFenced { topics: topics.clone(), is_fenced: false, at_ms: now_ms() };
+    control.write(taken_back).await?;
+    Ok(topics)
 }
 
 /// The first mirror begins a new generation: the maps of the way home, turned round, with what both sides wrote since.

@@ -1,0 +1,397 @@
+//! `kmirror failover`: the target takes over. Survey and plan first; then steps, each of which finds out by the records on the target
+//! whether it is through, so that a call that was cut short anywhere is finished by the next one:
+//!
+//! drain (where the source is there) → announce → fence and settle → groups → topic settings → done → verify → report.
+//!
+//! What the source held is told by itself, or by what the mirror has noted of it while it was there.
+
+mod drain;
+mod fence;
+mod report;
+mod settings;
+mod survey;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::Cluster;
+use crate::config::{Config, MirrorConfig};
+use crate::engine::control::Control;
+use crate::engine::{EngineError, connect_source, connect_target, now_ms};
+use crate::mirror::{ControlRecord, Promotion, PromotionMode, PromotionPhase, PromotionStep, Unfenced, UnfencedReason};
+use crate::plan::{FailoverFacts, FailoverPlan, PartitionOutlook, Wish, failover_plan};
+
+pub use report::{FailoverReport, LossManifest, LossRange, StepReport, UnseenRange, Verification};
+
+use survey::{Survey, survey};
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct FailoverOptions {
+    /// Of which kind.
+    pub wish: Wish,
+    /// Deny writes on the source, by ACL.
+    pub fence_source: bool,
+    /// How long the source must not have grown.
+    pub quiet: Duration,
+    /// How long to wait for that, and for zero lag.
+    pub drain_timeout: Duration,
+    /// How long the source is waited for before it counts as gone.
+    pub source_timeout: Duration,
+    /// Promote halted partitions as they are.
+    pub allow_halted: bool,
+    /// Apply topic settings that were held back.
+    pub apply_settings: bool,
+    /// Stand still for ever once this step is through: for tests, which kill the process there.
+    pub pause_after: Option<String>,
+}
+
+/// Why a failover did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum FailoverError {
+    /// One of the clusters, or the state.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It was not begun.
+    #[error("mirror {mirror}: {detail}; nothing was changed on the target")]
+    NotDrained {
+        /// Mirror name.
+        mirror: String,
+        /// What did not come about.
+        detail: String,
+    },
+    /// It was begun, and is called off: the source was written to all the same.
+    #[error(
+        "mirror {mirror}: after the drain there was more on the source: {detail}; the promotion is called off, nothing was \
+         promoted. Stop the source's writers, start kmirror again (or leave it to the failover), and call this again"
+    )]
+    StillWritten {
+        /// Mirror name.
+        mirror: String,
+        /// Where.
+        detail: String,
+    },
+    /// It cannot be called off.
+    #[error("mirror {mirror}: {detail}")]
+    NotCancelled {
+        /// Mirror name.
+        mirror: String,
+        /// Why.
+        detail: String,
+    },
+}
+
+impl From<crate::client::ClientError> for FailoverError {
+    fn from(error: crate::client::ClientError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+/// A failover that was looked into, and not begun by this call.
+#[derive(Debug)]
+pub struct Failover {
+    config: Arc<Config>,
+    mirror: MirrorConfig,
+    options: FailoverOptions,
+    source: Option<Cluster>,
+    target: Cluster,
+    control: Control,
+    /// What it would do.
+    pub plan: FailoverPlan,
+}
+
+impl Failover {
+    /// Looks at both sides and makes the plan.
+    pub async fn prepare(
+        config: &Arc<Config>,
+        mirror: &MirrorConfig,
+        options: FailoverOptions,
+    ) -> Result<Self, FailoverError> {
+        let target = connect_target(config, mirror).await?;
+        let connecting = tokio::time::timeout(options.source_timeout, connect_source(config, mirror)).await;
+        let (mut source, mut trouble) = match connecting {
+            Ok(Ok(source)) => (Some(source), None),
+            Ok(Err(error)) => (None, Some(error.to_string())),
+            Err(_) => (None, Some(no_answer(options.source_timeout))),
+        };
+        let control = open(mirror, &target).await?;
+        let found = survey(mirror, source.as_ref(), &target, options.source_timeout).await?;
+        if let Some(why) = &found.source_trouble {
+            (source, trouble) = (None, Some(why.clone()));
+        }
+        let plan = plan(mirror, &options, &control, found, trouble)?;
+        Ok(Self { config: Arc::clone(config), mirror: mirror.clone(), options, source, target, control, plan })
+    }
+
+    /// Does it: begins, or goes on where an earlier call was cut short.
+    pub async fn run(mut self) -> Result<FailoverReport, FailoverError> {
+        let begun = Instant::now();
+        let mut steps = Vec::new();
+        let started_ms = now_ms();
+        if !self.plan.is_begun {
+            if self.plan.mode == PromotionMode::Planned {
+                let step = Instant::now();
+                self.drain().await?;
+                steps.push(StepReport::through("drain", step, None));
+                self.pause("drain").await;
+            }
+            self.announce(started_ms).await?;
+            self.pause("announce").await;
+        }
+        let mut unfenced = self.fence_step(&mut steps).await?;
+        self.pause("fence").await;
+        self.groups_step().await?;
+        self.pause("groups").await;
+        let settings = self.settings_step(&mut steps).await?;
+        self.pause("settings").await;
+        self.done_step().await?;
+        self.pause("done").await;
+        let step = Instant::now();
+        let found = self.survey().await?;
+        let verification = verify::verify(&self.mirror, &self.target, &found, &unfenced).await?;
+        steps.push(StepReport::through("verify", step, None));
+        unfenced.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        tracing::info!(mirror = %self.mirror.name, seconds = begun.elapsed().as_secs_f64(), "the target is promoted");
+        report::report(
+            &self.mirror,
+            &self.control.state,
+            found,
+            report::Acts { steps, settings, unfenced, verification },
+        )
+    }
+
+    async fn survey(&mut self) -> Result<Survey, FailoverError> {
+        self.control.read_to_end().await?;
+        Ok(survey(&self.mirror, self.source.as_ref(), &self.target, self.options.source_timeout).await?)
+    }
+
+    /// For tests: stands still where they want to kill the process.
+    async fn pause(&self, step: &str) {
+        tracing::info!(mirror = %self.mirror.name, step, "failover step through");
+        if self.options.pause_after.as_deref() == Some(step) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn drain(&self) -> Result<(), FailoverError> {
+        let Some(source) = &self.source else { return Ok(()) };
+        if self.options.fence_source {
+            let topics: BTreeSet<&str> = self.plan.partitions.iter().map(|p| p.topic.as_str()).collect();
+            self.fence_source(source, &topics.into_iter().collect::<Vec<_>>()).await?;
+        }
+        let left_out = self.left_out();
+        drain::Drain { config: &self.config, mirror: &self.mirror, source, target: &self.target, left_out }
+            .run(self.options.quiet, self.options.drain_timeout)
+            .await
+    }
+
+    async fn fence_source(&self, source: &Cluster, topics: &[&str]) -> Result<(), FailoverError> {
+        // Noted first: what is on record too much is taken back without harm, what is missing would stay.
+        let topics_owned = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        self.control
+            .write(ControlRecord::SourceFenced { topics: topics_owned, is_fenced: true, at_ms: now_ms() })
+            .await?;
+        Ok(source.deny_writes(topics).await?)
+    }
+
+    /// Partitions that are promoted as they are.
+    fn left_out(&self) -> BTreeSet<(String, i32)> {
+        let still = |p: &&PartitionOutlook| self.options.allow_halted && p.cannot_be_drained();
+        self.plan.partitions.iter().filter(still).map(|p| (p.topic.clone(), p.partition)).collect()
+    }
+
+    async fn announce(&mut self, started_ms: i64) -> Result<(), FailoverError> {
+        let intent = Promotion {
+            generation: self.plan.generation,
+            at_ms: now_ms(),
+            mode: Some(self.plan.mode),
+            started_ms: Some(started_ms),
+        };
+        self.control.write(ControlRecord::PromotionIntent(intent)).await?;
+        self.control.read_to_end().await?;
+        Ok(())
+    }
+
+    async fn step_through(&mut self, phase: PromotionPhase, unfenced: Vec<Unfenced>) -> Result<(), FailoverError> {
+        let step = PromotionStep { generation: self.plan.generation, phase, at_ms: now_ms(), unfenced };
+        self.control.write(ControlRecord::PromotionStep(step)).await?;
+        self.control.read_to_end().await?;
+        Ok(())
+    }
+
+    /// Fences all there is, or what an earlier call had to leave. Gives what is left now.
+    async fn fence_step(&mut self, steps: &mut Vec<StepReport>) -> Result<Vec<Unfenced>, FailoverError> {
+        let before = self.control.state.promotion_step(PromotionPhase::Fenced).cloned();
+        let only: Option<BTreeSet<(String, i32)>> = before.as_ref().map(|step| {
+            let open = step.unfenced.iter().filter(|u| u.reason.is_open());
+            open.map(|u| (u.topic.clone(), u.partition)).collect()
+        });
+        if let (Some(step), Some(only)) = (&before, &only)
+            && only.is_empty()
+        {
+            return Ok(step.unfenced.clone());
+        }
+        let step = Instant::now();
+        let fence = fence::Fence {
+            mirror: &self.mirror,
+            source: self.source.as_ref(),
+            source_timeout: self.options.source_timeout,
+            target: &self.target,
+            control: &self.control,
+            generation: self.plan.generation,
+        };
+        let mut unfenced = fence.run(only.as_ref()).await?;
+        self.pause("half").await;
+        if let Some(before) = before {
+            unfenced.extend(before.unfenced.into_iter().filter(|u| !u.reason.is_open()));
+        } else {
+            self.check_drained(&unfenced).await?;
+        }
+        self.step_through(PromotionPhase::Fenced, unfenced.clone()).await?;
+        let detail = (!unfenced.is_empty()).then(|| format!("{} partitions are not fenced", unfenced.len()));
+        steps.push(StepReport::through("fence", step, detail));
+        Ok(unfenced)
+    }
+
+    /// A planned failover loses nothing, or does not take place.
+    async fn check_drained(&mut self, unfenced: &[Unfenced]) -> Result<(), FailoverError> {
+        if self.plan.mode != PromotionMode::Planned || self.source.is_none() {
+            return Ok(());
+        }
+        let left_out = self.left_out();
+        let found = self.survey().await?;
+        if found.source_trouble.is_some() {
+            return Ok(());
+        }
+        let is_left = |p: &PartitionOutlook| {
+            let key = (p.topic.clone(), p.partition);
+            left_out.contains(&key) || unfenced.iter().any(|u| (&u.topic, u.partition) == (&p.topic, p.partition))
+        };
+        let more: Vec<String> = (found.partitions.iter())
+            .filter(|p| p.lag_records > 0 && !is_left(p))
+            .map(|p| format!("{} holds offsets [{}, {})", p.name(), p.mirrored_to, p.source_end))
+            .collect();
+        if more.is_empty() {
+            return Ok(());
+        }
+        let cancelled = Promotion { generation: self.plan.generation, at_ms: now_ms(), ..Promotion::default() };
+        self.control.write(ControlRecord::PromotionCancelled(cancelled)).await?;
+        Err(FailoverError::StillWritten { mirror: self.mirror.name.clone(), detail: more.join(", ") })
+    }
+
+    /// Where consumer groups will be translated, at the settled ends.
+    async fn groups_step(&mut self) -> Result<(), FailoverError> {
+        if self.control.state.promotion_step(PromotionPhase::Groups).is_none() {
+            self.step_through(PromotionPhase::Groups, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    async fn settings_step(&mut self, steps: &mut Vec<StepReport>) -> Result<settings::Applied, FailoverError> {
+        let is_through = self.control.state.promotion_step(PromotionPhase::Settings).is_some();
+        if is_through || !self.options.apply_settings || !self.mirror.sync.topic_configs {
+            return Ok(settings::Applied::default());
+        }
+        let step = Instant::now();
+        if self.control.state.promotion_step(PromotionPhase::SettingsBegun).is_none() {
+            self.step_through(PromotionPhase::SettingsBegun, Vec::new()).await?;
+            self.pause("settings_begun").await;
+        }
+        let topics = self.survey().await?.topics;
+        let applied = settings::apply(&self.target, topics).await;
+        if applied.failed.is_empty() {
+            self.step_through(PromotionPhase::Settings, Vec::new()).await?;
+        }
+        let detail = Some(format!("{} topics changed, {} failed", applied.changed.len(), applied.failed.len()));
+        steps.push(StepReport::through("settings", step, detail));
+        Ok(applied)
+    }
+
+    async fn done_step(&mut self) -> Result<(), FailoverError> {
+        if self.control.state.promotion_done().is_none() {
+            let done = Promotion { generation: self.plan.generation, at_ms: now_ms(), ..Promotion::default() };
+            self.control.write(ControlRecord::PromotionDone(done)).await?;
+            self.control.read_to_end().await?;
+        }
+        Ok(())
+    }
+
+    /// Calls a promotion off that is not through, where the mirror can go on as if nothing had been.
+    pub async fn cancel(mut self, dry_run: bool) -> Result<(), FailoverError> {
+        self.control.read_to_end().await?;
+        let refuse = |detail: String| FailoverError::NotCancelled { mirror: self.mirror.name.clone(), detail };
+        let state = &self.control.state;
+        if state.standing_promotion().is_none() {
+            return Err(refuse("no promotion stands that could be called off".to_owned()));
+        }
+        if state.promotion_done().is_some() {
+            return Err(refuse("the promotion is through; kmirror failback is the way back".to_owned()));
+        }
+        if state.promotion_step(PromotionPhase::SettingsBegun).is_some() {
+            return Err(refuse(
+                "topic settings of the target were changed, which the mirror cannot live with; finish the failover, then fail back"
+                    .to_owned(),
+            ));
+        }
+        if let Some(where_) = verify::foreign_records(&self.mirror, &self.target).await? {
+            return Err(refuse(format!(
+                "somebody has written to the target since ({where_}): it has a life of its own; finish the failover, then fail back"
+            )));
+        }
+        if !dry_run {
+            let cancelled = Promotion { generation: self.plan.generation, at_ms: now_ms(), ..Promotion::default() };
+            self.control.write(ControlRecord::PromotionCancelled(cancelled)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn no_answer(within: Duration) -> String {
+    format!("no answer within {:.0} s", within.as_secs_f64())
+}
+
+async fn open(mirror: &MirrorConfig, target: &Cluster) -> Result<Control, EngineError> {
+    Control::open(&mirror.name, target).await?.ok_or_else(|| EngineError::Unexpected {
+        mirror: mirror.name.clone(),
+        detail: "it has never run: there is nothing on the target to promote".to_owned(),
+    })
+}
+
+fn plan(
+    mirror: &MirrorConfig,
+    options: &FailoverOptions,
+    control: &Control,
+    found: Survey,
+    source_trouble: Option<String>,
+) -> Result<FailoverPlan, EngineError> {
+    let state = &control.state;
+    let phases =
+        [PromotionPhase::Fenced, PromotionPhase::Groups, PromotionPhase::SettingsBegun, PromotionPhase::Settings];
+    // An intent of a version that did not say of which kind it is was written without a drain.
+    let begun = state.standing_promotion().map(|p| p.mode.unwrap_or(PromotionMode::Unplanned));
+    let fenced_well = |phase: &PromotionPhase| {
+        state.promotion_step(*phase).is_some_and(|step| !step.unfenced.iter().any(|u| u.reason.is_open()))
+    };
+    Ok(failover_plan(FailoverFacts {
+        mirror: mirror.name.clone(),
+        generation: control.generation()?.generation,
+        wish: options.wish,
+        source_trouble,
+        begun,
+        phases: phases.into_iter().filter(fenced_well).collect(),
+        is_done: state.promotion_done().is_some(),
+        is_paused: state.is_all_paused(),
+        allow_halted: options.allow_halted,
+        apply_settings: options.apply_settings && mirror.sync.topic_configs,
+        fence_source: options.fence_source,
+        partitions: found.partitions,
+        topics: found.topics,
+    }))
+}
+
+/// Whether a partition was fenced, and only its end is not certain.
+fn is_in_doubt(unfenced: &Unfenced) -> bool {
+    unfenced.reason == UnfencedReason::InDoubt
+}

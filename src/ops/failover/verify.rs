@@ -1,0 +1,110 @@
+//! What is looked at once all is done: nothing of the mirror stands behind the fence, and the leaders refuse what would follow.
+
+use std::collections::BTreeSet;
+
+use tokio::task::JoinSet;
+
+use crate::client::{Cluster, TopicPartition};
+use crate::config::MirrorConfig;
+use crate::engine::EngineError;
+use crate::engine::ahead::AT_ONCE;
+use crate::engine::attach::written_behind;
+use crate::engine::settle::last_data_below;
+use crate::engine::shard::target_of;
+use crate::mirror::{PartitionState, Unfenced};
+
+use super::super::MirrorState;
+use super::report::Verification;
+use super::survey::Survey;
+
+/// Looks at every partition that was fenced.
+pub(super) async fn verify(
+    mirror: &MirrorConfig,
+    target: &Cluster,
+    found: &Survey,
+    unfenced: &[Unfenced],
+) -> Result<Verification, EngineError> {
+    let mut tasks = JoinSet::new();
+    let mut out = Verification::default();
+    let mut waiting = Vec::new();
+    for shard in &found.state.shards {
+        let Some((owner, _)) = shard.id else { continue };
+        let is_left = |p: &PartitionState| {
+            let declared = &p.declared;
+            unfenced.iter().any(|u| (&u.topic, u.partition) == (&declared.source_topic, declared.partition))
+        };
+        for state in shard.partitions.values().filter(|p| !p.map.is_empty() && !is_left(p)) {
+            if let Some(origin) = state.origin {
+                waiting.push((target_of(state), origin.start, origin.epoch, owner, shard.producer_ids.clone()));
+            }
+        }
+    }
+    let mut waiting = waiting.into_iter();
+    loop {
+        while tasks.len() < AT_ONCE {
+            let Some((tp, from, epoch, owner, ids)) = waiting.next() else { break };
+            let target = target.clone();
+            tasks.spawn(async move { look(&target, &tp, from, (owner, epoch), &ids).await });
+        }
+        let Some(done) = tasks.join_next().await else { break };
+        let done = done.map_err(|e| EngineError::Unexpected {
+            mirror: mirror.name.clone(),
+            detail: format!("verifying a partition: {e}"),
+        })?;
+        out.partitions += 1;
+        match done {
+            Ok(Refusal::Certain) => out.refusing += 1,
+            Ok(Refusal::Forgotten) => {}
+            Err(problem) => out.problems.push(problem),
+        }
+    }
+    out.problems.sort();
+    Ok(out)
+}
+
+/// Whether the leader would refuse an older writer.
+enum Refusal {
+    Certain,
+    /// It remembers producers for a while only. Nobody of before may write by then without asking the coordinator.
+    Forgotten,
+}
+
+async fn look(
+    target: &Cluster,
+    tp: &TopicPartition,
+    from: i64,
+    (owner, epoch): (i64, i16),
+    ids: &BTreeSet<i64>,
+) -> Result<Refusal, String> {
+    match written_behind(target, tp, from, ids).await {
+        Ok(None) => {}
+        Ok(Some(offset)) => {
+            return Err(format!("{tp}: the mirror has written at offset {offset}, behind the fence at {from}"));
+        }
+        Err(error) => return Err(format!("{tp}: what stands behind the fence cannot be read: {error}")),
+    }
+    let producers = target.describe_producers_soon(tp).await.map_err(|error| format!("{tp}: {error}"))?;
+    match producers.iter().find(|p| p.producer_id == owner) {
+        Some(known) if known.producer_epoch >= i32::from(epoch) => Ok(Refusal::Certain),
+        Some(known) => Err(format!(
+            "{tp}: its leader takes epoch {} of producer {owner}, older than the fence's",
+            known.producer_epoch
+        )),
+        None => Ok(Refusal::Forgotten),
+    }
+}
+
+/// Where somebody else has written to a mirror topic behind our data, if anybody has.
+pub(super) async fn foreign_records(mirror: &MirrorConfig, target: &Cluster) -> Result<Option<String>, EngineError> {
+    let state = MirrorState::read(&mirror.name, target).await?.unwrap_or_default();
+    let ids: BTreeSet<i64> = state.shards.iter().flat_map(|shard| shard.producer_ids.iter().copied()).collect();
+    let targets: Vec<TopicPartition> = state.partitions().filter(|p| !p.map.is_empty()).map(target_of).collect();
+    for (tp, bounds) in target.log_bounds_each(&targets).await {
+        let Ok((start, end)) = bounds else { continue };
+        let last = last_data_below(target, &tp, end, start, |_| true).await?;
+        if let Some(batch) = last.filter(|batch| !ids.contains(&batch.header.producer_id)) {
+            return Ok(Some(format!("{tp} at offset {}", batch.header.base_offset)));
+        }
+    }
+    Ok(None)
+}
