@@ -5,12 +5,11 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use super::{bandwidth, check, completions, config, demo, pause, resume, run, state, status, translate};
+use super::{bandwidth, check, completions, config, demo, groups, pause, resume, run, state, status, translate};
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] =
-    &["drill", "failover", "failback", "verify", "groups", "backup", "restore", "archive", "replay"];
+pub const LATER: &[&str] = &["drill", "failover", "failback", "verify", "backup", "restore", "archive", "replay"];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -88,6 +87,8 @@ pub enum Command {
     Resume(resume::ResumeArgs),
     /// Show or change a mirror's bandwidth limit, over restarts
     Bandwidth(bandwidth::BandwidthArgs),
+    /// Plan, write and take back what consumer groups have committed, on the target
+    Groups(groups::GroupsArgs),
     /// Look after the mirror's own records on the target
     State(state::StateArgs),
     /// Work on the configuration file

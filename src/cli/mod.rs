@@ -13,6 +13,8 @@ pub mod config;
 pub mod context;
 pub mod demo;
 pub mod exit;
+pub mod groups;
+mod groups_page;
 mod logging;
 pub mod output;
 pub mod pause;
@@ -84,6 +86,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(args) => pause::run(args, &ctx).await,
         Command::Resume(args) => resume::run(args, &ctx).await,
         Command::Bandwidth(args) => bandwidth::run(args, &ctx).await,
+        Command::Groups(args) => groups::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),

@@ -55,6 +55,7 @@ pub struct Board {
 struct Inner {
     at_ms: u64,
     parts: Arc<Vec<PartView>>,
+    groups_ms: Option<i64>,
 }
 
 impl Board {
@@ -72,6 +73,16 @@ impl Board {
     pub fn read(&self) -> (u64, Arc<Vec<PartView>>) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.at_ms, Arc::clone(&inner.parts))
+    }
+
+    /// Notes when the consumer groups were last in step, ms since the epoch.
+    pub fn groups_in_step(&self, at_ms: i64) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups_ms = Some(at_ms);
+    }
+
+    /// When the consumer groups were last in step; `None` where none are kept.
+    pub fn groups_ms(&self) -> Option<i64> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups_ms
     }
 
     /// Whether it is time to publish again.

@@ -1,8 +1,9 @@
-//! What an operator asks for beside `run`: status, translate, check, pause and resume, bandwidth, rebuilding the state. Each reads the
-//! clusters; none needs a running kmirror.
+//! What an operator asks for beside `run`: status, translate, check, pause and resume, bandwidth, consumer groups, rebuilding the
+//! state. Each reads the clusters; none needs a running kmirror. (And what keeps groups in step beside one.)
 
 mod check;
 mod command;
+pub mod groups;
 mod rebuild;
 mod state;
 mod status;
@@ -12,5 +13,5 @@ pub use check::{CheckReport, Finding, Severity, check};
 pub use command::{Command, bandwidth, send_command};
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use state::MirrorState;
-pub use status::{GapView, MirrorStatus, PartitionStatus, StatusReport, status};
+pub use status::{GapView, GroupsStatus, MirrorStatus, PartitionStatus, StatusReport, status};
 pub use translate::{TranslateAnswer, TranslateError, TranslateQuestion, translate};
