@@ -1,12 +1,14 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
 mod bandwidth;
+mod failback;
 mod failover;
 mod groups;
 mod identity;
 mod leaders;
 mod obstacles;
 mod policies;
+mod shapes;
 mod starting;
 mod state;
 mod takeover;

@@ -34,9 +34,25 @@ impl Context {
     /// # Errors
     /// [`crate::config::ConfigErrors`]: exit code 2.
     pub fn load(&self) -> anyhow::Result<Config> {
-        let config = Config::load(&self.config_path)?;
+        let mut config = Config::load(&self.config_path)?;
         logging::start(self.log_level, config.log);
+        self.turn_round(&mut config);
         Ok(config)
+    }
+
+    /// `--mirror NAME.failback` means the mirror of the way home of NAME: in the place of NAME, for the two are never to run
+    /// together.
+    fn turn_round(&self, config: &mut Config) {
+        let Some(name) = &self.mirror else { return };
+        if config.mirrors.iter().any(|mirror| mirror.name == *name) {
+            return;
+        }
+        for mirror in &mut config.mirrors {
+            let home = mirror.reversed();
+            if home.name == *name {
+                *mirror = home;
+            }
+        }
     }
 
     /// Starts the log for a command that reads no configuration.

@@ -13,6 +13,7 @@ pub mod config;
 pub mod context;
 pub mod demo;
 pub mod exit;
+pub mod failback;
 pub mod failover;
 mod logging;
 pub mod output;
@@ -86,6 +87,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Resume(args) => resume::run(args, &ctx).await,
         Command::Bandwidth(args) => bandwidth::run(args, &ctx).await,
         Command::Failover(args) => failover::run(args, &ctx).await,
+        Command::Failback(args) => failback::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),

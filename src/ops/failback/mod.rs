@@ -215,6 +215,25 @@ pub struct TakenUp {
     pub detail: Option<String>,
 }
 
+impl TakenUp {
+    /// Whether somebody should look at it.
+    pub fn is_problem(&self) -> bool {
+        self.alone_to.is_some() || self.detail.is_some()
+    }
+
+    /// What about it, in words.
+    pub fn problem(&self) -> String {
+        match (&self.detail, self.alone_to) {
+            (Some(detail), _) => detail.clone(),
+            (None, Some(end)) => format!(
+                "the standby has records in front of offset {end} that were written there after the switch: they are on the \
+                 standby alone"
+            ),
+            (None, None) => String::new(),
+        }
+    }
+}
+
 fn taken_up(tp: TopicPartition, seeded: Seeded) -> TakenUp {
     let (goes_on_at, alone_to, detail) = match seeded {
         Seeded::At { target, alone_to } => (target, alone_to, None),

@@ -154,12 +154,11 @@ impl Failover {
         steps.push(StepReport::through("verify", step, None));
         unfenced.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         tracing::info!(mirror = %self.mirror.name, seconds = begun.elapsed().as_secs_f64(), "the target is promoted");
-        report::report(
-            &self.mirror,
-            &self.control.state,
-            found,
-            report::Acts { steps, settings, unfenced, verification },
-        )
+        let acts = report::Acts { steps, settings, unfenced, verification };
+        report::report(&self.mirror, &self.control.state, found, acts).ok_or_else(|| {
+            let detail = "the promotion was called off by somebody else".to_owned();
+            EngineError::Unexpected { mirror: self.mirror.name.clone(), detail }.into()
+        })
     }
 
     async fn survey(&mut self) -> Result<Survey, FailoverError> {

@@ -1,0 +1,212 @@
+//! `kmirror failback`: the way home after a promotion.
+
+use std::fs::OpenOptions;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use super::exit::{CliError, Exit};
+use super::output;
+use crate::config::MirrorConfig;
+use crate::engine::connect_mirror;
+use crate::ops::failback::{self, CameBack, Ends, FailbackPartition, FailbackReport, Stage, TakenUp};
+
+/// Options of `failback`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+After kmirror failover the standby is in charge. When the old source is back, it is brought up to date from the standby, \
+without copying again what both have. Each call does the next step, and says what comes after it:
+
+  1. kmirror failback          shows where the two logs of every partition part, and what the old source has alone (its
+                               divergent tail: accepted there, never mirrored); --export writes those records to a file
+     kmirror failback --yes    begins a mirror of the way home, NAME.failback
+  2. kmirror run --mirror NAME.failback        copies, and keeps up; status --mirror NAME.failback shows how far it is
+  3. kmirror failover --mirror NAME.failback   the switch home, planned: the old source is in charge again
+  4. kmirror failback --yes    begins a new generation of mirror NAME
+     kmirror run               mirrors as before the failover
+
+What the old source has alone stays where it is: readers that had not come so far meet it there, and the standby does not \
+have it. An old source that came back empty is filled from its beginning; one that is another log is left alone, and named \
+(exit code 3).
+
+Examples:
+  kmirror failback -c standby.yaml --mirror dr
+  kmirror failback -c standby.yaml --mirror dr --export divergent.jsonl --yes
+  kmirror run -c standby.yaml --mirror dr.failback
+  kmirror failback -c standby.yaml --mirror dr --json")]
+pub struct FailbackArgs {
+    /// Write what the old source has alone to this file, one JSON object a record
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+}
+
+/// Goes back.
+///
+/// # Errors
+/// What kept it from reading or writing.
+pub async fn run(args: FailbackArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    let config = ctx.load()?;
+    let mirror = ctx.one_mirror(&config)?;
+    let (old, standby) = connect_mirror(&config, mirror).await?;
+    let ends = Ends { old: &old, standby: &standby };
+    match failback::stage(mirror, ends).await? {
+        Stage::NotPromoted => {
+            let what = "was not promoted: there is nothing to go back from (kmirror failover)";
+            Err(CliError::Usage(format!("mirror {} {what}", mirror.name)).into())
+        }
+        Stage::Promoted => begin(&args, ctx, mirror, ends).await,
+        Stage::Returning => returning(ctx, mirror),
+        Stage::Switched => take_up(ctx, mirror, ends).await,
+    }
+}
+
+/// Shows the way, and goes the first step of it.
+async fn begin(args: &FailbackArgs, ctx: &Context, mirror: &MirrorConfig, ends: Ends<'_>) -> anyhow::Result<Exit> {
+    let mut report = failback::survey(mirror, ends).await?;
+    if let Some(file) = &args.export {
+        let records = export(file, &report, mirror, ends).await?;
+        if !ctx.json {
+            output::print(&format!("{} divergent records written to {}\n\n", output::count(records), file.display()))?;
+        }
+    }
+    let act = ctx.yes && !ctx.dry_run;
+    if act {
+        report = failback::begin(mirror, ends).await?;
+    }
+    if ctx.json {
+        output::json(&report)?;
+    } else {
+        output::print(&page(&report))?;
+    }
+    if !act && !ctx.dry_run {
+        let what = format!("nothing was changed; to begin the way home of mirror {}, add --yes", mirror.name);
+        return Err(CliError::Refused(what).into());
+    }
+    Ok(if report.refused().next().is_some() { Exit::Problems } else { Exit::Done })
+}
+
+/// The copying is for an ordinary run.
+fn returning(ctx: &Context, mirror: &MirrorConfig) -> anyhow::Result<Exit> {
+    let home = mirror.reversed().name;
+    if ctx.json {
+        output::json(&TakeUpReport::new(mirror, Stage::Returning))?;
+    } else {
+        output::print(&format!(
+            "mirror {} is on its way home as {home}\n\n  kmirror run --mirror {home}        copies, and keeps up\n  kmirror status \
+             --mirror {home}     shows how far it is\n  kmirror failover --mirror {home}   is next, once nobody writes to the \
+             standby any more\n",
+            mirror.name
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// `failback --json` once the way home has begun.
+#[derive(Debug, Serialize)]
+struct TakeUpReport {
+    schema_version: u32,
+    mirror: String,
+    reverse_mirror: String,
+    stage: Stage,
+    /// Partitions of the new generation.
+    partitions: Vec<TakenUp>,
+}
+
+impl TakeUpReport {
+    fn new(mirror: &MirrorConfig, stage: Stage) -> Self {
+        let (name, reverse_mirror) = (mirror.name.clone(), mirror.reversed().name);
+        Self { schema_version: 1, mirror: name, reverse_mirror, stage, partitions: Vec::new() }
+    }
+}
+
+/// The last step: mirror as before.
+async fn take_up(ctx: &Context, mirror: &MirrorConfig, ends: Ends<'_>) -> anyhow::Result<Exit> {
+    let mut report = TakeUpReport::new(mirror, Stage::Switched);
+    let act = ctx.yes && !ctx.dry_run;
+    if act {
+        report.partitions = failback::take_up(mirror, ends).await?;
+        report.stage = Stage::NotPromoted;
+    }
+    let problems: Vec<&TakenUp> = report.partitions.iter().filter(|partition| partition.is_problem()).collect();
+    if ctx.json {
+        output::json(&report)?;
+    } else if act {
+        let mut text = format!("mirror {} takes up again with {} partitions", mirror.name, report.partitions.len());
+        for partition in &problems {
+            text.push_str(&format!("\n\nPROBLEM {}:{}: {}", partition.topic, partition.partition, partition.problem()));
+        }
+        output::print(&format!("{text}\n\nnext: kmirror run --mirror {}\n", mirror.name))?;
+    }
+    if !act && !ctx.dry_run {
+        let what = format!(
+            "the old source is in charge again, and nothing was changed; to begin a new generation of mirror {}, add --yes",
+            mirror.name
+        );
+        return Err(CliError::Refused(what).into());
+    }
+    Ok(if problems.is_empty() { Exit::Done } else { Exit::Problems })
+}
+
+/// A file that is there already is not written over: it may be the only copy of what it holds.
+async fn export(file: &Path, report: &FailbackReport, mirror: &MirrorConfig, ends: Ends<'_>) -> anyhow::Result<i64> {
+    let open = OpenOptions::new().write(true).create_new(true).open(file);
+    let out = open.with_context(|| format!("--export {}: cannot be made", file.display()))?;
+    let mut out = BufWriter::new(out);
+    let exported = failback::export(report, ends.old, mirror.isolation, &mut out).await?;
+    out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all())?;
+    Ok(i64::try_from(exported.records).unwrap_or(i64::MAX))
+}
+
+fn page(report: &FailbackReport) -> String {
+    let header =
+        ["PARTITION", "CAME BACK", "PARTED AT", "COPIED FROM", "TO COPY", "DIVERGENT RECORDS", "DIVERGENT OFFSETS"];
+    let mut text = output::table(&header, &[2, 3, 4, 5], report.partitions.iter().map(cells));
+    for partition in &report.partitions {
+        if let Some(detail) = &partition.detail {
+            let what = if partition.came_back == CameBack::Different { "LEFT OUT" } else { "NOTE" };
+            text.push_str(&format!("\n{what} {}:{}: {detail}\n", partition.topic, partition.partition));
+        }
+    }
+    let divergent = i64::try_from(report.divergent_records()).unwrap_or(i64::MAX);
+    if divergent > 0 {
+        text.push_str(&format!(
+            "\n{} records are on the old source alone; --export FILE writes them out\n",
+            output::count(divergent)
+        ));
+    }
+    if report.stage == Stage::Returning {
+        let home = &report.reverse_mirror;
+        text.push_str(&format!(
+            "\nthe way home of mirror {} has begun as {home}; next: kmirror run --mirror {home}\n",
+            report.mirror
+        ));
+    }
+    text
+}
+
+fn cells(partition: &FailbackPartition) -> Vec<String> {
+    let known = |offset: i64| if offset < 0 { "-".to_owned() } else { offset.to_string() };
+    let came_back = match partition.came_back {
+        CameBack::Intact => "intact",
+        CameBack::Ahead => "ahead",
+        CameBack::Behind => "behind",
+        CameBack::Diverged => "diverged",
+        CameBack::Empty => "empty",
+        CameBack::Different => "different",
+    };
+    let tail = &partition.tail;
+    let range = if tail.records > 0 { format!("[{}, {})", tail.from, tail.to) } else { "-".to_owned() };
+    vec![
+        format!("{}:{}", partition.topic, partition.partition),
+        came_back.to_owned(),
+        known(partition.parted_at),
+        known(partition.copied_from),
+        output::count(partition.to_copy),
+        output::count(i64::try_from(tail.records).unwrap_or(i64::MAX)),
+        range,
+    ]
+}
