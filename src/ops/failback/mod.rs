@@ -14,7 +14,7 @@ mod seed;
 mod survey;
 mod tail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -25,6 +25,7 @@ use crate::engine::shard::target_of;
 use crate::mirror::{ControlState, GapReason, PartitionState};
 
 use super::MirrorState;
+use super::failover::{lift_source_fence, prepare_for_mirroring};
 use seed::{Seed, Seeded, seed};
 use survey::ways;
 
@@ -126,10 +127,10 @@ pub struct Ends<'a> {
 /// How far the way home of a mirror has come.
 pub async fn stage(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Stage, EngineError> {
     let forth = control_of(mirror, ends.standby).await?;
-    let Some(promotion) = forth.standing_promotion() else { return Ok(Stage::NotPromoted) };
+    let Some(promotion) = forth.promotion_done() else { return Ok(Stage::NotPromoted) };
     let home = control_of(&mirror.reversed(), ends.old).await?;
     let begun = home.generation().is_some_and(|generation| generation.home_of == Some(promotion.generation));
-    Ok(match home.standing_promotion() {
+    Ok(match home.promotion_done() {
         _ if !begun => Stage::Promoted,
         None => Stage::Returning,
         Some(_) => Stage::Switched,
@@ -164,7 +165,11 @@ pub async fn begin(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackRepo
         partitions.push(way.report);
     }
     let home = mirror.reversed();
+    // The way home writes there as well.
+    lift_source_fence(mirror, ends.old, ends.standby).await?;
+    let topics: BTreeSet<String> = seeds.iter().map(|seed| seed.target.topic.clone()).collect();
     let outcome = seed(&home, (ends.standby, ends.old), seeds, generation).await?;
+    prepare_for_mirroring(&home, ends.old, &topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let by_name: BTreeMap<(&str, i32), &Seeded> =
         outcome.iter().map(|(tp, seeded)| ((tp.topic.as_str(), tp.partition), seeded)).collect();
     for partition in &mut partitions {
@@ -196,6 +201,8 @@ pub async fn take_up(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Vec<TakenU
         let written = partition.map.position(end);
         seeds.push(Seed { source, target, map, read, written, from: end });
     }
+    let topics: BTreeSet<String> = seeds.iter().map(|seed| seed.target.topic.clone()).collect();
+    prepare_for_mirroring(mirror, ends.standby, &topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let outcome = seed(mirror, (ends.old, ends.standby), seeds, None).await?;
     Ok(outcome.into_iter().map(|(tp, seeded)| taken_up(tp, seeded)).collect())
 }

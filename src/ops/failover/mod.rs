@@ -25,6 +25,8 @@ use crate::plan::{FailoverFacts, FailoverPlan, PartitionOutlook, Wish, failover_
 
 pub use report::{FailoverReport, LossManifest, LossRange, StepReport, UnseenRange, Verification};
 
+pub(super) use settings::{lift_source_fence, prepare_for_mirroring};
+
 use survey::{Survey, survey};
 
 /// What is asked for.
