@@ -247,6 +247,11 @@ fn every_example_of_a_command_is_one() {
     for name in ["README.md", "CONTRIBUTING.md"] {
         examples.push((name.to_owned(), blocks(&read(name), &["sh", "console"]).join("\n")));
     }
+    for entry in fs::read_dir(project().join("docs/runbooks")).unwrap() {
+        let name = format!("docs/runbooks/{}", entry.unwrap().file_name().display());
+        let lines = blocks(&read(&name), &["sh"]).join("\n");
+        examples.push((name, lines));
+    }
     for entry in fs::read_dir(project().join("configs")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {

@@ -47,6 +47,13 @@
 //! has one transactional id, one partition of the state topic `__kmirror.<mirror>`, and the data partitions whose
 //! topic id and number hash to it. A clean stop releases its partitions, and they go on unmarked.
 //!
+//! # Promotion
+//!
+//! A failover is a take-over by an owner that produces nothing (`ops::failover`, `engine::attach`'s `promote`): *announce* in the control
+//! partition, take all shards, mark and settle all partitions, apply what was held back, *done*. Everything it needs to go on after
+//! a crash, or to report, stands in the state topic: what the mirror saw of the source last (`StateRecord::Seen`), how its topics were
+//! configured (`ControlRecord::SourceConfigs`), which steps are through.
+//!
 //! # What a broker promises
 //!
 //! Measured on Kafka 4.3.1 and 3.9.1 (`proto-tests/` holds it there and against the embedded broker):
@@ -87,6 +94,16 @@
 //!   attached. If both passed that, each would have taken its last shard before the other did (`engine::shard_worker`,
 //!   `ShardLog::confirm`). From there on a fence is final. (Where a shard cannot be taken, the others go on without it after ten
 //!   seconds.)
+//! - **Control is read once more when the shards are taken.** A promotion announces itself, then fences. A start that read control
+//!   before the announcement and took its shards after the fence would own them: its watch of the control partition may be slow, or
+//!   that partition's leader away. So nothing is attached before control was read behind the last shard that was taken
+//!   (`engine::runner::noting`, `ask_control`): whoever fenced before us had announced it by then, and whoever takes the shard later
+//!   fences us.
+//! - **A session's answer tells of what it does not name.** An incremental fetch leaves out partitions without news; that their ends
+//!   have not moved is news for the loss manifest. So a partition was last heard of when its session last answered, and that is put
+//!   to the partition's own account when the session ends (`engine::runner::noting`, `end_session`).
+//! - **Behind a fence the target is its own.** Offsets behind the settled end are not the mirror's once it was promoted, though its
+//!   map would go on: `status` and `translate` stop at the end on record (`ops::MirrorState::promoted_end`).
 //! - **A response to another question.** A partition can be reset, or move to another broker, while a fetch for it
 //!   is under way. Records behind an offset that was not asked for would look like a compaction hole in front of
 //!   them. The runner remembers what each partition was asked for and drops any other answer

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::failover::fail_over;
 use super::{Pair, append, numbered, value};
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::wait_until;
@@ -20,16 +21,7 @@ fn promoted(topic: &str) -> Pair {
 
 /// Promotes the standby without a look at the old source.
 fn promote(pair: &Pair) {
-    fail_over(pair, &["--unplanned"]);
-}
-
-/// The report is made anew each time; what is there is not written over.
-fn fail_over(pair: &Pair, more: &[&str]) -> Value {
-    let folder = pair.mirror.config.parent().unwrap();
-    let number = std::fs::read_dir(folder).unwrap().count();
-    let file = folder.join(format!("failover-{number}.json"));
-    let args = ["failover", "--yes", "--quiet", "200ms", "--report", file.to_str().unwrap()];
-    pair.mirror.json(&[&args[..], more].concat(), 0)
+    fail_over(&pair.mirror, &["--unplanned"], 0);
 }
 
 impl Pair {
@@ -69,7 +61,7 @@ impl Pair {
 
     /// The old source takes over again.
     fn switch(&self) {
-        fail_over(self, &["--planned", "--mirror", &self.home()]);
+        fail_over(&self.mirror, &["--planned", "--mirror", &self.home()], 0);
     }
 
     /// Every record that both sides hold is mapped to itself on the way home.

@@ -108,7 +108,8 @@ pub async fn run(args: FailoverArgs, ctx: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let is_fenced = plan.steps.iter().any(|step| step.step == "fence" && step.is_done);
-    if !ctx.yes && !(plan.is_done && is_fenced) {
+    let is_settled = plan.is_done && is_fenced;
+    if !ctx.yes && !is_settled {
         let question = format!("This promotes the target of mirror {}.", mirror.name);
         // One document on stdout: nobody is asked in the middle of it.
         let answer = if ctx.json { None } else { output::confirm(&question, &mirror.name).context("asking")? };

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::api_name::api_name;
 use super::buffer::Buffer;
 use super::error::ClientError;
 use super::frame::{Chunks, OutFrame, split_response};
@@ -212,38 +213,6 @@ impl Shared {
 
     fn decode<R: Shaped>(&self, version: i16, body: Bytes) -> Result<R::Response, ClientError> {
         shape::decode::<R>(version, body).map_err(|detail| self.protocol(api_name(R::KEY), &detail))
-    }
-}
-
-/// Name of an api, for errors.
-pub(crate) fn api_name(key: i16) -> &'static str {
-    match ApiKey::try_from(key) {
-        Ok(ApiKey::Produce) => "Produce",
-        Ok(ApiKey::Fetch) => "Fetch",
-        Ok(ApiKey::ListOffsets) => "ListOffsets",
-        Ok(ApiKey::Metadata) => "Metadata",
-        Ok(ApiKey::OffsetCommit) => "OffsetCommit",
-        Ok(ApiKey::OffsetFetch) => "OffsetFetch",
-        Ok(ApiKey::FindCoordinator) => "FindCoordinator",
-        Ok(ApiKey::DescribeGroups) => "DescribeGroups",
-        Ok(ApiKey::ListGroups) => "ListGroups",
-        Ok(ApiKey::ApiVersions) => "ApiVersions",
-        Ok(ApiKey::CreateTopics) => "CreateTopics",
-        Ok(ApiKey::CreatePartitions) => "CreatePartitions",
-        Ok(ApiKey::DeleteRecords) => "DeleteRecords",
-        Ok(ApiKey::InitProducerId) => "InitProducerId",
-        Ok(ApiKey::AddPartitionsToTxn) => "AddPartitionsToTxn",
-        Ok(ApiKey::EndTxn) => "EndTxn",
-        Ok(ApiKey::WriteTxnMarkers) => "WriteTxnMarkers",
-        Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
-        Ok(ApiKey::IncrementalAlterConfigs) => "IncrementalAlterConfigs",
-        Ok(ApiKey::CreateAcls) => "CreateAcls",
-        Ok(ApiKey::DeleteAcls) => "DeleteAcls",
-        Ok(ApiKey::OffsetDelete) => "OffsetDelete",
-        Ok(ApiKey::DescribeProducers) => "DescribeProducers",
-        Ok(ApiKey::DescribeTransactions) => "DescribeTransactions",
-        Ok(ApiKey::ConsumerGroupDescribe) => "ConsumerGroupDescribe",
-        _ => "request",
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kafka_protocol::protocol::HeaderVersion;
 
-use super::connection::api_name;
+use super::api_name::api_name;
 use super::error::ClientError;
 use super::fetch_session::{Asked, FetchSession, Fetched};
 use super::frame;

@@ -82,6 +82,17 @@ pub fn promotion_settings(source_topic: &str, topic: &str, facts: SettingFacts<'
     out
 }
 
+/// What a topic must be configured with to be mirrored to, where a promotion has configured it otherwise.
+pub fn mirroring_settings(
+    target: &BTreeMap<String, String>,
+    overrides: &BTreeMap<String, String>,
+    known: &BTreeSet<String>,
+) -> BTreeMap<String, Option<String>> {
+    let wanted = super::topics::target_configs(&BTreeMap::new(), overrides, known).set;
+    let differs = |(key, value): &(String, String)| known.contains(key) && target.get(key) != Some(value);
+    wanted.into_iter().filter(differs).map(|(key, value)| (key, Some(value))).collect()
+}
+
 fn obstacle(key: &str, value: &str, facts: SettingFacts<'_>) -> Option<String> {
     if !facts.known.contains(key) {
         return Some(format!("{value} on the source; the target does not know this setting"));
@@ -162,6 +173,18 @@ mod tests {
             }
         }
         assert_eq!(changes(&settings(&case)), []);
+    }
+
+    #[test]
+    fn a_promoted_topic_is_made_fit_for_mirroring_again() {
+        let known: BTreeSet<String> =
+            ["compression.type", "message.timestamp.type", "retention.ms"].map(str::to_owned).into();
+        let promoted = map(&[("compression.type", "zstd"), ("retention.ms", "9")]);
+        let changes = mirroring_settings(&promoted, &map(&[]), &known);
+        let expected = [("compression.type", "producer"), ("message.timestamp.type", "CreateTime")];
+        assert_eq!(changes, expected.map(|(key, value)| (key.to_owned(), Some(value.to_owned()))).into());
+        let fit = map(&[("compression.type", "producer"), ("message.timestamp.type", "CreateTime")]);
+        assert!(mirroring_settings(&fit, &map(&[]), &known).is_empty());
     }
 
     #[test]

@@ -12,6 +12,10 @@ use kafka_protocol::messages::{
 
 use super::{Field, Kind, Layout, Shaped};
 
+mod changes;
+
+use changes::{CREATE_ACLS, DELETE_ACLS, INCREMENTAL_ALTER_CONFIGS};
+
 /// Does something with every request that has a layout.
 pub(in crate::client) trait Visitor {
     fn visit<R: Shaped>(&mut self)
@@ -474,53 +478,6 @@ const CREATE_PARTITIONS: Layout = Layout {
     fields: &[
         int32("throttle_time_ms"),
         array("results", &[string("name"), int16("error_code"), string("error_message").nullable(0)]),
-    ],
-};
-
-const INCREMENTAL_ALTER_CONFIGS: Layout = Layout {
-    versions: (0, 1),
-    flexible: 1,
-    fields: &[
-        int32("throttle_time_ms"),
-        array(
-            "responses",
-            &[int16("error_code"), string("error_message").nullable(0), int8("resource_type"), string("resource_name")],
-        ),
-    ],
-};
-
-const CREATE_ACLS: Layout = Layout {
-    versions: (1, 3),
-    flexible: 2,
-    fields: &[int32("throttle_time_ms"), array("results", &[int16("error_code"), string("error_message").nullable(0)])],
-};
-
-const DELETE_ACLS: Layout = Layout {
-    versions: (1, 3),
-    flexible: 2,
-    fields: &[
-        int32("throttle_time_ms"),
-        array(
-            "filter_results",
-            &[
-                int16("error_code"),
-                string("error_message").nullable(0),
-                array(
-                    "matching_acls",
-                    &[
-                        int16("error_code"),
-                        string("error_message").nullable(0),
-                        int8("resource_type"),
-                        string("resource_name"),
-                        int8("pattern_type"),
-                        string("principal"),
-                        string("host"),
-                        int8("operation"),
-                        int8("permission_type"),
-                    ],
-                ),
-            ],
-        ),
     ],
 };
 

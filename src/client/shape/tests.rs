@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
 
-use super::super::connection::api_name;
+use super::super::api_name::api_name;
 use super::super::goldens;
 use super::*;
 

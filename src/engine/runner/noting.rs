@@ -138,7 +138,7 @@ impl Runner {
                 match control.read_to_end().await {
                     Ok(_) => break Ok(control.state.standing_promotion().is_some()),
                     Err(error) if error.is_retriable() => {
-                        tokio::time::sleep(std::time::Duration::from_millis(200)).await
+                        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
                     }
                     Err(error) => break Err(error),
                 }

@@ -166,6 +166,12 @@ fn put_body(out: &mut BytesMut, record: &StateRecord) -> u8 {
             put_unsigned(out, *resumes);
             10
         }
+        other => put_other(out, other),
+    }
+}
+
+fn put_other(out: &mut BytesMut, record: &StateRecord) -> u8 {
+    match record {
         StateRecord::Diverged { index, source, end } => {
             put_unsigned(out, u64::from(*index));
             put_offsets(out, &[*source, *end]);
@@ -214,7 +220,7 @@ fn put_snapshot(out: &mut BytesMut, record: &StateRecord) -> u8 {
             put_unsigned(out, *id);
             14
         }
-        // `put_body` has handled every other type.
+        // Every other type was handled before.
         _ => 0,
     }
 }

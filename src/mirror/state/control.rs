@@ -305,7 +305,7 @@ impl ControlState {
                 self.done.get_or_insert_with(|| promotion.clone());
             }
             ControlRecord::SourceFenced { topics, is_fenced: true, .. } => {
-                self.source_fenced.extend(topics.iter().cloned())
+                self.source_fenced.extend(topics.iter().cloned());
             }
             ControlRecord::SourceFenced { topics, .. } => self.source_fenced.retain(|topic| !topics.contains(topic)),
             ControlRecord::SourceConfigs { topic, configs, .. } => {

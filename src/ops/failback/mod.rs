@@ -14,18 +14,19 @@ mod seed;
 mod survey;
 mod tail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::client::{Cluster, TopicPartition};
 use crate::config::MirrorConfig;
+use crate::engine::EngineError;
 use crate::engine::control::Control;
 use crate::engine::shard::target_of;
-use crate::engine::{EngineError, now_ms};
-use crate::mirror::{ControlRecord, ControlState, GapReason, PartitionState};
+use crate::mirror::{ControlState, GapReason, PartitionState};
 
 use super::MirrorState;
+use super::failover::{lift_source_fence, prepare_for_mirroring};
 use seed::{Seed, Seeded, seed};
 use survey::ways;
 
@@ -129,10 +130,10 @@ pub struct Ends<'a> {
 /// How far the way home of a mirror has come.
 pub async fn stage(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Stage, EngineError> {
     let forth = control_of(mirror, ends.standby).await?;
-    let Some(promotion) = forth.standing_promotion() else { return Ok(Stage::NotPromoted) };
+    let Some(promotion) = forth.promotion_done() else { return Ok(Stage::NotPromoted) };
     let home = control_of(&mirror.reversed(), ends.old).await?;
     let begun = home.generation().is_some_and(|generation| generation.home_of == Some(promotion.generation));
-    Ok(match home.standing_promotion() {
+    Ok(match home.promotion_done() {
         _ if !begun => Stage::Promoted,
         None => Stage::Returning,
         Some(_) => Stage::Switched,
@@ -162,7 +163,6 @@ fn report(mirror: &MirrorConfig, stage: Stage, mut partitions: Vec<FailbackParti
 /// Gives the mirror of the way home its maps: from here on it can run. What was found is found again, now that nobody writes.
 pub async fn begin(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackReport, EngineError> {
     let generation = control_of(mirror, ends.standby).await?.generation().map(|generation| generation.generation);
-    let let_in = let_writers_in(mirror, ends).await?;
     let ways = ways(mirror, ends).await?;
     let (mut seeds, mut partitions) = (Vec::new(), Vec::new());
     for way in ways {
@@ -170,7 +170,11 @@ pub async fn begin(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackRepo
         partitions.push(way.report);
     }
     let home = mirror.reversed();
+    // The way home writes there as well.
+    let let_in = lift_source_fence(mirror, ends.old, ends.standby).await?;
+    let topics: BTreeSet<String> = seeds.iter().map(|seed| seed.target.topic.clone()).collect();
     let outcome = seed(&home, (ends.standby, ends.old), seeds, generation).await?;
+    prepare_for_mirroring(&home, ends.old, &topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let by_name: BTreeMap<(&str, i32), &Seeded> =
         outcome.iter().map(|(tp, seeded)| ((tp.topic.as_str(), tp.partition), seeded)).collect();
     for partition in &mut partitions {
@@ -179,20 +183,6 @@ pub async fn begin(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackRepo
         }
     }
     Ok(FailbackReport { let_in, ..report(mirror, Stage::Returning, partitions) })
-}
-
-/// Takes back the ACLs by which the failover kept writers off the old source: they would keep this mirror off as well.
-async fn let_writers_in(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Vec<String>, EngineError> {
-    let Some(control) = Control::open(&mirror.name, ends.standby).await? else { return Ok(Vec::new()) };
-    let topics: Vec<String> = control.state.source_fenced().iter().cloned().collect();
-    if topics.is_empty() {
-        return Ok(topics);
-    }
-    ends.old.allow_writes(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-    // Last: an ACL that is on record and gone does no harm.
-    let taken_back = ControlRecord::SourceFenced { topics: topics.clone(), is_fenced: false, at_ms: now_ms() };
-    control.write(taken_back).await?;
-    Ok(topics)
 }
 
 /// The first mirror begins a new generation: the maps of the way home, turned round, with what both sides wrote since.
@@ -216,6 +206,8 @@ pub async fn take_up(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Vec<TakenU
         let written = partition.map.position(end);
         seeds.push(Seed { source, target, map, read, written, from: end });
     }
+    let topics: BTreeSet<String> = seeds.iter().map(|seed| seed.target.topic.clone()).collect();
+    prepare_for_mirroring(mirror, ends.standby, &topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let outcome = seed(mirror, (ends.old, ends.standby), seeds, None).await?;
     Ok(outcome.into_iter().map(|(tp, seeded)| taken_up(tp, seeded)).collect())
 }

@@ -163,7 +163,7 @@ async fn stop(own: Own) {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) => tracing::warn!(%error, "the mirror that drained the source has ended"),
         Ok(Err(_)) | Err(_) => {
-            tracing::warn!("the mirror that drained the source has not stopped cleanly; it will be fenced")
+            tracing::warn!("the mirror that drained the source has not stopped cleanly; it will be fenced");
         }
     }
 }

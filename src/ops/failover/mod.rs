@@ -25,6 +25,8 @@ use crate::plan::{FailoverFacts, FailoverPlan, PartitionOutlook, Wish, failover_
 
 pub use report::{FailoverReport, LossManifest, LossRange, StepReport, UnseenRange, Verification};
 
+pub(super) use settings::{lift_source_fence, prepare_for_mirroring};
+
 use survey::{Survey, survey};
 
 /// What is asked for.
@@ -154,12 +156,11 @@ impl Failover {
         steps.push(StepReport::through("verify", step, None));
         unfenced.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         tracing::info!(mirror = %self.mirror.name, seconds = begun.elapsed().as_secs_f64(), "the target is promoted");
-        report::report(
-            &self.mirror,
-            &self.control.state,
-            found,
-            report::Acts { steps, settings, unfenced, verification },
-        )
+        let acts = report::Acts { steps, settings, unfenced, verification };
+        report::report(&self.mirror, &self.control.state, found, acts).ok_or_else(|| {
+            let detail = "the promotion was called off by somebody else".to_owned();
+            EngineError::Unexpected { mirror: self.mirror.name.clone(), detail }.into()
+        })
     }
 
     async fn survey(&mut self) -> Result<Survey, FailoverError> {

@@ -5,14 +5,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::config::MirrorConfig;
-use crate::engine::EngineError;
 use crate::mirror::{ControlState, PromotionMode, PromotionPhase, Unfenced};
 use crate::plan::{NOT_MIRRORED, PartitionOutlook, Rpo, TopicSettings, rpo};
 
 use super::super::time::rfc3339;
+use super::is_in_doubt;
 use super::settings::Applied;
 use super::survey::Survey;
-use super::{FailoverError, is_in_doubt};
 
 /// A step as this call has done it.
 #[derive(Debug, Clone, Serialize)]
@@ -132,22 +131,20 @@ pub(super) struct Acts {
     pub(super) verification: Verification,
 }
 
+/// The report; `None` where somebody has called the promotion off.
 pub(super) fn report(
     mirror: &MirrorConfig,
     control: &ControlState,
     found: Survey,
     acts: Acts,
-) -> Result<FailoverReport, FailoverError> {
-    let Some(intent) = control.standing_promotion() else {
-        let detail = "the promotion was called off by somebody else".to_owned();
-        return Err(EngineError::Unexpected { mirror: mirror.name.clone(), detail }.into());
-    };
+) -> Option<FailoverReport> {
+    let intent = control.standing_promotion()?;
     let mode = intent.mode.unwrap_or(PromotionMode::Unplanned);
     let started_ms = intent.started_ms.unwrap_or(intent.at_ms);
     let done_ms = control.promotion_done().map(|done| done.at_ms);
     let seen_ms = found.partitions.iter().filter_map(|p| p.source_seen_ms).max();
     let since = |from: i64| done_ms.map(|done| (done - from).max(0) as f64 / 1000.0);
-    Ok(FailoverReport {
+    Some(FailoverReport {
         schema_version: 1,
         mirror: mirror.name.clone(),
         source: mirror.source.clone(),

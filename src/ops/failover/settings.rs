@@ -3,7 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::client::Cluster;
-use crate::plan::TopicSettings;
+use crate::config::MirrorConfig;
+use crate::engine::topology::known_topic_configs;
+use crate::engine::{EngineError, now_ms};
+use crate::mirror::ControlRecord;
+use crate::plan::{TopicSettings, mirroring_settings};
+
+use super::open;
 
 /// What was changed.
 #[derive(Debug, Default)]
@@ -25,4 +31,41 @@ pub(super) async fn apply(target: &Cluster, topics: Vec<TopicSettings>) -> Appli
         }
     }
     applied
+}
+
+/// Makes topics fit for being mirrored to, which a promotion may have configured otherwise: what a way home, or a mirror that
+/// takes up again, needs on its target. The state topic must be there.
+pub(in crate::ops) async fn prepare_for_mirroring(
+    mirror: &MirrorConfig,
+    target: &Cluster,
+    topics: &[&str],
+) -> Result<(), EngineError> {
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let known = known_topic_configs(mirror, target).await?;
+    for (topic, own) in target.overrides_of_topics(topics).await? {
+        let changes = mirroring_settings(&own, &mirror.target_topics.configs, &known);
+        if !changes.is_empty() {
+            target.alter_topic_configs(&topic, &changes).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what `--fence-source acl` has denied on the source; gives the topics.
+pub(in crate::ops) async fn lift_source_fence(
+    mirror: &MirrorConfig,
+    source: &Cluster,
+    target: &Cluster,
+) -> Result<Vec<String>, EngineError> {
+    let control = open(mirror, target).await?;
+    let topics: Vec<String> = control.state.source_fenced().iter().cloned().collect();
+    if topics.is_empty() {
+        return Ok(topics);
+    }
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    source.allow_writes(&names).await?;
+    control.write(ControlRecord::SourceFenced { topics: topics.clone(), is_fenced: false, at_ms: now_ms() }).await?;
+    Ok(topics)
 }

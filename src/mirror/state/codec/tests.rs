@@ -152,14 +152,6 @@ fn control_records_are_written_and_read_as_on_record() {
         home_of: None,
     };
     let scope = Scope::Partition { topic: text("a"), partition: 5 };
-    let step = |unfenced| PromotionStep { generation: 1, phase: PromotionPhase::Fenced, at_ms: 9, unfenced };
-    let unfenced = Unfenced {
-        topic: text("a"),
-        target_topic: text("b"),
-        partition: 5,
-        reason: UnfencedReason::Leaderless,
-        detail: text("x"),
-    };
     let list = [
         (
             ControlRecord::Generation(generation),
@@ -183,6 +175,32 @@ fn control_records_are_written_and_read_as_on_record() {
         (ControlRecord::PromotionDone(promotion()), r#""promotion_done","generation":1,"at_ms":9"#),
         (ControlRecord::PromotionCancelled(promotion()), r#""promotion_cancelled","generation":1,"at_ms":9"#),
         (ControlRecord::Heartbeat { at_ms: 9 }, r#""heartbeat","at_ms":9"#),
+    ];
+    list.into_iter().for_each(as_on_record);
+}
+
+fn as_on_record((record, fields): (ControlRecord, &str)) {
+    let expected = seal(64, format!("{{\"type\":{fields}}}").as_bytes());
+    assert_eq!(encode_control(&record), expected, "{record:?}");
+    assert_eq!(decode_control(&expected).unwrap(), record);
+    for end in 0..expected.len() {
+        assert!(decode_control(&expected[..end]).is_err(), "{record:?} cut at {end}");
+    }
+}
+
+#[test]
+fn records_of_a_promotion_are_written_and_read_as_on_record() {
+    let text = |text: &str| text.to_owned();
+    let promotion = || Promotion { generation: 1, at_ms: 9, ..Promotion::default() };
+    let step = |unfenced| PromotionStep { generation: 1, phase: PromotionPhase::Fenced, at_ms: 9, unfenced };
+    let unfenced = Unfenced {
+        topic: text("a"),
+        target_topic: text("b"),
+        partition: 5,
+        reason: UnfencedReason::Leaderless,
+        detail: text("x"),
+    };
+    let list = [
         (
             ControlRecord::PromotionIntent(Promotion {
                 mode: Some(PromotionMode::Unplanned),
@@ -207,15 +225,12 @@ fn control_records_are_written_and_read_as_on_record() {
             },
             r#""source_configs","topic":"a","configs":{"retention.ms":"5"},"at_ms":9"#,
         ),
+        (
+            ControlRecord::SourceFenced { topics: vec![text("a")], is_fenced: true, at_ms: 9 },
+            r#""source_fenced","topics":["a"],"is_fenced":true,"at_ms":9"#,
+        ),
     ];
-    for (record, fields) in list {
-        let expected = seal(64, format!("{{\"type\":{fields}}}").as_bytes());
-        assert_eq!(encode_control(&record), expected, "{record:?}");
-        assert_eq!(decode_control(&expected).unwrap(), record);
-        for end in 0..expected.len() {
-            assert!(decode_control(&expected[..end]).is_err(), "{record:?} cut at {end}");
-        }
-    }
+    list.into_iter().for_each(as_on_record);
 }
 
 /// What a newer kmirror says of steps and reasons that this one does not know is no damage.
