@@ -12,6 +12,8 @@ pub mod completions;
 pub mod config;
 pub mod context;
 pub mod demo;
+pub mod drill;
+mod drill_page;
 pub mod exit;
 pub mod failback;
 pub mod failover;
@@ -88,6 +90,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(args) => pause::run(args, &ctx).await,
         Command::Resume(args) => resume::run(args, &ctx).await,
         Command::Bandwidth(args) => bandwidth::run(args, &ctx).await,
+        Command::Drill(args) => drill::run(args, &ctx).await,
         Command::Failback(args) => failback::run(args, &ctx).await,
         Command::Failover(args) => failover::run(args, &ctx).await,
         Command::Groups(args) => groups::run(args, &ctx).await,

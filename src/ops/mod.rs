@@ -3,6 +3,7 @@
 
 mod check;
 mod command;
+pub mod drill;
 pub mod failback;
 mod failover;
 pub mod groups;
