@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kmirror::client::{
-    ClientError, Cluster, ClusterSpec, CommittedOffset, GroupKind, GroupOffsets, GroupState, TopicPartition, Topics,
-};
+use kmirror::client::{ClientError, Cluster, ClusterSpec, GroupOffsets, GroupState, TopicPartition, Topics};
+use kmirror::groups::{Committed, GroupType};
 
 use crate::kafka::harness::cluster::older;
 use crate::kafka::harness::{Produce, TopicSpec, Transact, driver, real_kafka_wanted, source};
@@ -55,7 +54,7 @@ async fn carry_offsets(bootstrap: &str) {
     driver().create_topic(bootstrap, &TopicSpec::new(TOPIC, 3));
     let spec = ClusterSpec::new("real", vec![bootstrap.to_owned()], "client-test".to_owned());
     let cluster = Cluster::connect(spec).await.unwrap();
-    let offset = |offset| CommittedOffset { offset, leader_epoch: 0, metadata: "carried".to_owned() };
+    let offset = |offset| Committed { offset, leader_epoch: 0, metadata: "carried".to_owned() };
     let of = |number: i64| -> GroupOffsets {
         (0..3).map(|p| ((TOPIC.to_owned(), p), offset(number + i64::from(p)))).collect()
     };
@@ -72,7 +71,7 @@ async fn carry_offsets(bootstrap: &str) {
     assert_eq!(fetched, offsets);
     let listed = cluster.list_groups().await.unwrap();
     let ours = listed.iter().filter(|group| names.contains(&group.id));
-    let empty = ours.filter(|g| g.kind == Some(GroupKind::Classic) && g.state == Some(GroupState::Empty));
+    let empty = ours.filter(|g| g.kind == GroupType::Classic && g.state == Some(GroupState::Empty));
     assert_eq!(empty.count(), 40);
     driver().join_group(bootstrap, "client-groups-7", TOPIC, "classic");
     let views = cluster.describe_groups(&[names, vec!["client-nowhere".to_owned()]].concat(), PATIENCE).await;

@@ -10,9 +10,8 @@ use kafka_protocol::ResponseError::{
 };
 use kafka_protocol::messages::ApiKey;
 use kmirror::broker::{Action, Cluster as Broker, ClusterOptions, GroupKind as Kind, RequestKind, ResponseKind};
-use kmirror::client::{
-    ClientError, Cluster, ClusterSpec, CommittedOffset, GroupKind, GroupOffsets, GroupState, GroupView, ListedGroup,
-};
+use kmirror::client::{ClientError, Cluster, ClusterSpec, GroupOffsets, GroupState, GroupView, ListedGroup};
+use kmirror::groups::{Committed, GroupType};
 
 const TOPIC: &str = "orders";
 const PARTITIONS: i32 = 10;
@@ -41,8 +40,8 @@ fn at(partition: i32) -> (String, i32) {
     (TOPIC.to_owned(), partition)
 }
 
-fn committed(offset: i64) -> CommittedOffset {
-    CommittedOffset { offset, leader_epoch: 3, metadata: format!("at {offset}") }
+fn committed(offset: i64) -> Committed {
+    Committed { offset, leader_epoch: 3, metadata: format!("at {offset}") }
 }
 
 /// So many groups, each with an offset of its own in every partition.
@@ -81,7 +80,7 @@ fn assert_committed(broker: &Broker, offsets: &BTreeMap<String, GroupOffsets>) {
             .group_offsets(group)
             .into_iter()
             .map(|(place, o)| {
-                (place, CommittedOffset { offset: o.offset, leader_epoch: o.leader_epoch, metadata: o.metadata })
+                (place, Committed { offset: o.offset, leader_epoch: o.leader_epoch, metadata: o.metadata })
             })
             .collect();
         assert_eq!(&there, offsets, "{group}");
@@ -102,7 +101,7 @@ async fn many_groups_are_committed_fetched_listed_and_deleted() {
         id: id.to_owned(),
         protocol_type: String::new(),
         state: Some(GroupState::Empty),
-        kind: Some(GroupKind::Classic),
+        kind: GroupType::Classic,
     };
     assert!(listed.iter().all(|listed| *listed == group(&listed.id)));
     let some: BTreeSet<_> = (0..4).map(at).collect();
@@ -140,16 +139,16 @@ async fn states_and_kinds_are_told_and_what_is_not_there_is_dead() {
     let names = ["quiet", "classic", "modern", "modern-quiet", "shares", "nowhere"].map(str::to_owned);
     let views = cluster.describe_groups(&names, PATIENCE).await;
     let view = |state, members, kind| Ok(GroupView { state, members, kind });
-    assert_eq!(views["quiet"], view(GroupState::Empty, 0, Some(GroupKind::Classic)));
-    assert_eq!(views["classic"], view(GroupState::Stable, 2, Some(GroupKind::Classic)));
-    assert_eq!(views["modern"], view(GroupState::Stable, 3, Some(GroupKind::Consumer)));
-    assert_eq!(views["modern-quiet"], view(GroupState::Empty, 0, Some(GroupKind::Consumer)));
+    assert_eq!(views["quiet"], view(GroupState::Empty, 0, Some(GroupType::Classic)));
+    assert_eq!(views["classic"], view(GroupState::Stable, 2, Some(GroupType::Classic)));
+    assert_eq!(views["modern"], view(GroupState::Stable, 3, Some(GroupType::Consumer)));
+    assert_eq!(views["modern-quiet"], view(GroupState::Empty, 0, Some(GroupType::Consumer)));
     for group in ["shares", "nowhere"] {
         assert_eq!(views[group], view(GroupState::Dead, 0, None), "{group}");
     }
     let listed = cluster.list_groups().await.unwrap();
-    let kind = |id: &str| listed.iter().find(|group| group.id == id).and_then(|group| group.kind.clone());
-    assert_eq!((kind("shares"), kind("modern")), (Some(GroupKind::Share), Some(GroupKind::Consumer)));
+    let kind = |id: &str| listed.iter().find(|group| group.id == id).map(|group| group.kind);
+    assert_eq!((kind("shares"), kind("modern")), (Some(GroupType::Share), Some(GroupType::Consumer)));
 }
 
 #[tokio::test]
@@ -324,7 +323,9 @@ async fn brokers_of_long_ago_are_asked_in_their_versions() {
         assert_eq!(views["nowhere"].as_ref().unwrap().state, GroupState::Dead);
         let listed = cluster.list_groups().await.unwrap();
         assert_eq!(listed.len(), 70);
-        assert!(listed.iter().all(|group| group.kind.is_none() && group.state.is_some() == told(4, ListGroups)));
+        assert!(
+            listed.iter().all(|group| group.kind == GroupType::Classic && group.state.is_some() == told(4, ListGroups))
+        );
         let expected: BTreeMap<i16, i16> = newest.iter().map(|(api, version)| (*api as i16, *version)).collect();
         assert_eq!(*versions.lock().unwrap(), expected);
     }

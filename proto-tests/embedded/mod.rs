@@ -3,6 +3,7 @@
 mod bandwidth;
 mod failback;
 mod failover;
+mod group_sync;
 mod groups;
 mod identity;
 mod leaders;

@@ -95,6 +95,7 @@ pub(super) const BROKER: &[Known] = &[
     known("min.insync.replicas", INT, "1", ""),
     known("num.partitions", INT, "1", ""),
     known("offset.metadata.max.bytes", INT, "4096", ""),
+    known("offsets.retention.minutes", INT, "10080", ""),
     known("producer.id.expiration.ms", INT, "86400000", ""),
     known("transaction.max.timeout.ms", INT, "900000", ""),
     known("transactional.id.expiration.ms", INT, "604800000", ""),

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::{
-    bandwidth, check, completions, config, demo, failback, failover, pause, resume, run, state, status, translate,
+    bandwidth, check, completions, config, demo, failback, failover, groups, pause, resume, run, state, status,
+    translate,
 };
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] = &["drill", "verify", "groups", "backup", "restore", "archive", "replay"];
+pub const LATER: &[&str] = &["drill", "verify", "backup", "restore", "archive", "replay"];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -94,6 +95,8 @@ pub enum Command {
     Failover(failover::FailoverArgs),
     /// Bring the old source up to date after a failover, and give it back its part
     Failback(failback::FailbackArgs),
+    /// Plan, write and take back what consumer groups have committed, on the target
+    Groups(groups::GroupsArgs),
     /// Look after the mirror's own records on the target
     State(state::StateArgs),
     /// Work on the configuration file

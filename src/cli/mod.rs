@@ -15,6 +15,8 @@ pub mod demo;
 pub mod exit;
 pub mod failback;
 pub mod failover;
+pub mod groups;
+mod groups_page;
 mod logging;
 pub mod output;
 pub mod pause;
@@ -88,6 +90,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Bandwidth(args) => bandwidth::run(args, &ctx).await,
         Command::Failover(args) => failover::run(args, &ctx).await,
         Command::Failback(args) => failback::run(args, &ctx).await,
+        Command::Groups(args) => groups::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),

@@ -1,12 +1,13 @@
 //! `kmirror run`: mirrors until stopped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::context::Context;
 use super::exit::Exit;
@@ -14,6 +15,7 @@ use super::one_thread;
 use crate::config::Config;
 use crate::engine::{Board, Budget, EngineError, run_mirror};
 use crate::observe;
+use crate::ops::groups::keep_in_step;
 
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
@@ -43,6 +45,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
             .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
     }
     let mut mirrors = start(&config, &boards, &budget, &stopped)?;
+    let mut groups = keep_groups(&config, &boards, &stopped);
     let mut signals = Signals::new()?;
     let mut failure = None;
     loop {
@@ -52,8 +55,11 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
                 None => break,
                 Some(outcome) => {
                     // One mirror that cannot go on does not stop the others; the exit code tells in the end.
-                    let error = outcome.context("a mirror's task ended")?.err();
-                    if let Some(error) = error {
+                    let (name, outcome) = outcome.context("a mirror's task ended")?;
+                    if let Some(task) = groups.remove(&name) {
+                        task.abort();
+                    }
+                    if let Err(error) = outcome {
                         tracing::error!(%error, "mirror stopped");
                         failure.get_or_insert(error);
                     }
@@ -74,17 +80,32 @@ fn start(
     boards: &[Board],
     budget: &Budget,
     stop: &watch::Receiver<bool>,
-) -> anyhow::Result<JoinSet<Result<(), EngineError>>> {
+) -> anyhow::Result<JoinSet<(String, Result<(), EngineError>)>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = (0..cores.min(boards.len())).map(|_| thread()).collect::<anyhow::Result<Vec<_>>>()?;
     let mut mirrors = JoinSet::new();
     for (board, thread) in boards.iter().zip(threads.iter().cycle()) {
         let Some(mirror) = config.mirrors.iter().find(|m| m.name == board.mirror()) else { continue };
         let mirror = Arc::new(mirror.clone());
+        let name = mirror.name.clone();
         let run = run_mirror(Arc::clone(config), mirror, budget.clone(), board.clone(), stop.clone());
-        mirrors.spawn_on(run, thread);
+        mirrors.spawn_on(async { (name, run.await) }, thread);
     }
     Ok(mirrors)
+}
+
+/// Consumer groups are kept in step on this thread, by mirror: what they cost is not taken from the data.
+fn keep_groups(
+    config: &Arc<Config>,
+    boards: &[Board],
+    stop: &watch::Receiver<bool>,
+) -> BTreeMap<String, JoinHandle<()>> {
+    let with_groups = boards.iter().filter_map(|board| {
+        let mirror = config.mirrors.iter().find(|m| m.name == board.mirror() && m.groups.is_some())?;
+        let work = keep_in_step(Arc::clone(config), Arc::new(mirror.clone()), board.clone(), stop.clone());
+        Some((mirror.name.clone(), tokio::spawn(work)))
+    });
+    with_groups.collect()
 }
 
 /// A thread that runs what is spawned on it, until the process ends.

@@ -7,7 +7,7 @@ use clap::Args;
 use super::bandwidth::in_words;
 use super::context::Context;
 use super::exit::Exit;
-use super::output;
+use super::{groups_page, output};
 use crate::engine::connect_mirror;
 use crate::ops::{MirrorStatus, StatusReport, status};
 
@@ -86,6 +86,13 @@ fn page(mirror: &MirrorStatus) -> String {
         output::count(lag),
         mirror.partitions.len()
     );
+    if let Some(groups) = &mirror.groups {
+        let words = match groups.age_seconds < 0.0 {
+            true => "not yet synced".to_owned(),
+            false => groups_page::last_sync(groups.age_seconds, &groups.found),
+        };
+        text.push_str(&format!("groups: {words}\n"));
+    }
     let rows = mirror.partitions.iter().map(|p| {
         let missing: i64 = p.gaps.iter().filter(|g| g.is_loss()).map(|g| g.to - g.from).sum();
         vec![

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::frame::{OutFrame, split_response};
 use super::*;
 use crate::batch::goldens::golden;
+use crate::groups::{Committed, GroupType};
 
 const WIRE: &str = include_str!("../../proto-tests/goldens/wire.txt");
 const BATCHES: &str = include_str!("../../proto-tests/goldens/batches.txt");
@@ -327,25 +328,25 @@ async fn groups_are_listed_and_described() {
         id: id.to_owned(),
         protocol_type: protocol_type.to_owned(),
         state: Some(state),
-        kind: Some(kind),
+        kind,
     };
     let expected = [
-        group("audit", "", GroupState::Empty, GroupKind::Classic),
-        group("billing", "consumer", GroupState::Stable, GroupKind::Consumer),
-        group("tasks", "share", GroupState::Stable, GroupKind::Share),
+        group("audit", "", GroupState::Empty, GroupType::Classic),
+        group("billing", "consumer", GroupState::Stable, GroupType::Consumer),
+        group("tasks", "share", GroupState::Stable, GroupType::Share),
     ];
     assert_eq!(listed, expected);
     let view = |state, kind| Ok(GroupView { state, members: 1, kind: Some(kind) });
-    assert_eq!(described["audit"], view(GroupState::Stable, GroupKind::Classic));
-    assert_eq!(described["billing"], view(GroupState::Reconciling, GroupKind::Consumer));
+    assert_eq!(described["audit"], view(GroupState::Stable, GroupType::Classic));
+    assert_eq!(described["billing"], view(GroupState::Reconciling, GroupType::Consumer));
 }
 
 #[tokio::test]
 async fn groups_offsets() {
     let names = ["find_group_coordinators", "offset_fetch", "offset_commit", "offset_delete"];
     let at = |partition| ("alpha".to_owned(), partition);
-    let noted = CommittedOffset { offset: 1 << 40, leader_epoch: 5, metadata: "note".to_owned() };
-    let plain = CommittedOffset { offset: 7, leader_epoch: -1, metadata: String::new() };
+    let noted = Committed { offset: 1 << 40, leader_epoch: 5, metadata: "note".to_owned() };
+    let plain = Committed { offset: 7, leader_epoch: -1, metadata: String::new() };
     let to_commit =
         BTreeMap::from([("audit".to_owned(), GroupOffsets::from([(at(0), noted.clone()), (at(1), plain)]))]);
     let to_delete = BTreeMap::from([("audit".to_owned(), [at(0), at(1)].into())]);

@@ -28,18 +28,20 @@ pub use routes::{Conflict, conflicts, target_topic};
 pub use schema::json_schema;
 pub use substitute::{Env, FILE_BYTES_MAX, SystemEnv};
 pub use topics::{
-    PatternError, Rename, RenameError, STATE_TOPIC_PREFIX, TOPIC_NAME_CHARS_MAX, TopicFilter, is_topic_name,
-    never_mirrored,
+    GroupFilter, PatternError, Rename, RenameError, STATE_TOPIC_PREFIX, TOPIC_NAME_CHARS_MAX, TopicFilter,
+    is_topic_name, never_mirrored,
 };
 pub use types::{
-    ClusterConfig, Config, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig, MirrorLimits,
-    Policies, Policy, Start, Sync, TargetTopics,
+    ClusterConfig, Config, GroupSync, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
+    MirrorLimits, Policies, Policy, Start, Sync, TargetTopics,
 };
 pub(crate) use units::parse_size;
 pub use units::{bytes, parse_rfc3339_ms};
 
 /// Least `limits.memory`: 4 MiB, so that a few batches of Kafka's default largest size are under way at once.
 pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
+/// Least `mirrors[].groups.interval`.
+pub const GROUPS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Least `mirrors[].limits.bandwidth`, bytes a second.
 pub const BANDWIDTH_BYTES_MIN: u64 = 16 << 10;
 

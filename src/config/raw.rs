@@ -58,7 +58,6 @@ struct Sasl {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
 pub(super) struct Mirror {
     pub(super) name: String,
     pub(super) source: String,
@@ -68,7 +67,7 @@ pub(super) struct Mirror {
     pub(super) start: String,
     pub(super) isolation: Isolation,
     pub(super) target_topics: TargetTopics,
-    groups: Option<Groups>,
+    pub(super) groups: Option<Groups>,
     pub(super) sync: Sync,
     pub(super) on: On,
     pub(super) limits: MirrorLimits,
@@ -90,11 +89,10 @@ pub(super) struct TargetTopics {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Groups {
-    include: Option<Vec<String>>,
-    exclude: Option<Vec<String>>,
-    interval: Option<String>,
+pub(super) struct Groups {
+    pub(super) include: Vec<String>,
+    pub(super) exclude: Vec<String>,
+    pub(super) interval: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

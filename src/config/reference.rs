@@ -15,7 +15,7 @@ is to come. `*` stands for a name of your own, `[]` for every item of a list.
 - Any single value may hold `${env:NAME}` (an environment variable) and `${file:PATH}` (a file's content without its last
   newline; relative to the configuration file). What comes in is text, never YAML; it appears in no message and not in
   `kmirror config show`. `$${` writes a plain `${`.
-- Patterns are regular expressions that must match the whole topic name: `orders` is one topic, `orders.*` all that begin
+- Patterns are regular expressions that must match the whole name: `orders` is one topic or group, `orders.*` all that begin
   with it.
 - Sizes: `512KiB`, `32MiB`, `1GB`. Time spans: `30s`, `5m`, `1h 30m`. Times: RFC 3339, such as `2026-01-31T06:00:00Z`.
 - Never mirrored, whatever the patterns say: `__consumer_offsets`, `__transaction_state`, `__share_group_state`,

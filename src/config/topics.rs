@@ -1,4 +1,4 @@
-//! Which topics a mirror takes, and what they are called on the target.
+//! Which topics and groups a mirror takes, and what topics are called on the target.
 
 use std::fmt;
 
@@ -98,12 +98,35 @@ impl TopicFilter {
     }
 }
 
+/// The consumer groups whose offsets a mirror keeps, by the same rules.
+#[derive(Debug, Clone)]
+pub struct GroupFilter {
+    include: RegexSet,
+    exclude: RegexSet,
+}
+
+impl GroupFilter {
+    /// Compiles patterns; each must match a whole group id.
+    ///
+    /// # Errors
+    /// The first pattern that cannot be used.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, PatternError> {
+        Ok(Self { include: compile(include)?, exclude: compile(exclude)? })
+    }
+
+    /// Whether the mirror keeps this group's offsets.
+    #[must_use]
+    pub fn matches(&self, group: &str) -> bool {
+        !group.starts_with(STATE_TOPIC_PREFIX) && self.include.is_match(group) && !self.exclude.is_match(group)
+    }
+}
+
 fn compile(patterns: &[String]) -> Result<RegexSet, PatternError> {
     let whole = patterns.iter().map(|pattern| anchored(pattern)).collect::<Result<Vec<_>, _>>()?;
     RegexSet::new(whole).map_err(|error| pattern_error(&error))
 }
 
-/// What the names of state topics begin with; the mirror's name follows.
+/// What the names of state topics, and of kmirror's own groups, begin with; the mirror's name follows.
 pub const STATE_TOPIC_PREFIX: &str = "__kmirror.";
 
 /// Whether a topic is never mirrored: Kafka's internal topics (`Topic.INTERNAL_TOPICS`, the metadata log and the tiered

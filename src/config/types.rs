@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::mirror::Isolation;
 
-use super::topics::{Rename, TopicFilter};
+use super::topics::{GroupFilter, Rename, TopicFilter};
 
 /// A whole configuration file, validated and with its defaults filled in.
 #[derive(Debug, Clone)]
@@ -84,12 +85,23 @@ pub struct MirrorConfig {
     pub isolation: Isolation,
     /// How topics are created on the target.
     pub target_topics: TargetTopics,
+    /// Consumer groups whose offsets follow; `None`: none do.
+    pub groups: Option<GroupSync>,
     /// What else of a topic follows the source.
     pub sync: Sync,
     /// What happens where a mirror cannot go on without losing something.
     pub on: Policies,
     /// Bounds of this mirror.
     pub limits: MirrorLimits,
+}
+
+/// Which consumer groups' offsets follow, and how closely.
+#[derive(Debug, Clone)]
+pub struct GroupSync {
+    /// Which groups of the source.
+    pub filter: GroupFilter,
+    /// Time between two translations.
+    pub interval: Duration,
 }
 
 /// Bounds of one mirror.

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use super::error::{ConfigError, Place};
 use super::raw;
 use super::routes;
-use super::topics::{Rename, TopicFilter};
+use super::topics::{GroupFilter, Rename, TopicFilter};
 use super::types::{
-    ClusterConfig, Config, HttpConfig, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies, Sync, TargetTopics,
+    ClusterConfig, Config, GroupSync, HttpConfig, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies, Sync,
+    TargetTopics,
 };
 use super::units;
 
@@ -114,6 +115,10 @@ impl Validator<'_> {
         };
         let coalesced =
             self.take(&format!("{at}.limits.coalesced_batch"), units::parse_size(&mirror.limits.coalesced_batch));
+        let groups = match &mirror.groups {
+            Some(groups) => Some(self.groups(&format!("{at}.groups"), groups)?),
+            None => None,
+        };
         Some(MirrorConfig {
             name: mirror.name,
             source: mirror.source,
@@ -126,6 +131,7 @@ impl Validator<'_> {
                 replication_factor: mirror.target_topics.replication_factor,
                 configs: mirror.target_topics.configs,
             },
+            groups,
             sync: Sync { topic_configs: mirror.sync.topic_configs, partitions: mirror.sync.partitions },
             on: Policies {
                 retention_loss: mirror.on.retention_loss,
@@ -139,6 +145,16 @@ impl Validator<'_> {
                 coalesced_batch_bytes: usize::try_from(coalesced?).unwrap_or(usize::MAX),
             },
         })
+    }
+
+    fn groups(&mut self, at: &str, groups: &raw::Groups) -> Option<GroupSync> {
+        let filter = self.take(at, GroupFilter::new(&groups.include, &groups.exclude));
+        let key = format!("{at}.interval");
+        let interval = self.take(&key, units::parse_duration(&groups.interval))?;
+        if interval < super::GROUPS_INTERVAL_MIN {
+            self.error(&key, "is too short: every group is asked about each time; write 1s or more");
+        }
+        Some(GroupSync { filter: filter?, interval })
     }
 
     fn names(&mut self, mirrors: &[MirrorConfig]) {

@@ -56,6 +56,7 @@ struct Inner {
     at_ms: u64,
     parts: Arc<Vec<PartView>>,
     promoted: bool,
+    groups_ms: Option<i64>,
 }
 
 impl Board {
@@ -82,6 +83,16 @@ impl Board {
 
     pub(crate) fn promote(&self) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).promoted = true;
+    }
+
+    /// Notes when the consumer groups were last in step, ms since the epoch.
+    pub fn groups_in_step(&self, at_ms: i64) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups_ms = Some(at_ms);
+    }
+
+    /// When the consumer groups were last in step; `None` where none are kept.
+    pub fn groups_ms(&self) -> Option<i64> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups_ms
     }
 
     /// Whether it is time to publish again.

@@ -58,7 +58,7 @@ async fn connect(config: &Config, cluster: &str, mirror: &MirrorConfig) -> Resul
 
 /// Connects to both ends of a mirror, source first.
 pub async fn connect_mirror(config: &Config, mirror: &MirrorConfig) -> Result<(Cluster, Cluster), EngineError> {
-    Ok((connect(config, &mirror.source, mirror).await?, connect_target(config, mirror).await?))
+    Ok((connect_source(config, mirror).await?, connect_target(config, mirror).await?))
 }
 
 /// Connects to the source of a mirror.

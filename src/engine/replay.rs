@@ -27,6 +27,11 @@ impl<'a> Replay<'a> {
         Self { mirror, tp, state: ShardState::default(), start, whole: start == 0, begun: false }
     }
 
+    /// Goes on where an earlier one has finished.
+    pub(crate) fn resume(mirror: &'a str, tp: &'a TopicPartition, state: ShardState) -> Self {
+        Self { mirror, tp, state, start: 0, whole: true, begun: false }
+    }
+
     /// Adds the records of one batch, if they are a mirror's. One of another producer than the owner on record counts only if it begins with an
     /// owner's id: an owner whose producer id was forgotten may be beyond fencing, and what it writes behind its successor's
     /// id is void.

@@ -4,6 +4,7 @@
 //! somebody's progress: it is left alone and named.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -82,6 +83,18 @@ pub enum Why {
     Metadata,
     /// It is the right one, and would expire.
     Refresh,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "new",
+            Self::Forward => "forward",
+            Self::Back => "back",
+            Self::Metadata => "metadata",
+            Self::Refresh => "refresh",
+        })
+    }
 }
 
 /// What is done about one partition of a group.

@@ -1,5 +1,7 @@
 //! One committed offset, from the source to the target.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::mirror::GapReason;
@@ -48,6 +50,19 @@ pub enum Basis {
         /// Source offsets that the group has read and the mirror has not.
         ahead: u64,
     },
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SameRecord => f.write_str("same record"),
+            Self::CaughtUp => f.write_str("caught up"),
+            Self::InGap { reason } => write!(f, "in a gap ({reason}): the next record"),
+            Self::BeforeStart { reason } => write!(f, "before the start ({reason}): the first record"),
+            Self::Expired => f.write_str("expired on the target: the first record left"),
+            Self::NotMirroredYet { ahead } => write!(f, "{ahead} ahead of the mirror: the end"),
+        }
+    }
 }
 
 /// Why there is no offset to commit. Nothing is guessed: what the target holds for the group stays.

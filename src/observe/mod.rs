@@ -98,6 +98,10 @@ fn publish(app: &App) {
         let (_, parts) = board.read();
         let halted = parts.iter().filter(|p| p.state == "halted").count();
         metrics::gauge!("kmirror_halted_partitions", "mirror" => mirror.clone()).set(halted as f64);
+        if let Some(at_ms) = board.groups_ms() {
+            let age_s = (now_ms - at_ms).max(0) as f64 / 1000.0;
+            metrics::gauge!("kmirror_group_sync_age_seconds", "mirror" => mirror.clone()).set(age_s);
+        }
         for part in parts.iter() {
             let labels =
                 [("mirror", mirror.clone()), ("topic", part.topic.clone()), ("partition", part.partition.to_string())];

@@ -1,10 +1,12 @@
-//! What an operator asks for beside `run`: status, translate, check, pause and resume, bandwidth, rebuilding the state,
-//! failover and failback. Each reads the clusters; none needs a running kmirror.
+//! What an operator asks for beside `run`: status, translate, check, pause and resume, bandwidth, consumer groups, rebuilding the
+//! state, failover and failback. Each reads the clusters; none needs a running kmirror. (And what keeps groups in step beside
+//! one.)
 
 mod check;
 mod command;
 pub mod failback;
 mod failover;
+pub mod groups;
 mod rebuild;
 mod records;
 mod state;
@@ -15,10 +17,10 @@ mod translate;
 pub use check::{CheckReport, Finding, Severity, check};
 pub use command::{Command, bandwidth, send_command};
 pub use failover::{
-    Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, StepReport, UnseenRange,
-    Verification,
+    Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, StepReport,
+    UnseenRange, Verification,
 };
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use state::MirrorState;
-pub use status::{GapView, MirrorStatus, PartitionStatus, StatusReport, status};
+pub use status::{GapView, GroupsStatus, MirrorStatus, PartitionStatus, StatusReport, status};
 pub use translate::{TranslateAnswer, TranslateError, TranslateQuestion, translate};

@@ -1,6 +1,7 @@
 //! A mirror's state as it stands in the state topic, read without taking anything over.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
 use crate::engine::EngineError;
@@ -112,17 +113,26 @@ const READS: usize = 5;
 
 async fn read_shard(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<ShardState, EngineError> {
     for _ in 1..READS {
-        match read_shard_once(mirror, target, tp).await {
+        match read_whole(mirror, target, tp).await {
             Err(EngineError::Read(ReadError::OutOfRange { .. })) => {}
-            outcome => return outcome,
+            outcome => return outcome.map(|(state, _)| state),
         }
     }
-    read_shard_once(mirror, target, tp).await
+    read_whole(mirror, target, tp).await.map(|(state, _)| state)
 }
 
-async fn read_shard_once(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<ShardState, EngineError> {
-    let mut at = target.log_start(tp).await?;
-    let mut replay = Replay::new(mirror, tp, at);
+/// The state, and the offset behind what was read of it.
+async fn read_whole(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<(ShardState, i64), EngineError> {
+    let start = target.log_start(tp).await?;
+    read_on(target, tp, start, Replay::new(mirror, tp, start)).await
+}
+
+async fn read_on(
+    target: &Cluster,
+    tp: &TopicPartition,
+    mut at: i64,
+    mut replay: Replay<'_>,
+) -> Result<(ShardState, i64), EngineError> {
     let end = target.log_end(tp).await?;
     while at < end {
         let options = ReadOptions { max_wait_ms: 0, max_bytes: 4 << 20, ..ReadOptions::default() };
@@ -138,5 +148,98 @@ async fn read_shard_once(mirror: &str, target: &Cluster, tp: &TopicPartition) ->
             return Err(nothing_below_end(target, tp).into());
         }
     }
-    replay.finish()
+    Ok((replay.finish()?, at))
+}
+
+/// Follows a mirror's state: each look reads what was written since the last one.
+#[derive(Debug)]
+pub(crate) struct StateFollower {
+    mirror: String,
+    target: Cluster,
+    control: Option<Control>,
+    /// Where each shard is read on from; `None`: from its beginning.
+    next: Vec<Option<i64>>,
+    state: Arc<MirrorState>,
+}
+
+impl StateFollower {
+    pub(crate) fn new(mirror: &str, target: &Cluster) -> Self {
+        Self {
+            mirror: mirror.to_owned(),
+            target: target.clone(),
+            control: None,
+            next: Vec::new(),
+            state: Arc::default(),
+        }
+    }
+
+    /// What was said to the mirror as a whole, up to now; `None` where it has never been.
+    pub(crate) async fn look_at_control(&mut self) -> Result<Option<&ControlState>, EngineError> {
+        match &mut self.control {
+            Some(control) => {
+                control.read_to_end().await?;
+            }
+            None => self.control = Control::open(&self.mirror, &self.target).await?,
+        }
+        Ok(self.control.as_ref().map(|control| &control.state))
+    }
+
+    /// The partition of the state topic that holds what was said to the mirror.
+    pub(crate) fn control_partition(&self) -> Option<&TopicPartition> {
+        self.control.as_ref().map(|control| &control.tp)
+    }
+
+    /// All of it as it stands now; empty where the mirror has never been.
+    pub(crate) async fn look(&mut self) -> Result<Arc<MirrorState>, EngineError> {
+        self.look_at_control().await?;
+        let Some(control) = &self.control else { return Ok(Arc::default()) };
+        let Ok(generation) = control.generation() else { return Ok(Arc::default()) };
+        let (said, tp, shards) = (control.state.clone(), control.tp.clone(), generation.shards);
+        self.next.resize(shards as usize, None);
+        // Whoever still holds what the last look brought keeps it.
+        let state = Arc::make_mut(&mut self.state);
+        state.control = said;
+        state.shards.resize(shards as usize, ShardState::default());
+        let mut reads = tokio::task::JoinSet::new();
+        for (shard, (known, next)) in (0..shards).zip(state.shards.iter_mut().zip(&mut self.next)) {
+            let tp = TopicPartition { partition: shard.cast_signed(), ..tp.clone() };
+            let (mirror, target) = (self.mirror.clone(), self.target.clone());
+            // Until it has been read on, nothing of it is known.
+            let from = next.take().map(|at| (std::mem::take(known), at));
+            reads.spawn(async move { (shard, read_since(&mirror, &target, &tp, from).await) });
+        }
+        let mut failure = None;
+        for (shard, outcome) in reads.join_all().await {
+            let at = shard as usize;
+            match outcome {
+                Ok((read, next)) => {
+                    if let (Some(place), Some(from)) = (state.shards.get_mut(at), self.next.get_mut(at)) {
+                        (*place, *from) = (read, Some(next));
+                    }
+                    state.damaged.remove(&shard);
+                }
+                Err(error) => match error.damage() {
+                    Some(damage) => drop(state.damaged.insert(shard, damage)),
+                    None => failure = Some(error),
+                },
+            }
+        }
+        failure.map_or_else(|| Ok(Arc::clone(&self.state)), Err)
+    }
+}
+
+/// Reads a shard on from where it was read to; from its beginning where a snapshot has taken the place of what follows.
+async fn read_since(
+    mirror: &str,
+    target: &Cluster,
+    tp: &TopicPartition,
+    from: Option<(ShardState, i64)>,
+) -> Result<(ShardState, i64), EngineError> {
+    if let Some((state, at)) = from {
+        match read_on(target, tp, at, Replay::resume(mirror, tp, state)).await {
+            Err(EngineError::Read(ReadError::OutOfRange { .. })) => {}
+            outcome => return outcome,
+        }
+    }
+    read_whole(mirror, target, tp).await
 }

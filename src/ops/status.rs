@@ -17,6 +17,7 @@ use crate::engine::topology::matching_topics;
 use crate::mirror::{Headroom, Isolation, PartitionState};
 
 use super::MirrorState;
+use super::groups::{SyncRecord, last_sync};
 use super::translate::settled_end_below;
 
 /// `status --json`.
@@ -42,8 +43,20 @@ pub struct MirrorStatus {
     pub bandwidth_bytes_per_s: Option<u64>,
     /// Where that comes from: `file`, or `command` (`kmirror bandwidth`).
     pub bandwidth_from: &'static str,
+    /// How far its consumer groups are kept in step; `null` where none are selected.
+    pub groups: Option<GroupsStatus>,
     /// Every selected source partition.
     pub partitions: Vec<PartitionStatus>,
+}
+
+/// The consumer groups of a mirror, as a running kmirror has last found them.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct GroupsStatus {
+    /// Since when not every selected group is in step or knowingly left alone; −1 where they never were.
+    pub age_seconds: f64,
+    /// What was found.
+    #[serde(flatten)]
+    pub found: SyncRecord,
 }
 
 /// A partition.
@@ -121,7 +134,15 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
         partitions.push((tp, row));
     }
     let partitions = look_closer(config, source, partitions, &held).await?;
-    Ok(summary(config, &state, partitions))
+    Ok(summary(config, &state, partitions, groups(config, target).await))
+}
+
+async fn groups(config: &MirrorConfig, target: &Cluster) -> Option<GroupsStatus> {
+    config.groups.as_ref()?;
+    // A coordinator that does not answer says nothing of the partitions.
+    let found = last_sync(&config.name, target).await.ok().flatten().unwrap_or_default();
+    let age_seconds = if found.at_ms > 0 { found.age_ms(now_ms()) as f64 / 1000.0 } else { -1.0 };
+    Some(GroupsStatus { age_seconds, found })
 }
 
 /// Topics on record that the source does not list, as they are on record: those that it only hides, not those that are gone.
@@ -397,7 +418,12 @@ async fn held_by(source: &Cluster, tp: &TopicPartition, stable_end: i64) -> Opti
     found.is_long(now_ms).then(|| found.words(&tp.topic, tp.partition, now_ms))
 }
 
-fn summary(config: &MirrorConfig, state: &MirrorState, partitions: Vec<PartitionStatus>) -> MirrorStatus {
+fn summary(
+    config: &MirrorConfig,
+    state: &MirrorState,
+    partitions: Vec<PartitionStatus>,
+    groups: Option<GroupsStatus>,
+) -> MirrorStatus {
     let any = |name: &str| partitions.iter().any(|p| p.state == name);
     let name = if state.control.standing_promotion().is_some() {
         "promoted"
@@ -419,6 +445,7 @@ fn summary(config: &MirrorConfig, state: &MirrorState, partitions: Vec<Partition
         rpo_seconds,
         bandwidth_bytes_per_s: said.limit_bytes_per_s(config.limits.bandwidth_bytes_per_s),
         bandwidth_from: said.origin(),
+        groups,
         partitions,
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::batch::BatchHeader;
 use crate::client::{Cluster, Topics};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
@@ -137,12 +138,22 @@ pub(crate) async fn settled_end(target: &Cluster, state: &PartitionState) -> Res
 
 /// The same, not looking beyond `end`.
 pub(crate) async fn settled_end_below(target: &Cluster, state: &PartitionState, end: i64) -> Result<i64, EngineError> {
+    settled_end_of(target, state, end, |_| true).await
+}
+
+/// The same, of what counts.
+pub(crate) async fn settled_end_of(
+    target: &Cluster,
+    state: &PartitionState,
+    end: i64,
+    counts: impl Fn(&BatchHeader) -> bool,
+) -> Result<i64, EngineError> {
     let tp = target_of(state);
     let start = target.log_start(&tp).await?;
     let known = state.end.unwrap_or(0);
     let floor = start.max(known.min(end));
     // What lies above the last end on record is ours; markers of a start that did not get further are not data.
-    Ok(match last_data_below(target, &tp, end, floor, |_| true).await? {
+    Ok(match last_data_below(target, &tp, end, floor, counts).await? {
         Some(batch) => batch.header.next_offset().max(known.min(end)),
         None => known.min(end),
     })

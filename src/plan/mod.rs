@@ -5,7 +5,8 @@ mod settings;
 mod topics;
 
 pub use failover::{
-    FailoverFacts, FailoverPlan, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish, failover_plan, rpo,
+    FailoverFacts, FailoverPlan, GroupsFacts, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish,
+    failover_plan, rpo,
 };
 pub use settings::{SettingChange, SettingFacts, TopicSettings, mirroring_settings, promotion_settings};
 pub use topics::{TargetConfigs, TopicAction, TopicShape, target_configs, topic_action};

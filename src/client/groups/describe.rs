@@ -16,53 +16,12 @@ use super::{EachGroup, GroupCall};
 use crate::client::connection::Connection;
 use crate::client::retry::Tries;
 use crate::client::{ClientError, Cluster, Topics};
+use crate::groups::GroupType;
 
 /// GROUP_ID_NOT_FOUND: there is no such group, or it is one of another kind.
 const GROUP_ID_NOT_FOUND: i16 = 69;
 /// UNSUPPORTED_VERSION: the KIP-848 coordinator is switched off.
 const UNSUPPORTED_VERSION: i16 = 35;
-
-/// A group's kind (`org.apache.kafka.common.GroupType`). Share groups (KIP-932) keep no offset of each partition that a
-/// record stands behind, and streams groups (KIP-1071) are consumers that Kafka Streams manages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupKind {
-    /// Joined by JoinGroup and SyncGroup; also one without members that somebody committed to.
-    Classic,
-    /// KIP-848.
-    Consumer,
-    /// KIP-932.
-    Share,
-    /// KIP-1071.
-    Streams,
-    /// One that came later, by Kafka's name.
-    Other(String),
-}
-
-impl GroupKind {
-    /// By Kafka's name; `None` where a broker does not tell.
-    fn of(name: &str) -> Option<Self> {
-        Some(match name.to_ascii_lowercase().as_str() {
-            "" | "unknown" => return None,
-            "classic" => Self::Classic,
-            "consumer" => Self::Consumer,
-            "share" => Self::Share,
-            "streams" => Self::Streams,
-            _ => Self::Other(name.to_owned()),
-        })
-    }
-}
-
-impl fmt::Display for GroupKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Classic => "classic",
-            Self::Consumer => "consumer",
-            Self::Share => "share",
-            Self::Streams => "streams",
-            Self::Other(name) => name,
-        })
-    }
-}
 
 /// A group's state (`org.apache.kafka.common.GroupState`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,8 +88,8 @@ pub struct ListedGroup {
     pub protocol_type: String,
     /// Its state; `None` before Kafka 2.6 (KIP-518).
     pub state: Option<GroupState>,
-    /// Its kind; `None` before Kafka 3.8 (KIP-848).
-    pub kind: Option<GroupKind>,
+    /// Its type; before Kafka 3.8 (KIP-848) all are classic.
+    pub kind: GroupType,
 }
 
 /// Whether a group lives.
@@ -140,8 +99,8 @@ pub struct GroupView {
     pub state: GroupState,
     /// Its members.
     pub members: usize,
-    /// Its kind; `None` where there is no such group.
-    pub kind: Option<GroupKind>,
+    /// Its type; `None` where there is no such group.
+    pub kind: Option<GroupType>,
 }
 
 impl GroupView {
@@ -199,7 +158,7 @@ impl Cluster {
             id: group.group_id.to_string(),
             protocol_type: group.protocol_type.to_string(),
             state: Some(&*group.group_state).filter(|state| !state.is_empty()).map(GroupState::of),
-            kind: GroupKind::of(&group.group_type),
+            kind: GroupType::from_name(&group.group_type),
         });
         Ok(listed.collect())
     }
@@ -250,7 +209,7 @@ fn classic(cluster: &Cluster, group: &DescribedGroup) -> (String, Result<GroupVi
     let view = match (group.error_code, GroupState::of(&group.group_state)) {
         // Before v6 a group that does not exist is told by its state.
         (GROUP_ID_NOT_FOUND, _) | (0, GroupState::Dead) => Ok(GroupView::UNKNOWN),
-        (0, state) => Ok(GroupView { state, members: group.members.len(), kind: Some(GroupKind::Classic) }),
+        (0, state) => Ok(GroupView { state, members: group.members.len(), kind: Some(GroupType::Classic) }),
         (code, _) => Err(cluster.api_error_with("DescribeGroups", code, &id, group.error_message.as_deref())),
     };
     (id, view)
@@ -264,7 +223,7 @@ fn consumer(cluster: &Cluster, group: &DescribedConsumer) -> Option<(String, Res
         0 => Ok(GroupView {
             state: GroupState::of(&group.group_state),
             members: group.members.len(),
-            kind: Some(GroupKind::Consumer),
+            kind: Some(GroupType::Consumer),
         }),
         code => Err(cluster.api_error_with("ConsumerGroupDescribe", code, &id, group.error_message.as_deref())),
     };
@@ -276,12 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_and_states_are_kafkas_and_what_is_new_counts_as_alive() {
-        for (name, kind) in [("Classic", GroupKind::Classic), ("consumer", GroupKind::Consumer)] {
-            assert_eq!(GroupKind::of(name), Some(kind));
-        }
-        assert_eq!(GroupKind::of(""), None);
-        assert_eq!(GroupKind::of("novel").map(|kind| kind.to_string()).as_deref(), Some("novel"));
+    fn states_are_kafkas_and_what_is_new_counts_as_alive() {
         for name in ["Stable", "PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling", "NotReady"] {
             assert!(GroupState::of(name).is_live() && GroupState::of(name).to_string() == name);
         }

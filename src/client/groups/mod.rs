@@ -8,8 +8,8 @@
 mod describe;
 mod offsets;
 
-pub use describe::{GroupKind, GroupState, GroupView, ListedGroup};
-pub use offsets::{CommittedOffset, GroupOffsets, GroupPartition, OffsetAnswers};
+pub use describe::{GroupState, GroupView, ListedGroup};
+pub use offsets::{GroupOffsets, GroupPartition, OffsetAnswers};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -23,6 +23,7 @@ use super::{EachGroup, GroupCall, UNKNOWN_SERVER_ERROR};
 use crate::client::connection::Connection;
 use crate::client::coordinators::is_of_coordinator;
 use crate::client::{ClientError, Cluster};
+use crate::groups::Committed;
 
 const GROUP_ID_NOT_FOUND: i16 = 69;
 /// The first version of OffsetFetch that takes several groups (KIP-709).
@@ -38,19 +39,8 @@ const RECORD_BYTES: usize = 100;
 /// A partition as groups know it: topic name and number. Committed offsets go by name, whatever id the topic had.
 pub type GroupPartition = (String, i32);
 
-/// A committed offset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// Offset of the next record to read.
-    pub offset: i64,
-    /// Leader epoch of the last record that was read (KIP-320); −1 where not told.
-    pub leader_epoch: i32,
-    /// What the consumer has written beside it.
-    pub metadata: String,
-}
-
 /// What a group has committed, or is to commit.
-pub type GroupOffsets = BTreeMap<GroupPartition, CommittedOffset>;
+pub type GroupOffsets = BTreeMap<GroupPartition, Committed>;
 
 /// What a coordinator says of each partition of a group.
 pub type OffsetAnswers<T> = BTreeMap<GroupPartition, Result<T, ClientError>>;
@@ -64,7 +54,7 @@ impl Cluster {
         groups: &[String],
         stable: bool,
         patience: Duration,
-    ) -> EachGroup<OffsetAnswers<CommittedOffset>> {
+    ) -> EachGroup<OffsetAnswers<Committed>> {
         self.ask_coordinators(FetchOffsets { stable }, groups.to_vec(), patience).await
     }
 
@@ -77,7 +67,9 @@ impl Cluster {
         patience: Duration,
     ) -> EachGroup<OffsetAnswers<()>> {
         let groups = offsets.keys().cloned().collect();
-        self.ask_coordinators(CommitOffsets(Arc::new(offsets)), groups, patience).await
+        let changes: BTreeMap<String, Vec<Commit>> =
+            offsets.into_iter().map(|(group, offsets)| (group, offsets.into_iter().collect())).collect();
+        self.ask_coordinators(Changes(Arc::new(changes)), groups, patience).await
     }
 
     /// Takes committed offsets back, as if there had never been one. Where there is none, or no such group, it is done
@@ -88,7 +80,9 @@ impl Cluster {
         patience: Duration,
     ) -> EachGroup<OffsetAnswers<()>> {
         let groups = partitions.keys().cloned().collect();
-        self.ask_coordinators(DeleteOffsets(Arc::new(partitions)), groups, patience).await
+        let changes: BTreeMap<String, Vec<GroupPartition>> =
+            partitions.into_iter().map(|(group, partitions)| (group, partitions.into_iter().collect())).collect();
+        self.ask_coordinators(Changes(Arc::new(changes)), groups, patience).await
     }
 }
 
@@ -139,7 +133,7 @@ struct FetchOffsets {
 }
 
 impl GroupCall for FetchOffsets {
-    type Answer = OffsetAnswers<CommittedOffset>;
+    type Answer = OffsetAnswers<Committed>;
     const API: &'static str = "OffsetFetch";
     const AT_ONCE: usize = 50;
 
@@ -173,9 +167,9 @@ impl GroupCall for FetchOffsets {
     }
 }
 
-type Fetched = Result<OffsetAnswers<CommittedOffset>, ClientError>;
+type Fetched = Result<OffsetAnswers<Committed>, ClientError>;
 
-fn fetched(cluster: &Cluster, response: OffsetFetchResponse) -> EachGroup<OffsetAnswers<CommittedOffset>> {
+fn fetched(cluster: &Cluster, response: OffsetFetchResponse) -> EachGroup<OffsetAnswers<Committed>> {
     let one = |group: OffsetFetchResponseGroup| {
         let id = group.group_id.to_string();
         if group.error_code != 0 {
@@ -209,26 +203,45 @@ fn fetched_singly(cluster: &Cluster, group: &str, response: OffsetFetchResponse)
     with_an_offset(cluster, group, partitions)
 }
 
-fn committed(offset: i64, leader_epoch: i32, metadata: Option<StrBytes>) -> CommittedOffset {
-    CommittedOffset { offset, leader_epoch, metadata: metadata.map(|text| text.to_string()).unwrap_or_default() }
+fn committed(offset: i64, leader_epoch: i32, metadata: Option<StrBytes>) -> Committed {
+    Committed { offset, leader_epoch, metadata: metadata.map(|text| text.to_string()).unwrap_or_default() }
 }
 
 /// −1 is no offset.
 fn with_an_offset(
     cluster: &Cluster,
     group: &str,
-    partitions: impl Iterator<Item = (String, i32, i16, CommittedOffset)>,
+    partitions: impl Iterator<Item = (String, i32, i16, Committed)>,
 ) -> Fetched {
     let committed = partitions.filter(|(_, _, code, committed)| *code != 0 || committed.offset >= 0);
     answers(cluster, "OffsetFetch", group, committed)
 }
 
-#[derive(Debug, Clone)]
-struct CommitOffsets(Arc<BTreeMap<String, GroupOffsets>>);
+/// Something done to one partition's offset of a group.
+trait Change: Clone + std::fmt::Debug + Send + Sync + 'static {
+    const API: &'static str;
 
-impl GroupCall for CommitOffsets {
+    fn partition(&self) -> &GroupPartition;
+
+    /// What is noted with it, bytes.
+    fn metadata_bytes(&self) -> usize;
+
+    /// Topic, partition and error of each.
+    fn ask(
+        cluster: &Cluster,
+        at: &Connection,
+        group: &str,
+        portion: &[Self],
+    ) -> impl Future<Output = Result<Vec<(String, i32, i16)>, ClientError>> + Send;
+}
+
+/// By group, in order of partitions.
+#[derive(Debug, Clone)]
+struct Changes<C>(Arc<BTreeMap<String, Vec<C>>>);
+
+impl<C: Change> GroupCall for Changes<C> {
     type Answer = OffsetAnswers<()>;
-    const API: &'static str = "OffsetCommit";
+    const API: &'static str = C::API;
     /// The protocol takes no more.
     const AT_ONCE: usize = 1;
 
@@ -239,151 +252,153 @@ impl GroupCall for CommitOffsets {
         groups: &[String],
     ) -> Result<EachGroup<Self::Answer>, ClientError> {
         let mut each = EachGroup::new();
-        for (group, offsets) in groups.iter().filter_map(|group| self.0.get_key_value(group)) {
-            each.insert(group.clone(), commit(cluster, at, group, offsets).await);
+        for (group, changes) in groups.iter().filter_map(|group| self.0.get_key_value(group)) {
+            each.insert(group.clone(), change(cluster, at, group, changes).await);
         }
         Ok(each)
     }
 }
 
-async fn commit(
+async fn change<C: Change>(
     cluster: &Cluster,
     at: &Connection,
     group: &str,
-    offsets: &GroupOffsets,
+    changes: &[C],
 ) -> Result<OffsetAnswers<()>, ClientError> {
     let mut each = OffsetAnswers::new();
-    for portion in portions(group, offsets) {
-        // Of nobody who is a member: no member id, and the generation −1 is the default.
-        let request =
-            OffsetCommitRequest::default().with_group_id(group_id(group)).with_topics(commit_topics(&portion));
-        let response = at.call(request, 0).await?;
-        let told = response.topics.into_iter().flat_map(|topic| {
-            let name = topic.name.to_string();
-            topic.partitions.into_iter().map(move |p| (name.clone(), p.partition_index, p.error_code, ()))
-        });
-        each.extend(answers(cluster, "OffsetCommit", group, told)?);
+    for portion in portions(group, changes) {
+        let told = C::ask(cluster, at, group, portion).await?.into_iter();
+        each.extend(answers(
+            cluster,
+            C::API,
+            group,
+            told.map(|(topic, partition, code)| (topic, partition, code, ())),
+        )?);
     }
-    complete(cluster, "OffsetCommit", group, offsets.keys(), &mut each);
+    complete(cluster, C::API, group, changes.iter().map(C::partition), &mut each);
     Ok(each)
 }
 
-type Entry<'a> = (&'a GroupPartition, &'a CommittedOffset);
-
 /// What goes into one request each.
-fn portions<'a>(group: &str, offsets: &'a GroupOffsets) -> Vec<Vec<Entry<'a>>> {
-    let mut portions: Vec<Vec<Entry<'a>>> = Vec::new();
-    let mut bytes = 0;
-    for entry in offsets {
-        let ((topic, _), committed) = entry;
-        let more = RECORD_BYTES + group.len() + topic.len() + committed.metadata.len();
+fn portions<'a, C: Change>(group: &str, changes: &'a [C]) -> Vec<&'a [C]> {
+    let mut portions = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (at, change) in changes.iter().enumerate() {
+        let more = RECORD_BYTES + group.len() + change.partition().0.len() + change.metadata_bytes();
         bytes += more;
-        match portions.last_mut().filter(|_| bytes <= COMMIT_BYTES) {
-            Some(portion) => portion.push(entry),
-            None => {
-                portions.push(vec![entry]);
-                bytes = more;
-            }
+        if bytes > COMMIT_BYTES && at > from {
+            portions.push(&changes[from..at]);
+            (from, bytes) = (at, more);
         }
     }
+    portions.extend(changes.get(from..).filter(|rest| !rest.is_empty()));
     portions
 }
 
-fn commit_topics(portion: &[Entry<'_>]) -> Vec<OffsetCommitRequestTopic> {
-    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-    for ((topic, partition), committed) in portion {
-        let partition = OffsetCommitRequestPartition::default()
-            .with_partition_index(*partition)
-            .with_committed_offset(committed.offset)
-            // A field of v6, which lower versions leave out.
-            .with_committed_leader_epoch(committed.leader_epoch)
-            .with_committed_metadata(Some(StrBytes::from_string(committed.metadata.clone())));
-        topics.entry(topic).or_default().push(partition);
+/// What a request names, by topic.
+fn by_topic<C: Change>(portion: &[C]) -> BTreeMap<&str, Vec<&C>> {
+    let mut topics: BTreeMap<&str, Vec<&C>> = BTreeMap::new();
+    for change in portion {
+        topics.entry(&change.partition().0).or_default().push(change);
     }
-    let topic = |(topic, partitions): (&str, _)| {
-        OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(partitions)
-    };
-    topics.into_iter().map(topic).collect()
+    topics
 }
 
-#[derive(Debug, Clone)]
-struct DeleteOffsets(Arc<BTreeMap<String, BTreeSet<GroupPartition>>>);
+type Commit = (GroupPartition, Committed);
 
-impl GroupCall for DeleteOffsets {
-    type Answer = OffsetAnswers<()>;
-    const API: &'static str = "OffsetDelete";
-    /// The protocol takes no more.
-    const AT_ONCE: usize = 1;
+impl Change for Commit {
+    const API: &'static str = "OffsetCommit";
+
+    fn partition(&self) -> &GroupPartition {
+        &self.0
+    }
+
+    fn metadata_bytes(&self) -> usize {
+        self.1.metadata.len()
+    }
 
     async fn ask(
-        &self,
-        cluster: &Cluster,
+        _: &Cluster,
         at: &Connection,
-        groups: &[String],
-    ) -> Result<EachGroup<Self::Answer>, ClientError> {
-        let mut each = EachGroup::new();
-        for (group, partitions) in groups.iter().filter_map(|group| self.0.get_key_value(group)) {
-            each.insert(group.clone(), delete(cluster, at, group, partitions).await);
-        }
-        Ok(each)
+        group: &str,
+        portion: &[Self],
+    ) -> Result<Vec<(String, i32, i16)>, ClientError> {
+        let partition = |((_, number), committed): &Self| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(*number)
+                .with_committed_offset(committed.offset)
+                // A field of v6, which lower versions leave out.
+                .with_committed_leader_epoch(committed.leader_epoch)
+                .with_committed_metadata(Some(StrBytes::from_string(committed.metadata.clone())))
+        };
+        let topics = by_topic(portion).into_iter().map(|(topic, commits)| {
+            OffsetCommitRequestTopic::default()
+                .with_name(topic_name(topic))
+                .with_partitions(commits.into_iter().map(partition).collect())
+        });
+        // Of nobody who is a member: no member id, and the generation −1 is the default.
+        let request = OffsetCommitRequest::default().with_group_id(group_id(group)).with_topics(topics.collect());
+        let response = at.call(request, 0).await?;
+        let told = response.topics.into_iter().flat_map(|topic| {
+            let name = topic.name.to_string();
+            topic.partitions.into_iter().map(move |p| (name.clone(), p.partition_index, p.error_code))
+        });
+        Ok(told.collect())
     }
 }
 
-/// Partitions in one request: a tombstone is smaller than the record of an offset.
-const DELETED_AT_ONCE: usize = 1_000;
+impl Change for GroupPartition {
+    const API: &'static str = "OffsetDelete";
 
-async fn delete(
-    cluster: &Cluster,
-    at: &Connection,
-    group: &str,
-    partitions: &BTreeSet<GroupPartition>,
-) -> Result<OffsetAnswers<()>, ClientError> {
-    let mut each = OffsetAnswers::new();
-    let all: Vec<&GroupPartition> = partitions.iter().collect();
-    for portion in all.chunks(DELETED_AT_ONCE) {
-        let request = OffsetDeleteRequest::default().with_group_id(group_id(group)).with_topics(delete_topics(portion));
+    fn partition(&self) -> &GroupPartition {
+        self
+    }
+
+    fn metadata_bytes(&self) -> usize {
+        0
+    }
+
+    async fn ask(
+        cluster: &Cluster,
+        at: &Connection,
+        group: &str,
+        portion: &[Self],
+    ) -> Result<Vec<(String, i32, i16)>, ClientError> {
+        let partition = |(_, number): &Self| OffsetDeleteRequestPartition::default().with_partition_index(*number);
+        let topics = by_topic(portion).into_iter().map(|(topic, partitions)| {
+            OffsetDeleteRequestTopic::default()
+                .with_name(topic_name(topic))
+                .with_partitions(partitions.into_iter().map(partition).collect())
+        });
+        let request = OffsetDeleteRequest::default().with_group_id(group_id(group)).with_topics(topics.collect());
         let response = at.call(request, 0).await?;
         match response.error_code {
             0 => {
                 let told = response.topics.into_iter().flat_map(|topic| {
                     let name = topic.name.to_string();
-                    topic.partitions.into_iter().map(move |p| (name.clone(), p.partition_index, p.error_code, ()))
+                    topic.partitions.into_iter().map(move |p| (name.clone(), p.partition_index, p.error_code))
                 });
-                each.extend(answers(cluster, "OffsetDelete", group, told)?);
+                Ok(told.collect())
             }
-            GROUP_ID_NOT_FOUND => each.extend(portion.iter().map(|partition| ((*partition).clone(), Ok(())))),
-            code => return Err(cluster.api_error("OffsetDelete", code, group)),
+            GROUP_ID_NOT_FOUND => Ok(portion.iter().map(|(topic, number)| (topic.clone(), *number, 0)).collect()),
+            code => Err(cluster.api_error(Self::API, code, group)),
         }
     }
-    complete(cluster, "OffsetDelete", group, partitions.iter(), &mut each);
-    Ok(each)
-}
-
-fn delete_topics(portion: &[&GroupPartition]) -> Vec<OffsetDeleteRequestTopic> {
-    let mut topics: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
-    for (topic, partition) in portion {
-        let partition = OffsetDeleteRequestPartition::default().with_partition_index(*partition);
-        topics.entry(topic).or_default().push(partition);
-    }
-    let topic = |(topic, partitions): (&str, _)| {
-        OffsetDeleteRequestTopic::default().with_name(topic_name(topic)).with_partitions(partitions)
-    };
-    topics.into_iter().map(topic).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn offsets(partitions: i32, metadata: usize) -> GroupOffsets {
-        let committed = CommittedOffset { offset: 1, leader_epoch: -1, metadata: "m".repeat(metadata) };
+    fn offsets(partitions: i32, metadata: usize) -> Vec<Commit> {
+        let committed = Committed { offset: 1, leader_epoch: -1, metadata: "m".repeat(metadata) };
         (0..partitions).map(|partition| (("orders".to_owned(), partition), committed.clone())).collect()
     }
 
     #[test]
     fn no_portion_is_too_heavy_and_no_partition_is_left_out() {
-        let sizes = |offsets: &GroupOffsets| portions("group", offsets).iter().map(Vec::len).collect::<Vec<_>>();
-        assert!(sizes(&GroupOffsets::new()).is_empty());
+        let sizes = |offsets: &[Commit]| portions("group", offsets).iter().map(|p| p.len()).collect::<Vec<_>>();
+        assert!(sizes(&[]).is_empty());
         assert_eq!(sizes(&offsets(100, 0)), [100]);
         let each = sizes(&offsets(10_000, 100));
         assert!(each.len() > 2 && each.iter().sum::<usize>() == 10_000, "{each:?}");
@@ -393,9 +408,9 @@ mod tests {
 
     #[test]
     fn partitions_go_out_by_topic() {
-        let both = [("a".to_owned(), 1), ("b".to_owned(), 0), ("a".to_owned(), 0)];
-        let topics = delete_topics(&both.iter().collect::<Vec<_>>());
-        let named: Vec<(&str, usize)> = topics.iter().map(|t| (t.name.as_str(), t.partitions.len())).collect();
+        let all = [("a".to_owned(), 1), ("b".to_owned(), 0), ("a".to_owned(), 0)];
+        let topics = by_topic(&all);
+        let named: Vec<(&str, usize)> = topics.iter().map(|(topic, all)| (*topic, all.len())).collect();
         assert_eq!(named, [("a", 2), ("b", 1)]);
     }
 }
