@@ -1,6 +1,7 @@
 //! The target takes over: planned and unplanned, cut short at each step, with older processes that come back.
 
 mod fences;
+mod groups;
 mod home;
 mod planned;
 mod steps;

@@ -11,8 +11,9 @@ use clap::{Args, ValueEnum};
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
+use super::groups::Over;
 use super::output;
-use crate::ops::{Failover, FailoverOptions, FailoverReport};
+use crate::ops::{Failover, FailoverOptions, FailoverReport, PromotedGroups};
 use crate::plan::{FailoverPlan, PartitionOutlook, Rpo, Wish};
 
 /// Options of `failover`.
@@ -43,6 +44,12 @@ pub struct FailoverArgs {
     /// Leave the topics' settings as they are: do not apply what was held back
     #[arg(long)]
     pub keep_topic_settings: bool,
+    /// Which groups' offsets on the target may be overwritten
+    #[arg(long, value_enum, default_value_t = Over::Unused)]
+    pub overwrite_groups: Over,
+    /// Where to keep the target groups' former offsets [default: kmirror-groups-MIRROR-TIME.json]
+    #[arg(long, value_name = "FILE")]
+    pub groups_snapshot: Option<PathBuf>,
     /// Where the JSON report goes; by default kmirror-failover-MIRROR-TIME.json in the working directory
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -67,7 +74,7 @@ does the work, or it is run here. Nothing is lost. Unplanned, where it does not:
 listed by range as far as it is known.
 
 Then, either way: a running kmirror is told to stop; every partition is fenced, so that the brokers themselves refuse whatever \
-an older process still sends; where the data ends is settled; topic settings that were held back are applied; and \
+an older process still sends; where the data ends is settled; consumer groups are translated there, exactly; topic settings that were held back are applied; and \
 the target is marked as promoted. RPO and RTO are measured and kept in a report.
 
 It can be cut short at any moment and called again: it goes on where it was. Until topic settings are applied --cancel calls it off. \
@@ -168,6 +175,8 @@ fn options(args: &FailoverArgs) -> FailoverOptions {
         source_timeout: args.source_timeout,
         allow_halted: args.allow_halted,
         apply_settings: !args.keep_topic_settings,
+        overwrite_groups: args.overwrite_groups.into(),
+        groups_snapshot: args.groups_snapshot.clone(),
         pause_after: args.pause_after.clone(),
     }
 }
@@ -265,6 +274,9 @@ fn report_page(report: &FailoverReport) -> String {
     let outage = report.outage_seconds.map(|s| format!("; {} since the source was last heard of", seconds(s)));
     text.push_str(&format!("RTO: {}{}\n\n", seconds(report.rto_seconds), outage.unwrap_or_default()));
     text.push_str(&partition_table(&report.partitions));
+    if let Some(groups) = &report.groups {
+        text.push_str(&groups_words(groups));
+    }
     text.push_str(&format!(
         "\nverified: {} partitions, {} of them refuse older writers\n",
         report.verification.partitions, report.verification.refusing
@@ -286,6 +298,22 @@ fn report_page(report: &FailoverReport) -> String {
         }
     }
     report.problems.iter().for_each(|problem| text.push_str(&format!("\nPROBLEM {problem}\n")));
+    text
+}
+
+fn groups_words(groups: &PromotedGroups) -> String {
+    if let Some(why) = &groups.source_unreachable {
+        return format!("\ngroups: where they were last kept in step, for the source does not answer ({why})\n");
+    }
+    let totals = &groups.totals;
+    let mut text = format!(
+        "\ngroups: {} translated, {} left alone; {} offsets written, {} were in place, {} have no counterpart, at most {} records \
+         will be missing\n",
+        totals.groups, totals.skipped, groups.applied.offsets, totals.unchanged, totals.untranslatable, totals.missing
+    );
+    if let Some(file) = &groups.snapshot {
+        text.push_str(&format!("former offsets: {} (kmirror groups rollback)\n", file.display()));
+    }
     text
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::groups::Totals;
 use crate::mirror::{PromotionMode, PromotionPhase};
 
 use super::settings::TopicSettings;
@@ -139,10 +140,25 @@ pub struct FailoverFacts {
     pub apply_settings: bool,
     /// Whether the source's writers are fenced by an ACL.
     pub fence_source: bool,
+    /// Consumer groups.
+    pub groups: GroupsFacts,
     /// All partitions.
     pub partitions: Vec<PartitionOutlook>,
     /// All topics.
     pub topics: Vec<TopicSettings>,
+}
+
+/// What is known of consumer groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupsFacts {
+    /// The mirror selects none.
+    NotSelected,
+    /// They cannot be read off the source: they stay where they were last kept in step.
+    SourceGone,
+    /// What there is to do now.
+    Planned(Totals),
+    /// They could not be looked at.
+    Unknown(String),
 }
 
 /// A step, and what it will do.
@@ -187,6 +203,8 @@ pub struct FailoverPlan {
     pub partitions: Vec<PartitionOutlook>,
     /// Topics whose settings differ.
     pub topics: Vec<TopicSettings>,
+    /// Consumer groups as they are now, as `kmirror groups plan --json` shows them; `null` where they cannot be read.
+    pub groups: Option<serde_json::Value>,
 }
 
 /// Makes the plan.
@@ -212,6 +230,7 @@ pub fn failover_plan(facts: FailoverFacts) -> FailoverPlan {
         source_trouble: facts.source_trouble,
         partitions: facts.partitions,
         topics: facts.topics.into_iter().filter(|t| !t.changes.is_empty() || !t.left.is_empty()).collect(),
+        groups: None,
     }
 }
 
@@ -231,11 +250,7 @@ fn steps(facts: &FailoverFacts, mode: PromotionMode) -> Vec<PlannedStep> {
     add("announce", "note the promotion on the target: a running kmirror stops writing".to_owned(), begun);
     let fence = format!("fence every older writer of {partitions} partitions, and settle where their data ends");
     add("fence", fence, through(PromotionPhase::Fenced));
-    add(
-        "groups",
-        "nothing: consumer groups are not translated by this version".to_owned(),
-        through(PromotionPhase::Groups),
-    );
+    add("groups", groups_action(&facts.groups), through(PromotionPhase::Groups));
     let changed = facts.topics.iter().filter(|t| !t.changes.is_empty()).count();
     let settings = match (facts.apply_settings, changed) {
         (false, _) => "leave the topics' settings as they are".to_owned(),
@@ -250,6 +265,21 @@ fn steps(facts: &FailoverFacts, mode: PromotionMode) -> Vec<PlannedStep> {
         false,
     );
     steps
+}
+
+fn groups_action(groups: &GroupsFacts) -> String {
+    match groups {
+        GroupsFacts::NotSelected => "nothing: the mirror selects no consumer groups (mirrors[].groups)".to_owned(),
+        GroupsFacts::SourceGone => "leave the consumer groups where they were last kept in step".to_owned(),
+        GroupsFacts::Unknown(_) => {
+            "translate what the consumer groups have committed, as far as it can be read".to_owned()
+        }
+        GroupsFacts::Planned(totals) => format!(
+            "translate what {} consumer groups have committed at the settled ends: {} offsets to write as of now, {} in place, \
+             {} without a counterpart; {} groups are left alone",
+            totals.groups, totals.commits, totals.unchanged, totals.untranslatable, totals.skipped
+        ),
+    }
 }
 
 fn blockers(facts: &FailoverFacts, mode: PromotionMode) -> Vec<String> {
@@ -305,6 +335,9 @@ fn warnings(facts: &FailoverFacts, mode: PromotionMode) -> Vec<String> {
             warnings.push(format!("{} lacks {lost} source offsets that were given up earlier", partition.name()));
         }
     }
+    if let GroupsFacts::Unknown(why) = &facts.groups {
+        warnings.push(format!("the consumer groups cannot be looked at now: {why}"));
+    }
     for topic in &facts.topics {
         for (key, why) in &topic.left {
             warnings.push(format!("topic {}: {key} is left as it is: {why}", topic.topic));
@@ -352,6 +385,7 @@ mod tests {
             allow_halted: false,
             apply_settings: true,
             fence_source: false,
+            groups: GroupsFacts::NotSelected,
             partitions,
             topics: Vec::new(),
         }

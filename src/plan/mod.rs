@@ -10,7 +10,8 @@ pub use drill::{
     settings_check, spread, witness,
 };
 pub use failover::{
-    FailoverFacts, FailoverPlan, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish, failover_plan, rpo,
+    FailoverFacts, FailoverPlan, GroupsFacts, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish,
+    failover_plan, rpo,
 };
 pub use settings::{SettingChange, SettingFacts, TopicSettings, mirroring_settings, promotion_settings};
 pub use topics::{TargetConfigs, TopicAction, TopicShape, target_configs, topic_action};

@@ -7,12 +7,14 @@
 
 mod drain;
 mod fence;
+mod groups;
 mod report;
 mod settings;
 mod survey;
 mod verify;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,9 +22,11 @@ use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::control::Control;
 use crate::engine::{EngineError, connect_source, connect_target, now_ms};
+use crate::groups::{Ledger, Overwrite};
 use crate::mirror::{ControlRecord, Promotion, PromotionMode, PromotionPhase, PromotionStep, Unfenced, UnfencedReason};
-use crate::plan::{FailoverFacts, FailoverPlan, PartitionOutlook, Wish, failover_plan};
+use crate::plan::{FailoverFacts, FailoverPlan, GroupsFacts, PartitionOutlook, Wish, failover_plan};
 
+pub use groups::PromotedGroups;
 pub use report::{FailoverReport, LossManifest, LossRange, StepReport, UnseenRange, Verification};
 
 pub(super) use settings::{lift_source_fence, prepare_for_mirroring};
@@ -46,6 +50,10 @@ pub struct FailoverOptions {
     pub allow_halted: bool,
     /// Apply topic settings that were held back.
     pub apply_settings: bool,
+    /// Which groups' offsets on the target may be overwritten.
+    pub overwrite_groups: Overwrite,
+    /// Where the target groups' former offsets are kept; by default in a file of the working directory.
+    pub groups_snapshot: Option<PathBuf>,
     /// Stand still for ever once this step is through: for tests, which kill the process there.
     pub pause_after: Option<String>,
 }
@@ -74,6 +82,14 @@ pub enum FailoverError {
         mirror: String,
         /// Where.
         detail: String,
+    },
+    /// The target groups' former offsets cannot be kept, so none is overwritten.
+    #[error("the target groups' former offsets cannot be kept in {}: {source}; no group was written", file.display())]
+    Snapshot {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// It cannot be called off.
     #[error("mirror {mirror}: {detail}")]
@@ -123,7 +139,16 @@ impl Failover {
         if let Some(why) = &found.source_trouble {
             (source, trouble) = (None, Some(why.clone()));
         }
-        let plan = plan(mirror, &options, &control, found, trouble)?;
+        let groups = groups::Groups {
+            mirror,
+            source: source.as_ref(),
+            source_trouble: trouble.as_deref(),
+            target: &target,
+            overwrite: options.overwrite_groups,
+        };
+        let (groups, groups_plan) = groups.facts().await;
+        let mut plan = plan(mirror, &options, &control, (found, groups), trouble)?;
+        plan.groups = groups_plan;
         Ok(Self { config: Arc::clone(config), mirror: mirror.clone(), options, source, target, control, plan })
     }
 
@@ -144,7 +169,8 @@ impl Failover {
         }
         let mut unfenced = self.fence_step(&mut steps).await?;
         self.pause("fence").await;
-        self.groups_step().await?;
+        let mut ledger = Ledger::default();
+        let mut groups = self.groups_step(&mut steps, &mut ledger).await?;
         self.pause("groups").await;
         let settings = self.settings_step(&mut steps).await?;
         self.pause("settings").await;
@@ -152,11 +178,12 @@ impl Failover {
         self.pause("done").await;
         let step = Instant::now();
         let found = self.survey().await?;
+        self.look_at_groups_again(&found.partitions, &mut groups, &mut ledger).await?;
         let verification = verify::verify(&self.mirror, &self.target, &found, &unfenced).await?;
         steps.push(StepReport::through("verify", step, None));
         unfenced.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         tracing::info!(mirror = %self.mirror.name, seconds = begun.elapsed().as_secs_f64(), "the target is promoted");
-        let acts = report::Acts { steps, settings, unfenced, verification };
+        let acts = report::Acts { steps, groups, settings, unfenced, verification };
         report::report(&self.mirror, &self.control.state, found, acts).ok_or_else(|| {
             let detail = "the promotion was called off by somebody else".to_owned();
             EngineError::Unexpected { mirror: self.mirror.name.clone(), detail }.into()
@@ -282,12 +309,79 @@ impl Failover {
         Err(FailoverError::StillWritten { mirror: self.mirror.name.clone(), detail: more.join(", ") })
     }
 
-    /// Where consumer groups will be translated, at the settled ends.
-    async fn groups_step(&mut self) -> Result<(), FailoverError> {
-        if self.control.state.promotion_step(PromotionPhase::Groups).is_none() {
+    /// Translates the groups. What keeps it from that keeps nobody from the promotion: it is said, and the next call, or
+    /// `kmirror groups apply`, does it.
+    async fn groups_step(
+        &mut self,
+        steps: &mut Vec<StepReport>,
+        ledger: &mut Ledger,
+    ) -> Result<GroupsDone, FailoverError> {
+        if self.control.state.promotion_step(PromotionPhase::Groups).is_some() {
+            return Ok(Ok(None));
+        }
+        let step = Instant::now();
+        let found = self.survey().await?;
+        let promoted = match self.groups().promote(&found.partitions, &self.groups_file(), ledger).await {
+            Ok(promoted) => promoted,
+            Err(error @ FailoverError::Snapshot { .. }) => return Err(error),
+            Err(error) => {
+                tracing::error!(mirror = %self.mirror.name, %error, "the consumer groups are not translated");
+                return Ok(Err(error.to_string()));
+            }
+        };
+        if promoted.as_ref().is_none_or(|groups| groups.applied.refused.iter().all(|refused| refused.live)) {
             self.step_through(PromotionPhase::Groups, Vec::new()).await?;
         }
+        if let Some(groups) = &promoted {
+            let detail = format!("{} offsets of {} groups", groups.applied.offsets, groups.applied.groups);
+            steps.push(StepReport::through("groups", step, Some(detail)));
+        }
+        Ok(Ok(promoted))
+    }
+
+    async fn look_at_groups_again(
+        &self,
+        partitions: &[PartitionOutlook],
+        groups: &mut GroupsDone,
+        ledger: &mut Ledger,
+    ) -> Result<(), FailoverError> {
+        // Of a call that finds all of it through, the time is long past.
+        let (Ok(groups), false) = (groups, self.plan.is_done) else { return Ok(()) };
+        let told_ms = self.told_ms();
+        match self.groups().look_again(partitions, &self.groups_file(), ledger, told_ms).await {
+            Ok(applied) => {
+                if let Some(groups) = groups {
+                    groups.applied.add(applied);
+                }
+            }
+            Err(error @ FailoverError::Snapshot { .. }) => return Err(error),
+            Err(error) => tracing::warn!(mirror = %self.mirror.name, %error, "the groups cannot be looked at again"),
+        }
         Ok(())
+    }
+
+    fn groups(&self) -> groups::Groups<'_> {
+        groups::Groups {
+            mirror: &self.mirror,
+            source: self.source.as_ref(),
+            source_trouble: self.plan.source_trouble.as_deref(),
+            target: &self.target,
+            overwrite: self.options.overwrite_groups,
+        }
+    }
+
+    /// When a running mirror was told to stop, ms.
+    fn told_ms(&self) -> i64 {
+        self.control.state.standing_promotion().map_or(0, |intent| intent.at_ms)
+    }
+
+    /// The same for every call of one failover.
+    fn groups_file(&self) -> PathBuf {
+        let by_default = || {
+            let time = super::time::rfc3339(self.told_ms()).replace([':', '.'], "-");
+            PathBuf::from(format!("kmirror-groups-{}-{time}.json", self.mirror.name))
+        };
+        self.options.groups_snapshot.clone().unwrap_or_else(by_default)
     }
 
     async fn settings_step(&mut self, steps: &mut Vec<StepReport>) -> Result<settings::Applied, FailoverError> {
@@ -349,6 +443,9 @@ impl Failover {
     }
 }
 
+/// What became of the groups, if anything; or why nothing did.
+type GroupsDone = Result<Option<PromotedGroups>, String>;
+
 fn no_answer(within: Duration) -> String {
     format!("no answer within {:.0} s", within.as_secs_f64())
 }
@@ -364,7 +461,7 @@ fn plan(
     mirror: &MirrorConfig,
     options: &FailoverOptions,
     control: &Control,
-    found: Survey,
+    (found, groups): (Survey, GroupsFacts),
     source_trouble: Option<String>,
 ) -> Result<FailoverPlan, EngineError> {
     let state = &control.state;
@@ -387,6 +484,7 @@ fn plan(
         allow_halted: options.allow_halted,
         apply_settings: options.apply_settings && mirror.sync.topic_configs,
         fence_source: options.fence_source,
+        groups,
         partitions: found.partitions,
         topics: found.topics,
     }))

@@ -8,10 +8,12 @@ use crate::config::MirrorConfig;
 use crate::mirror::{ControlState, PromotionMode, PromotionPhase, Unfenced};
 use crate::plan::{NOT_MIRRORED, PartitionOutlook, Rpo, TopicSettings, rpo};
 
+use super::super::groups::Refused;
 use super::super::time::rfc3339;
-use super::is_in_doubt;
+use super::groups::PromotedGroups;
 use super::settings::Applied;
 use super::survey::Survey;
+use super::{GroupsDone, is_in_doubt};
 
 /// A step as this call has done it.
 #[derive(Debug, Clone, Serialize)]
@@ -113,6 +115,8 @@ pub struct FailoverReport {
     pub partitions: Vec<PartitionOutlook>,
     /// Partitions that are not fenced, or whose end is in doubt.
     pub unfenced: Vec<Unfenced>,
+    /// Consumer groups, as this call has translated them; `null` where an earlier one has, or none are selected.
+    pub groups: Option<PromotedGroups>,
     /// Topic settings that this call has applied.
     pub settings: Vec<TopicSettings>,
     /// What was looked at in the end.
@@ -126,6 +130,7 @@ pub struct FailoverReport {
 /// What a call has done.
 pub(super) struct Acts {
     pub(super) steps: Vec<StepReport>,
+    pub(super) groups: GroupsDone,
     pub(super) settings: Applied,
     pub(super) unfenced: Vec<Unfenced>,
     pub(super) verification: Verification,
@@ -163,6 +168,7 @@ pub(super) fn report(
         steps: acts.steps,
         partitions: found.partitions,
         unfenced: acts.unfenced,
+        groups: acts.groups.ok().flatten(),
         settings: acts.settings.changed,
         verification: acts.verification,
     })
@@ -200,7 +206,26 @@ fn problems(acts: &Acts) -> Vec<String> {
             (_, false) => format!("{name} is not there to be fenced ({}): {}", u.reason, u.detail),
         }
     });
-    unfenced.chain(acts.settings.failed.iter().cloned()).chain(acts.verification.problems.iter().cloned()).collect()
+    unfenced
+        .chain(group_problems(&acts.groups))
+        .chain(acts.settings.failed.iter().cloned())
+        .chain(acts.verification.problems.iter().cloned())
+        .collect()
+}
+
+fn group_problems(groups: &GroupsDone) -> Vec<String> {
+    let again = "call kmirror failover again, or kmirror groups apply";
+    let groups = match groups {
+        Ok(groups) => groups,
+        Err(why) => return vec![format!("the consumer groups were not translated: {why}; {again}")],
+    };
+    let words = |refused: &Refused| match refused.live {
+        true => {
+            format!("group {} has members on the target already, and was left alone: {}", refused.group, refused.error)
+        }
+        false => format!("group {} was not written: {}; {again}", refused.group, refused.error),
+    };
+    groups.iter().flat_map(|groups| &groups.applied.refused).map(words).collect()
 }
 
 impl FailoverReport {
