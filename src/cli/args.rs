@@ -5,11 +5,13 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use super::{bandwidth, check, completions, config, demo, failback, pause, resume, run, state, status, translate};
+use super::{
+    bandwidth, check, completions, config, demo, failback, pause, resume, run, state, status, translate, verify,
+};
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] = &["drill", "failover", "verify", "groups", "backup", "restore", "archive", "replay"];
+pub const LATER: &[&str] = &["drill", "failover", "groups", "backup", "restore", "archive", "replay"];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -89,6 +91,8 @@ pub enum Command {
     Bandwidth(bandwidth::BandwidthArgs),
     /// Bring the old source up to date after a failover, and give it back its part
     Failback(failback::FailbackArgs),
+    /// Compare what both sides hold, whole or sampled
+    Verify(verify::VerifyArgs),
     /// Look after the mirror's own records on the target
     State(state::StateArgs),
     /// Work on the configuration file

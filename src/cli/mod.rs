@@ -22,6 +22,7 @@ pub mod run;
 pub mod state;
 pub mod status;
 pub mod translate;
+pub mod verify;
 
 use crate::config::ConfigErrors;
 use args::{Cli, Command};
@@ -87,6 +88,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Bandwidth(args) => bandwidth::run(args, &ctx).await,
         Command::Failback(args) => failback::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
+        Command::Verify(args) => verify::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),
     }
