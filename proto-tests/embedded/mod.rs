@@ -15,6 +15,7 @@ mod starting;
 mod state;
 mod takeover;
 mod threats;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

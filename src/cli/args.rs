@@ -7,12 +7,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::{
     bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, resume, run, state, status,
-    translate,
+    translate, verify,
 };
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] = &["verify", "backup", "restore", "archive", "replay"];
+pub const LATER: &[&str] = &["backup", "restore", "archive", "replay"];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -99,6 +99,8 @@ pub enum Command {
     Failback(failback::FailbackArgs),
     /// Plan, write and take back what consumer groups have committed, on the target
     Groups(groups::GroupsArgs),
+    /// Compare what both sides hold, whole or sampled
+    Verify(verify::VerifyArgs),
     /// Look after the mirror's own records on the target
     State(state::StateArgs),
     /// Work on the configuration file

@@ -27,6 +27,7 @@ pub mod run;
 pub mod state;
 pub mod status;
 pub mod translate;
+pub mod verify;
 
 use crate::config::ConfigErrors;
 use args::{Cli, Command};
@@ -95,6 +96,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Failover(args) => failover::run(args, &ctx).await,
         Command::Groups(args) => groups::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
+        Command::Verify(args) => verify::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),
     }

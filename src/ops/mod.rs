@@ -1,5 +1,5 @@
 //! What an operator asks for beside `run`: status, translate, check, pause and resume, bandwidth, consumer groups, rebuilding the
-//! state, failover and failback. Each reads the clusters; none needs a running kmirror. (And what keeps groups in step beside one.)
+//! state, verifying, drills, failover and failback. Each reads the clusters; none needs a running kmirror. (And what keeps groups in step beside one.)
 
 mod check;
 mod command;
@@ -13,6 +13,7 @@ mod state;
 mod status;
 mod time;
 mod translate;
+mod verify;
 
 pub use check::{CheckReport, Finding, Severity, check};
 pub use command::{Command, bandwidth, send_command};
@@ -24,3 +25,4 @@ pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use state::MirrorState;
 pub use status::{GapView, GroupsStatus, MirrorStatus, PartitionStatus, StatusReport, status};
 pub use translate::{TranslateAnswer, TranslateError, TranslateQuestion, translate};
+pub use verify::{Found, VerifiedPartition, VerifyOptions, VerifyReport, verify};

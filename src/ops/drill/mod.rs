@@ -108,6 +108,8 @@ pub async fn drill(
         source_timeout: options.source_timeout,
         allow_halted: true,
         apply_settings: true,
+        overwrite_groups: Overwrite::All,
+        groups_snapshot: None,
         pause_after: None,
     };
     let failover = Failover::prepare(config, mirror, look).await?.plan;
