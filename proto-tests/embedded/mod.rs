@@ -4,6 +4,7 @@ mod bandwidth;
 mod drill;
 mod failback;
 mod failover;
+mod group_commands;
 mod group_sync;
 mod groups;
 mod identity;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::{EngineError, connect_mirror, now_ms};
-use crate::groups::{Decision, GroupPlan, Ledger, Outcome, Overwrite, Skip};
+use crate::groups::{Decision, GroupPlan, Outcome, Overwrite, Skip};
 use crate::plan::{
     Check, Expected, FailoverPlan, Verdict, Wish, blockers_check, gaps_check, partitions_check, rpo_check, rto_check,
     settings_check,
@@ -126,10 +126,9 @@ pub async fn drill(
             Vec::new(),
         )),
         Some(world) => {
-            let ledger = Ledger::default();
             let views = world.views();
-            let plans = plan(world, &views, &ledger, Overwrite::All, |_| true);
-            commits = Commits::of(&plans).len();
+            let plans = plan(world, &views, Overwrite::All, |_| true);
+            commits = Commits::of(&plans, &world.targets).len();
             checks.push(groups_check(world, &plans));
             let found = positions(mirror, &source, &target, &plans, options.sample).await?;
             checks.push(found.check());
