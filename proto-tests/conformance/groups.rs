@@ -24,6 +24,7 @@ on_every_broker!(
     an_unknown_topic_is_refused_alone,
     a_partition_that_is_not_there_is_refused_alone,
     metadata_that_is_too_long_is_refused_alone,
+    no_metadata_is_the_empty_one,
     deleted_offsets_are_as_if_never_committed,
     a_deleted_topic_takes_its_offsets_along,
     nobody_commits_in_a_members_name,
@@ -287,6 +288,16 @@ fn metadata_that_is_too_long_is_refused_alone(subject: &Subject) {
     let offsets: [Committed<'_>; 2] = [(&topic.name, 0, 1, -1, &most), (&topic.name, 1, 1, -1, &long)];
     assert_eq!(group.commit(&offsets), [0, code::OFFSET_METADATA_TOO_LARGE]);
     assert_eq!(group.fetch().len(), 1);
+}
+
+fn no_metadata_is_the_empty_one(subject: &Subject) {
+    let topic = subject.topic();
+    let group = Group::new(subject);
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(3).with_committed_metadata(None);
+    let named = OffsetCommitRequestTopic::default().with_name(topic_name(&topic.name)).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default().with_group_id(group.id()).with_topics(vec![named]);
+    assert_eq!(subject.connect().call(COMMIT, &request).topics[0].partitions[0].error_code, 0);
+    assert_eq!(group.fetch(), [(at(&topic.name, 0), (3, -1, String::new()))].into());
 }
 
 fn deleted_offsets_are_as_if_never_committed(subject: &Subject) {

@@ -12,7 +12,7 @@ use crate::kafka::harness::{
 };
 
 /// Large batches of few keys, so that compaction takes records out of their middle.
-fn produce_repeated_keys(topic: &str) {
+pub(crate) fn produce_repeated_keys(topic: &str) {
     for (seed, codec) in CODECS.into_iter().enumerate() {
         let produce = Produce {
             seed: seed as u64,
@@ -31,7 +31,7 @@ fn produce_repeated_keys(topic: &str) {
 }
 
 /// Compaction that goes on would take records away between the mirroring and the comparison.
-fn end_compaction(cluster: &Cluster, topic: &str) -> Dump {
+pub(crate) fn end_compaction(cluster: &Cluster, topic: &str) -> Dump {
     driver().alter_configs(&cluster.bootstrap(), topic, &[("cleanup.policy", "delete")]);
     let mut before = driver().dump(&cluster.bootstrap(), &[topic]);
     // A cleaning under way at that moment still ends; it comes and goes within a few dumps.

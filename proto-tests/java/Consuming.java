@@ -134,16 +134,18 @@ final class Consuming {
             partitions = Topics.partitions(admin, args.get("topics"));
         }
         ArrayNode rows = answer.putArray("records");
-        readAll(args, partitions, record -> {
-            ObjectNode row = rows.addObject().put("topic", record.topic()).put("partition", record.partition())
-                    .put("offset", record.offset()).put("timestamp", record.timestamp())
-                    .put("timestamp_type", record.timestampType().id).put("key", text(record.key()))
-                    .put("value", text(record.value()));
-            ArrayNode headers = row.putArray("headers");
-            for (Header header : record.headers()) {
-                headers.addArray().add(header.key()).add(text(header.value()));
-            }
-        });
+        readAll(args, partitions, record -> put(rows.addObject(), record));
+    }
+
+    /** A record in full. */
+    static void put(ObjectNode row, ConsumerRecord<byte[], byte[]> record) {
+        row.put("topic", record.topic()).put("partition", record.partition()).put("offset", record.offset())
+                .put("timestamp", record.timestamp()).put("timestamp_type", record.timestampType().id)
+                .put("key", text(record.key())).put("value", text(record.value()));
+        ArrayNode headers = row.putArray("headers");
+        for (Header header : record.headers()) {
+            headers.addArray().add(header.key()).add(text(header.value()));
+        }
     }
 
     private static String text(byte[] bytes) {

@@ -1,8 +1,10 @@
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -10,11 +12,14 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.KafkaShareConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
-/** Consumers that live in a group until they are told to leave. They read and commit nothing on their own. */
+/** Consumers that live in a group until they are told to leave and read and commit nothing, and such that read on and leave. */
 final class Groups {
     private Groups() {}
 
@@ -23,6 +28,7 @@ final class Groups {
     static void register(Map<String, Driver.Command> commands) {
         commands.put("join_group", Groups::join);
         commands.put("leave_group", Groups::leave);
+        commands.put("read_on", Groups::readOn);
     }
 
     /** Answers once the member has its assignment. `protocol` is classic, consumer (KIP-848) or share (KIP-932). */
@@ -41,6 +47,56 @@ final class Groups {
             throw new IllegalStateException("there is no member: " + key(args));
         }
         member.end();
+    }
+
+    /**
+     * Reads on as the only member of a group: so many records, or all that there are; commits what comes behind the last one of
+     * each partition, with a note, and leaves.
+     */
+    private static void readOn(JsonNode args, ObjectNode answer) throws Exception {
+        long max = args.path("max").asLong(Long.MAX_VALUE);
+        long deadline = System.nanoTime() + 120_000_000_000L;
+        Properties props = new Properties();
+        props.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, args.get("bootstrap").asText());
+        props.put(ConsumerConfig.GROUP_ID_CONFIG, args.get("group").asText());
+        props.put(ConsumerConfig.GROUP_PROTOCOL_CONFIG, args.get("protocol").asText());
+        props.put(ConsumerConfig.ISOLATION_LEVEL_CONFIG, "read_committed");
+        props.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, "false");
+        props.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        String topic = args.get("topic").asText();
+        ArrayNode rows = answer.putArray("records");
+        Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+        try (var consumer = new KafkaConsumer<>(props, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            consumer.subscribe(List.of(topic));
+            int partitions = consumer.partitionsFor(topic).size();
+            Map<TopicPartition, Long> ends = null;
+            while (rows.size() < max) {
+                if (System.nanoTime() > deadline) {
+                    throw new IOException("still reading after " + rows.size() + " records, assigned " + consumer.assignment());
+                }
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(100))) {
+                    if (rows.size() < max) {
+                        Consuming.put(rows.addObject(), record);
+                        next.put(new TopicPartition(topic, record.partition()), new OffsetAndMetadata(record.offset() + 1,
+                                record.leaderEpoch(), "behind " + record.offset()));
+                    }
+                }
+                if (consumer.assignment().size() < partitions) {
+                    continue;
+                }
+                if (ends == null) {
+                    ends = consumer.endOffsets(consumer.assignment());
+                }
+                boolean done = true;
+                for (Map.Entry<TopicPartition, Long> end : ends.entrySet()) {
+                    done &= consumer.position(end.getKey()) >= end.getValue();
+                }
+                if (done) {
+                    break;
+                }
+            }
+            consumer.commitSync(next);
+        }
     }
 
     private static String key(JsonNode args) {

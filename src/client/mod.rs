@@ -39,7 +39,10 @@ pub use connection::{Connection, Hold, Pending};
 pub use error::{ClientError, Verdict, classify, code_name};
 pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};
 pub use frame::OutFrame;
-pub use groups::{EachGroup, GroupOffsets, GroupPartition, GroupState, GroupView, ListedGroup, OffsetAnswers};
+pub use groups::{
+    EachGroup, FetchedOffsets, GroupOffsets, GroupPartition, GroupState, GroupView, ListedGroup, OffsetAnswers,
+    OffsetErrors,
+};
 pub use kafka_protocol::messages::ApiKey;
 pub(crate) use log_reader::nothing_below_end;
 pub use log_reader::{LogSlice, ReadError, ReadOptions, TopicPartition, read_log};

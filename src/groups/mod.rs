@@ -80,6 +80,15 @@ impl<T> ByPartition<T> {
         None
     }
 
+    /// Sets all that is known of a topic.
+    pub fn insert_topic(&mut self, topic: String, partitions: BTreeMap<i32, T>) {
+        if partitions.is_empty() {
+            self.topics.remove(&topic);
+        } else {
+            self.topics.insert(topic, partitions);
+        }
+    }
+
     /// Forgets a partition.
     pub fn remove(&mut self, topic: &str, partition: i32) -> Option<T> {
         let partitions = self.topics.get_mut(topic)?;

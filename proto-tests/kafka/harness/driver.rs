@@ -453,6 +453,23 @@ impl Driver {
         self.call("leave_group", bootstrap, json!({ "group": group }));
     }
 
+    /// Reads on as the only member of a group: at most `max` records, or all that there are; commits behind the last one of each
+    /// partition, and leaves. `protocol` is `classic` or `consumer`.
+    pub(crate) fn read_on(
+        &self,
+        bootstrap: &str,
+        group: &str,
+        topic: &str,
+        protocol: &str,
+        max: Option<u64>,
+    ) -> Vec<FullRecord> {
+        let mut args = json!({ "group": group, "topic": topic, "protocol": protocol });
+        if let Some(max) = max {
+            args["max"] = json!(max);
+        }
+        parsed(&self.call("read_on", bootstrap, args), "records")
+    }
+
     /// All records in full; for small topics. `isolation` is `read_committed` or `read_uncommitted`.
     pub(crate) fn records(&self, bootstrap: &str, topic: &str, isolation: &str) -> Vec<FullRecord> {
         let args = json!({ "topics": [topic], "isolation": isolation });

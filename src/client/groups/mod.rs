@@ -9,7 +9,7 @@ mod describe;
 mod offsets;
 
 pub use describe::{GroupState, GroupView, ListedGroup};
-pub use offsets::{GroupOffsets, GroupPartition, OffsetAnswers};
+pub use offsets::{FetchedOffsets, GroupOffsets, GroupPartition, OffsetAnswers, OffsetErrors};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

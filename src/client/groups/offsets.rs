@@ -23,7 +23,7 @@ use super::{EachGroup, GroupCall, UNKNOWN_SERVER_ERROR};
 use crate::client::connection::Connection;
 use crate::client::coordinators::is_of_coordinator;
 use crate::client::{ClientError, Cluster};
-use crate::groups::Committed;
+use crate::groups::{ByPartition, Committed};
 
 const GROUP_ID_NOT_FOUND: i16 = 69;
 /// The first version of OffsetFetch that takes several groups (KIP-709).
@@ -42,8 +42,30 @@ pub type GroupPartition = (String, i32);
 /// What a group has committed, or is to commit.
 pub type GroupOffsets = BTreeMap<GroupPartition, Committed>;
 
+/// What a coordinator refuses of a group, by partition.
+pub type OffsetErrors = BTreeMap<GroupPartition, ClientError>;
+
 /// What a coordinator says of each partition of a group.
 pub type OffsetAnswers<T> = BTreeMap<GroupPartition, Result<T, ClientError>>;
+
+/// What a group has committed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FetchedOffsets {
+    /// By partition.
+    pub offsets: ByPartition<Committed>,
+    /// Partitions of which the coordinator does not tell, and why.
+    pub failed: OffsetErrors,
+}
+
+impl FetchedOffsets {
+    /// All of them; the first error where the coordinator does not tell of some.
+    ///
+    /// # Errors
+    /// The first partition's that has one.
+    pub fn all(mut self) -> Result<ByPartition<Committed>, ClientError> {
+        self.failed.pop_first().map_or(Ok(self.offsets), |(_, error)| Err(error))
+    }
+}
 
 impl Cluster {
     /// All that each group has committed; a group that does not exist has committed nothing. With `stable` a partition with
@@ -54,7 +76,7 @@ impl Cluster {
         groups: &[String],
         stable: bool,
         patience: Duration,
-    ) -> EachGroup<OffsetAnswers<Committed>> {
+    ) -> EachGroup<FetchedOffsets> {
         self.ask_coordinators(FetchOffsets { stable }, groups.to_vec(), patience).await
     }
 
@@ -133,7 +155,7 @@ struct FetchOffsets {
 }
 
 impl GroupCall for FetchOffsets {
-    type Answer = OffsetAnswers<Committed>;
+    type Answer = FetchedOffsets;
     const API: &'static str = "OffsetFetch";
     const AT_ONCE: usize = 50;
 
@@ -167,54 +189,65 @@ impl GroupCall for FetchOffsets {
     }
 }
 
-type Fetched = Result<OffsetAnswers<Committed>, ClientError>;
+type Fetched = Result<FetchedOffsets, ClientError>;
 
-fn fetched(cluster: &Cluster, response: OffsetFetchResponse) -> EachGroup<OffsetAnswers<Committed>> {
+fn fetched(cluster: &Cluster, response: OffsetFetchResponse) -> EachGroup<FetchedOffsets> {
     let one = |group: OffsetFetchResponseGroup| {
         let id = group.group_id.to_string();
-        if group.error_code != 0 {
-            let error = cluster.api_error("OffsetFetch", group.error_code, &id);
-            return (id, Err(error));
-        }
-        let partitions = group.topics.into_iter().flat_map(|topic| {
-            let name = topic.name.to_string();
-            topic.partitions.into_iter().map(move |p| {
-                let offset = committed(p.committed_offset, p.committed_leader_epoch, p.metadata);
-                (name.clone(), p.partition_index, p.error_code, offset)
-            })
+        let topics = group.topics.into_iter().map(|topic| {
+            let partitions = topic.partitions.into_iter();
+            let told = partitions
+                .map(|p| (p.partition_index, p.error_code, p.committed_offset, p.committed_leader_epoch, p.metadata));
+            (topic.name, told)
         });
-        let offsets = with_an_offset(cluster, &id, partitions);
+        let offsets = collected(cluster, &id, group.error_code, topics);
         (id, offsets)
     };
     response.groups.into_iter().map(one).collect()
 }
 
 fn fetched_singly(cluster: &Cluster, group: &str, response: OffsetFetchResponse) -> Fetched {
-    if response.error_code != 0 {
-        return Err(cluster.api_error("OffsetFetch", response.error_code, group));
-    }
-    let partitions = response.topics.into_iter().flat_map(|topic| {
-        let name = topic.name.to_string();
-        topic.partitions.into_iter().map(move |p| {
-            let offset = committed(p.committed_offset, p.committed_leader_epoch, p.metadata);
-            (name.clone(), p.partition_index, p.error_code, offset)
-        })
+    let topics = response.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.into_iter();
+        let told = partitions
+            .map(|p| (p.partition_index, p.error_code, p.committed_offset, p.committed_leader_epoch, p.metadata));
+        (topic.name, told)
     });
-    with_an_offset(cluster, group, partitions)
+    collected(cluster, group, response.error_code, topics)
 }
 
-fn committed(offset: i64, leader_epoch: i32, metadata: Option<StrBytes>) -> Committed {
-    Committed { offset, leader_epoch, metadata: metadata.map(|text| text.to_string()).unwrap_or_default() }
-}
+/// Partition, error, offset, leader epoch, metadata.
+type Told = (i32, i16, i64, i32, Option<StrBytes>);
 
-/// −1 is no offset.
-fn with_an_offset(
+/// What is told of a group; −1 is no offset. An error of the coordinator itself is one of the whole group.
+fn collected<P: Iterator<Item = Told>>(
     cluster: &Cluster,
     group: &str,
-    partitions: impl Iterator<Item = (String, i32, i16, Committed)>,
+    code: i16,
+    topics: impl Iterator<Item = (TopicName, P)>,
 ) -> Fetched {
-    let committed = partitions.filter(|(_, _, code, committed)| *code != 0 || committed.offset >= 0);
-    answers(cluster, "OffsetFetch", group, committed)
+    if code != 0 {
+        return Err(cluster.api_error("OffsetFetch", code, group));
+    }
+    let mut fetched = FetchedOffsets::default();
+    for (topic, partitions) in topics {
+        let topic = topic.to_string();
+        let mut offsets = BTreeMap::new();
+        for (partition, code, offset, leader_epoch, metadata) in partitions {
+            if code != 0 && is_of_coordinator(code) {
+                return Err(cluster.api_error("OffsetFetch", code, group));
+            }
+            if code != 0 {
+                let error = cluster.api_error("OffsetFetch", code, &format!("{group} on {topic}:{partition}"));
+                fetched.failed.insert((topic.clone(), partition), error);
+            } else if offset >= 0 {
+                let metadata = metadata.map(|text| text.to_string()).unwrap_or_default();
+                offsets.insert(partition, Committed { offset, leader_epoch, metadata });
+            }
+        }
+        fetched.offsets.insert_topic(topic, offsets);
+    }
+    Ok(fetched)
 }
 
 /// Something done to one partition's offset of a group.

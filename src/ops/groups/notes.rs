@@ -62,10 +62,10 @@ pub(super) async fn read(mirror: &str, target: &Cluster, groups: &[String], pati
     let mut fetched = target.fetch_group_offsets(&names, false, patience).await;
     for (group, name) in groups.iter().zip(&names) {
         let Some(Ok(answers)) = fetched.remove(name) else { continue };
-        for ((topic, partition), committed) in answers {
-            let Ok(committed) = committed else { continue };
+        for (topic, partition, committed) in answers.offsets.iter() {
+            let (group, topic) = (group.clone(), topic.to_owned());
             let stood = committed.metadata.parse().ok();
-            notes.push(Note { group: group.clone(), topic, partition, stood, sent: committed.offset });
+            notes.push(Note { group, topic, partition, stood, sent: committed.offset });
         }
     }
     notes

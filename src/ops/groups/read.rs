@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::client::{
-    ClientError, Cluster, Each, EachGroup, GroupState, GroupView, ListedGroup, LogPoint, OffsetAnswers, TopicPartition,
-    Topics,
+    ClientError, Cluster, Each, EachGroup, FetchedOffsets, GroupState, GroupView, ListedGroup, LogPoint,
+    TopicPartition, Topics,
 };
 use crate::config::{GroupFilter, MirrorConfig};
 use crate::engine::EngineError;
@@ -58,14 +58,8 @@ pub(super) async fn sources(
 }
 
 /// What was fetched of a group; one partition without an answer leaves all of it in doubt.
-fn offsets(
-    fetched: Option<Result<OffsetAnswers<Committed>, ClientError>>,
-) -> Result<ByPartition<Committed>, ClientError> {
-    let mut offsets = ByPartition::default();
-    for ((topic, partition), committed) in fetched.transpose()?.unwrap_or_default() {
-        offsets.insert(&topic, partition, committed?);
-    }
-    Ok(offsets)
+fn offsets(fetched: Option<Result<FetchedOffsets, ClientError>>) -> Result<ByPartition<Committed>, ClientError> {
+    fetched.map_or_else(|| Ok(ByPartition::default()), |answers| answers?.all())
 }
 
 /// All groups of the target, as they are listed.
@@ -83,8 +77,9 @@ pub(super) async fn targets(
     let fetched = target.fetch_group_offsets(names, false, patience).await;
     // A group may change its coordinator just when the lists are made, and before Kafka 2.6 they tell no states.
     let is_listed = |name: &str| listed.get(name).is_some_and(|group| group.state.is_some());
-    let doubtful =
-        fetched.iter().filter(|(name, answers)| !is_listed(name) && answers.as_ref().is_ok_and(|a| !a.is_empty()));
+    let doubtful = fetched.iter().filter(|(name, answers)| {
+        !is_listed(name) && answers.as_ref().is_ok_and(|answers| !answers.offsets.is_empty())
+    });
     let doubtful: Vec<String> = doubtful.map(|(name, _)| name.clone()).collect();
     let mut described = match doubtful.is_empty() {
         true => EachGroup::new(),

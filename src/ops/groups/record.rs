@@ -50,7 +50,7 @@ pub async fn last_sync(mirror: &str, target: &Cluster) -> Result<Option<SyncReco
     let group = state_topic(mirror);
     let mut fetched = target.fetch_group_offsets(std::slice::from_ref(&group), false, PATIENCE).await;
     let Some(answers) = fetched.remove(&group).transpose()? else { return Ok(None) };
-    let newest = answers.into_values().filter_map(Result::ok).max_by_key(|committed| committed.offset);
+    let newest = answers.offsets.iter().map(|(_, _, committed)| committed).max_by_key(|committed| committed.offset);
     Ok(newest.and_then(|committed| {
         let found: SyncRecord = serde_json::from_str(&committed.metadata).ok()?;
         Some(SyncRecord { at_ms: committed.offset, ..found })

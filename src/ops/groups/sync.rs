@@ -122,6 +122,24 @@ struct Found {
     commits: Commits,
 }
 
+impl Found {
+    fn count(&mut self, plan: &GroupPlan<'_>) {
+        match why_left_alone(plan) {
+            None => self.record.synced += 1,
+            Some((why, is_somebodys)) => {
+                let counter = match is_somebodys {
+                    true => &mut self.record.left_alone,
+                    false => &mut self.record.not_translatable,
+                };
+                *counter += 1;
+                self.left_alone.insert(plan.group.to_owned(), why);
+            }
+        }
+        let lost = plan.lines().iter().filter(|line| matches!(line.outcome, Outcome::Untranslatable { .. }));
+        self.record.untranslatable_offsets += lost.count() as u64;
+    }
+}
+
 impl Sync {
     async fn round(&mut self) -> Result<Round, EngineError> {
         if self.board_is_stale() {
@@ -173,11 +191,11 @@ impl Sync {
         self.follow(&sources.groups, &listed);
         let mut found = Found::default();
         found.failed.extend(sources.failed.iter().map(|(name, error)| (name.clone(), error.to_string())));
-        let in_doubt = self.in_doubt(&sources.groups, &views, ends.refresh_ms);
+        let in_doubt = self.in_doubt(&sources.groups, &views, ends.refresh_ms, &mut found);
         let read = read::targets(&ends.target, &in_doubt, &listed, PATIENCE).await;
         self.learn(&in_doubt, read, &mut found);
         self.recall(&in_doubt, &sources.groups, &views, ends).await;
-        self.plan(&sources.groups, &views, ends.refresh_ms, &mut found);
+        self.plan(&in_doubt, &sources.groups, &views, ends.refresh_ms, &mut found);
         note_unreadable(&sources.groups, &logs.unreadable, &mut found);
         if let Some(round) = self.write(ends, &mut found).await? {
             return Ok(round);
@@ -224,17 +242,30 @@ impl Sync {
         gone.iter().for_each(|name| self.ledger.forget(name));
     }
 
-    /// Groups whose offsets on the target must be read: those that are not known well enough, and those to be written.
-    fn in_doubt(&self, sources: &BTreeMap<String, SourceGroup>, views: &Views<'_>, refresh_ms: i64) -> Vec<String> {
+    /// Groups whose offsets on the target must be read: those that are not known well enough, and those to be written. The
+    /// others are counted.
+    fn in_doubt(
+        &self,
+        sources: &BTreeMap<String, SourceGroup>,
+        views: &Views<'_>,
+        refresh_ms: i64,
+        found: &mut Found,
+    ) -> Vec<String> {
         let now_ms = now_ms();
         let planner = Planner::new(views, &self.ledger, options(refresh_ms), now_ms);
-        let is_in_doubt = |(name, source): &(&String, &SourceGroup)| {
-            let Some(known) = self.known.get(*name) else { return true };
-            let plan = planner.group(name, source, known.group.as_ref());
-            let believed_ms = if is_somebodys(&plan) { SOMEBODYS_BELIEVED_MS } else { BELIEVED_MS };
-            now_ms - known.read_ms >= believed_ms || plan.commits().next().is_some()
-        };
-        sources.iter().filter(is_in_doubt).map(|(name, _)| name.clone()).collect()
+        let mut in_doubt = Vec::new();
+        for (name, source) in sources {
+            let plan = self.known.get(name).map(|known| (known, planner.group(name, source, known.group.as_ref())));
+            let sure = plan.filter(|(known, plan)| {
+                let believed_ms = if is_somebodys(plan) { SOMEBODYS_BELIEVED_MS } else { BELIEVED_MS };
+                now_ms - known.read_ms < believed_ms && plan.commits().next().is_none()
+            });
+            match sure {
+                Some((_, plan)) => found.count(&plan),
+                None => in_doubt.push(name.clone()),
+            }
+        }
+        in_doubt
     }
 
     fn learn(&mut self, asked: &[String], mut read: read::Side<TargetGroup>, found: &mut Found) {
@@ -280,25 +311,22 @@ impl Sync {
         }
     }
 
-    /// Plans all that is known, and counts.
-    fn plan(&self, sources: &BTreeMap<String, SourceGroup>, views: &Views<'_>, refresh_ms: i64, found: &mut Found) {
+    /// Plans what was in doubt, and counts.
+    fn plan(
+        &self,
+        asked: &[String],
+        sources: &BTreeMap<String, SourceGroup>,
+        views: &Views<'_>,
+        refresh_ms: i64,
+        found: &mut Found,
+    ) {
         let planner = Planner::new(views, &self.ledger, options(refresh_ms), now_ms());
-        for (name, source) in sources {
-            let Some(known) = self.known.get(name) else { continue };
+        for name in asked {
+            let (Some(known), Some((name, source))) = (self.known.get(name), sources.get_key_value(name)) else {
+                continue;
+            };
             let plan = planner.group(name, source, known.group.as_ref());
-            match why_left_alone(&plan) {
-                Some((why, true)) => {
-                    found.record.left_alone += 1;
-                    found.left_alone.insert(name.clone(), why);
-                }
-                Some((why, false)) => {
-                    found.record.not_translatable += 1;
-                    found.left_alone.insert(name.clone(), why);
-                }
-                None => found.record.synced += 1,
-            }
-            let lost = plan.lines().iter().filter(|line| matches!(line.outcome, Outcome::Untranslatable { .. }));
-            found.record.untranslatable_offsets += lost.count() as u64;
+            found.count(&plan);
             found.commits.add(&plan, known.group.as_ref());
         }
     }
