@@ -3,6 +3,7 @@
 
 mod checking;
 pub(crate) mod crash;
+mod failover;
 mod halting;
 pub(crate) mod http;
 mod kinds;

@@ -2,7 +2,7 @@
 
 mod bandwidth;
 mod failback;
-mod failover;
+pub(crate) mod failover;
 mod group_sync;
 mod groups;
 mod identity;
