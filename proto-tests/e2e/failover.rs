@@ -6,6 +6,7 @@ use std::thread;
 
 use kmirror::client::GroupOffsets;
 use kmirror::groups::Committed;
+use kmirror::ops::MirrorState;
 use serde_json::Value;
 
 use super::Mirror;
@@ -39,6 +40,18 @@ fn ranges<'a>(report: &'a Value, list: &str) -> impl Iterator<Item = (i32, i64, 
     rows.into_iter().map(|r| (r["partition"].as_i64().unwrap() as i32, r["from"].as_i64().unwrap(), r["to"].as_i64()))
 }
 
+/// Waits until the mirror has noted what it saw last of a source that is gone by now.
+fn await_note(mirror: &str) {
+    let gone_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let (runtime, client) = connected(target());
+    wait_until("the note", LIMIT, || {
+        let state = runtime.block_on(MirrorState::read(mirror, &client)).map_err(|error| error.to_string())?;
+        let alive_ms = state.and_then(|state| state.shards.first().map(|shard| shard.alive_ms)).unwrap_or(0);
+        // Its connections break at once.
+        if alive_ms > gone_ms + 500 { Ok(()) } else { Err(format!("{alive_ms} of {gone_ms}")) }
+    });
+}
+
 /// Waits until the source's records sum up to this.
 fn await_written(cluster: &Cluster, topic: &str, sum: i64) {
     await_end_offsets(cluster, topic, sum, LIMIT);
@@ -61,8 +74,7 @@ fn a_source_killed_under_load_loses_what_the_report_says() {
         mirror.start();
         await_end_offsets(target(), topic, 40_000, LIMIT);
         from.kill_node(1);
-        // What was seen of it last is on record within seconds.
-        thread::sleep(std::time::Duration::from_secs(7));
+        await_note(topic);
         let report = fail_over(&mirror, &[], 0);
         assert_eq!(mirror.await_end(), 0, "{}", mirror.log());
         from.restart_node(1);
@@ -114,6 +126,14 @@ fn a_planned_failover_loses_nothing_and_groups_read_on_at_the_same_record() {
     driver().create_topic(&from.bootstrap(), &topic_spec);
     let mut mirror = Mirror::new(topic, &from, target(), &[topic], "    groups: { include: [\".*\"], interval: 1h }\n");
     mirror.start();
+    mirror.await_caught_up(PARTITIONS as usize);
+    // On a cluster where topics without ACLs are open to everybody the ACL would close it to kmirror as well.
+    let output = mirror.output(&["failover", "--yes", "--fence-source", "acl"]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && words.contains("allow.everyone.if.no.acl.found"), "{words}");
+    // Denied from elsewhere, allowed from here.
+    driver().deny(&from.bootstrap(), topic, "10.9.9.9", &["READ"]);
+    mirror.await_caught_up(PARTITIONS as usize);
     let bootstrap = from.bootstrap();
     let report = thread::scope(|scope| {
         let spec = Produce { partitions: PARTITIONS, batch_size: 4_000, ..Produce::new(topic, 3_000_000) };
@@ -124,12 +144,6 @@ fn a_planned_failover_loses_nothing_and_groups_read_on_at_the_same_record() {
         mirror.start();
         await_end_offsets(target(), topic, 60_000, LIMIT);
         commit(&from, topic);
-        // On a cluster where topics without ACLs are open to everybody the ACL would close it to kmirror as well.
-        let output = mirror.output(&["failover", "--yes", "--fence-source", "acl"]);
-        let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(1) && words.contains("allow.everyone.if.no.acl.found"), "{words}");
-        // Denied from elsewhere, allowed from here.
-        driver().deny(&from.bootstrap(), topic, "10.9.9.9", &["READ"]);
         let file = mirror.folder().join("former.json");
         let report = fail_over(
             &mirror,
