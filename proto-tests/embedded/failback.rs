@@ -1,11 +1,8 @@
 //! The way home after a promotion: what the old source comes back as, and what becomes of it.
 
-use bytes::Bytes;
-use kmirror::batch::Codec;
-use kmirror::broker::Cluster;
-use kmirror::mirror::{ControlRecord, Promotion, encode_control, state_topic};
 use serde_json::Value;
 
+use super::failover::fail_over;
 use super::{Pair, append, numbered, value};
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::wait_until;
@@ -22,16 +19,9 @@ fn promoted(topic: &str) -> Pair {
     pair
 }
 
+/// Promotes the standby without a look at the old source.
 fn promote(pair: &Pair) {
-    promote_on(&pair.target, &pair.topic, 1);
-}
-
-fn promote_on(cluster: &Cluster, mirror: &str, generation: u32) {
-    let promotion = Promotion { generation, at_ms: 1, ..Promotion::default() };
-    let records = [ControlRecord::PromotionIntent(promotion.clone()), ControlRecord::PromotionDone(promotion)];
-    let control = records.map(|record| (None, Some(encode_control(&record))));
-    let records: &[(Option<Bytes>, Option<Bytes>)] = &control;
-    cluster.append_records(&state_topic(mirror), 16, Codec::None, 1_790_000_000_000, records).unwrap();
+    fail_over(&pair.mirror, &["--unplanned"], 0);
 }
 
 impl Pair {
@@ -67,6 +57,11 @@ impl Pair {
             if row["lag_records"] == 0 && row["state"] == "mirroring" { Ok(()) } else { Err(report.to_string()) }
         });
         self.mirror.stop();
+    }
+
+    /// The old source takes over again.
+    fn switch(&self) {
+        fail_over(&self.mirror, &["--planned", "--mirror", &self.home()], 0);
     }
 
     /// Every record that both sides hold is mapped to itself on the way home.
@@ -201,7 +196,7 @@ fn home_again_the_mirror_takes_up_as_before() {
     pair.comes_home(&expected);
     let waits = pair.mirror.json(&["failback", "--yes"], 0);
     assert_eq!(waits["stage"], "returning", "{waits}");
-    promote_on(&pair.source, &pair.home(), 1);
+    pair.switch();
     append(&pair.source, "round", 0, "home-", 0, 4);
     let refused = pair.mirror.output(&["failback"]);
     assert_eq!(refused.status.code(), Some(6), "{refused:?}");
@@ -216,13 +211,13 @@ fn home_again_the_mirror_takes_up_as_before() {
     assert_eq!(tail.1.as_deref(), Some("divergence"));
     pair.mirror.stop();
 
-    promote_on(&pair.target, "round", 2);
+    promote(&pair);
     append(&pair.target, "round", 0, "again-", 0, 2);
     pair.begin(0);
     expected.extend([numbered("home-", 0, 4), numbered("again-", 0, 2)].concat());
     pair.comes_home(&expected);
     pair.assert_mapped_home();
-    promote_on(&pair.source, &pair.home(), 2);
+    pair.switch();
     pair.begin(0);
     append(&pair.source, "round", 0, "last-", 0, 1);
     pair.mirror.start();
@@ -236,7 +231,7 @@ fn what_was_written_to_the_standby_after_the_switch_is_told() {
     let mut pair = promoted("late");
     pair.begin(0);
     pair.comes_home(&numbered("", 0, 10));
-    promote_on(&pair.source, &pair.home(), 1);
+    pair.switch();
     append(&pair.target, "late", 0, "late-", 0, 2);
     let taken = pair.begin(3);
     assert!(taken["partitions"][0]["alone_to"].as_i64().is_some(), "{taken}");

@@ -1,8 +1,10 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
 mod bandwidth;
+mod drill;
 mod failback;
 pub(crate) mod failover;
+mod group_commands;
 mod group_sync;
 mod groups;
 mod identity;
@@ -14,6 +16,7 @@ mod starting;
 mod state;
 mod takeover;
 mod threats;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::{
-    bandwidth, check, completions, config, demo, failback, failover, groups, pause, resume, run, state, status,
-    translate,
+    bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, resume, run, state, status,
+    translate, verify,
 };
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] = &["drill", "verify", "backup", "restore", "archive", "replay"];
+pub const LATER: &[&str] = &["backup", "restore", "archive", "replay"];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -91,12 +91,16 @@ pub enum Command {
     Resume(resume::ResumeArgs),
     /// Show or change a mirror's bandwidth limit, over restarts
     Bandwidth(bandwidth::BandwidthArgs),
+    /// Rehearse a failover: what would be lost, where would everybody go on, and is that true
+    Drill(drill::DrillArgs),
     /// Let the target take over: drain if the source is there, fence, promote, report
     Failover(failover::FailoverArgs),
     /// Bring the old source up to date after a failover, and give it back its part
     Failback(failback::FailbackArgs),
     /// Plan, write and take back what consumer groups have committed, on the target
     Groups(groups::GroupsArgs),
+    /// Compare what both sides hold, whole or sampled
+    Verify(verify::VerifyArgs),
     /// Look after the mirror's own records on the target
     State(state::StateArgs),
     /// Work on the configuration file

@@ -178,6 +178,11 @@ fn page(report: &FailbackReport) -> String {
             output::count(divergent)
         ));
     }
+    if !report.let_in.is_empty() {
+        let when = if report.stage == Stage::Returning { "is taken back" } else { "is to be taken back" };
+        let topics = report.let_in.join(", ");
+        text.push_str(&format!("\nthe ACL of the failover that denies to write to the old source {when}: {topics}\n"));
+    }
     if report.stage == Stage::Returning {
         let home = &report.reverse_mirror;
         text.push_str(&format!(

@@ -108,11 +108,11 @@ pub struct RollbackArgs {
 /// Which offsets on the target may be overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Over {
-    /// None: only where the target has no offset
+    /// Those that a mirror is known to have written
     Own,
-    /// Those of groups that nobody ever consumed with on the target
+    /// And all of groups that nobody ever consumed with on the target
     Unused,
-    /// All but those of groups with members on the target
+    /// All; a group with members on the target is left alone even so
     All,
 }
 
@@ -175,8 +175,8 @@ async fn plan(args: &PlanArgs, config: &Config, mirror: &MirrorConfig, ctx: &Con
     let selected = selection(args, mirror)?;
     let target = connect_target(config, mirror).await?;
     let world = gather(config, mirror, &target).await?;
-    let (views, ledger) = (world.views(), Ledger::default());
-    let plans = ops::plan(&world, &views, &ledger, args.overwrite.into(), selected);
+    let views = world.views();
+    let plans = ops::plan(&world, &views, args.overwrite.into(), selected);
     show(&world, mirror, &plans, args.changes, ctx)?;
     Ok(if world.source_gone.is_some() { Exit::Unreachable } else { Exit::Done })
 }
@@ -196,13 +196,13 @@ async fn apply(args: ApplyArgs, config: &Config, mirror: &MirrorConfig, ctx: &Co
     let selected = selection(&args.plan, mirror)?;
     let target = connect_target(config, mirror).await?;
     let world = gather(config, mirror, &target).await?;
-    let (views, ledger) = (world.views(), Ledger::default());
-    let plans = ops::plan(&world, &views, &ledger, args.plan.overwrite.into(), selected);
+    let views = world.views();
+    let plans = ops::plan(&world, &views, args.plan.overwrite.into(), selected);
     if let Some(why) = &world.source_gone {
         show(&world, mirror, &plans, args.plan.changes, ctx)?;
         return Err(CliError::Unreachable(format!("nothing to write: {why}")).into());
     }
-    let commits = Commits::of(&plans);
+    let commits = Commits::of(&plans, &world.targets);
     let act = ctx.yes && !ctx.dry_run && !commits.is_empty();
     if !act {
         show(&world, mirror, &plans, args.plan.changes, ctx)?;
@@ -213,7 +213,7 @@ async fn apply(args: ApplyArgs, config: &Config, mirror: &MirrorConfig, ctx: &Co
         return Err(CliError::Refused(what).into());
     }
     let file = keep_snapshot(&args, mirror, &world, &plans)?;
-    let applied = write(&target, commits).await;
+    let applied = write(&mirror.name, &target, commits, world.ledger.clone()).await;
     if ctx.json {
         let report = world.report(&mirror.name, &plans);
         output::json(&json!({ "schema_version": 1, "plan": report, "snapshot": file, "applied": applied }))?;
@@ -230,14 +230,13 @@ fn outcome<const N: usize>(all: [&Applied; N]) -> Exit {
     if failed { Exit::Failed } else { Exit::Done }
 }
 
-async fn write(target: &Cluster, mut commits: Commits) -> Applied {
+async fn write(mirror: &str, target: &Cluster, mut commits: Commits, mut ledger: Ledger) -> Applied {
     let bar = output::progress(commits.len() as u64, "writing groups");
-    let mut ledger = Ledger::default();
     let mut all = Applied::default();
     while !commits.is_empty() {
         let portion = commits.split(GROUPS_AT_ONCE);
         let groups = portion.len() as u64;
-        all.add(ops::apply(target, portion, &mut ledger, PATIENCE).await);
+        all.add(ops::apply(mirror, target, portion, &mut ledger, PATIENCE).await);
         bar.inc(groups);
     }
     bar.finish_and_clear();

@@ -72,13 +72,12 @@ pub(super) fn last_sync(age_seconds: f64, found: &SyncRecord) -> String {
 fn totals(report: &GroupsReport<'_>) -> String {
     let totals = &report.totals;
     format!(
-        "mirror {}: {} groups, {} skipped; offsets: {} to write ({} of them refreshed), {} stand, {} left alone, {} without a \
+        "mirror {}: {} groups, {} skipped; offsets: {} to write, {} stand, {} left alone, {} without a \
          counterpart; at most {} records will be missing\n",
         report.mirror,
         totals.groups,
         totals.skipped,
         totals.commits,
-        totals.refreshes,
         totals.unchanged,
         totals.left_alone,
         totals.untranslatable,

@@ -12,6 +12,8 @@ pub mod completions;
 pub mod config;
 pub mod context;
 pub mod demo;
+pub mod drill;
+mod drill_page;
 pub mod exit;
 pub mod failback;
 pub mod failover;
@@ -25,6 +27,7 @@ pub mod run;
 pub mod state;
 pub mod status;
 pub mod translate;
+pub mod verify;
 
 use crate::config::ConfigErrors;
 use args::{Cli, Command};
@@ -88,10 +91,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(args) => pause::run(args, &ctx).await,
         Command::Resume(args) => resume::run(args, &ctx).await,
         Command::Bandwidth(args) => bandwidth::run(args, &ctx).await,
-        Command::Failover(args) => failover::run(args, &ctx).await,
+        Command::Drill(args) => drill::run(args, &ctx).await,
         Command::Failback(args) => failback::run(args, &ctx).await,
+        Command::Failover(args) => failover::run(args, &ctx).await,
         Command::Groups(args) => groups::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
+        Command::Verify(args) => verify::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),
     }

@@ -79,6 +79,11 @@ impl Ledger {
         *self.entry(group, topic, partition) = Written { stands: offset, sent: NONE, at_ms };
     }
 
+    /// What an earlier run noted before it sent `sent`; `stood` was there then, and may be still. Of any age.
+    pub fn recall(&mut self, group: &str, topic: &str, partition: i32, stood: Option<i64>, sent: i64) {
+        *self.entry(group, topic, partition) = Written { stands: stood.unwrap_or(NONE), sent, at_ms: NONE };
+    }
+
     /// Nothing of what was written for a group is known any more.
     pub fn forget(&mut self, group: &str) {
         self.groups.remove(group);

@@ -34,7 +34,8 @@ pub enum Overwrite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Age from which on an offset is written again although it is the right one, ms. Well below the target's
-    /// `offsets.retention.minutes`: a group that only ever commits expires by the age of each commit (KIP-211).
+    /// `offsets.retention.minutes`: a group that only ever commits expires by the age of each commit (KIP-211). [`i64::MAX`]: what
+    /// is right is left as it is.
     pub refresh_ms: i64,
     /// What may be overwritten.
     pub overwrite: Overwrite,
@@ -339,7 +340,11 @@ impl<'a> Planner<'a> {
                 let known_ms = written.filter(|written| written.offset() == Some(to.offset)).and_then(Written::at_ms);
                 // A commit of unknown age, and one of the future after the clock went back, may be of any age.
                 let fresh = known_ms.is_some_and(|at| (0..both.refresh_ms).contains(&self.now_ms.saturating_sub(at)));
-                return if fresh { Outcome::Unchanged { to } } else { Outcome::Commit { to, why: Why::Refresh } };
+                return if fresh || self.options.refresh_ms == i64::MAX {
+                    Outcome::Unchanged { to }
+                } else {
+                    Outcome::Commit { to, why: Why::Refresh }
+                };
             }
         };
         let may = match both.may {

@@ -16,6 +16,7 @@ mod map;
 mod realign;
 pub mod state;
 mod takeover;
+pub mod verify;
 
 pub use align::{Aligner, Alignment, Misaligned, Need, SourceRecord, TargetRecord};
 pub use append::{Answer, Appender, Displacement, Outgoing, Paths, Segment as AppendSegment, Verdict, WINDOW, Writer};

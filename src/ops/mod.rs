@@ -1,9 +1,9 @@
 //! What an operator asks for beside `run`: status, translate, check, pause and resume, bandwidth, consumer groups, rebuilding the
-//! state, failover and failback. Each reads the clusters; none needs a running kmirror. (And what keeps groups in step beside
-//! one.)
+//! state, verifying, drills, failover and failback. Each reads the clusters; none needs a running kmirror. (And what keeps groups in step beside one.)
 
 mod check;
 mod command;
+pub mod drill;
 pub mod failback;
 mod failover;
 pub mod groups;
@@ -13,14 +13,16 @@ mod state;
 mod status;
 mod time;
 mod translate;
+mod verify;
 
 pub use check::{CheckReport, Finding, Severity, check};
 pub use command::{Command, bandwidth, send_command};
 pub use failover::{
-    Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, StepReport,
-    UnseenRange, Verification,
+    Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,
+    StepReport, UnseenRange, Verification,
 };
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use state::MirrorState;
 pub use status::{GapView, GroupsStatus, MirrorStatus, PartitionStatus, StatusReport, status};
 pub use translate::{TranslateAnswer, TranslateError, TranslateQuestion, translate};
+pub use verify::{Found, VerifiedPartition, VerifyOptions, VerifyReport, verify};

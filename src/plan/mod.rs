@@ -1,9 +1,14 @@
 //! Diffs that become actions. Pure: what is there goes in, what should be done comes out; `engine/` and `ops/` act.
 
+mod drill;
 mod failover;
 mod settings;
 mod topics;
 
+pub use drill::{
+    Check, Expected, Verdict, Witness, blockers_check, gaps_check, partitions_check, rpo_check, rto_check,
+    settings_check, spread, witness,
+};
 pub use failover::{
     FailoverFacts, FailoverPlan, GroupsFacts, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish,
     failover_plan, rpo,

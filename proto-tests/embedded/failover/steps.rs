@@ -101,7 +101,8 @@ killed_after! {
 fn killed_at_any_moment_it_ends_the_same_way() {
     for round in 0..12_u64 {
         let mut pair = prepared(&format!("any-{round}"));
-        let args = ["failover", "--yes", "--unplanned"];
+        let kept = pair.mirror.folder().join("cut.json");
+        let args = ["failover", "--yes", "--unplanned", "--report", kept.to_str().expect("a path")];
         let mut call = pair.mirror.spawn(&args, "failover.log");
         std::thread::sleep(Duration::from_millis(20 + 25 * round));
         call.kill();

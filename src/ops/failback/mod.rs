@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::client::{Cluster, TopicPartition};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
+use crate::engine::control::Control;
 use crate::engine::shard::target_of;
 use crate::mirror::{ControlState, GapReason, PartitionState};
 
@@ -99,6 +100,8 @@ pub struct FailbackReport {
     pub reverse_mirror: String,
     /// How far it has come.
     pub stage: Stage,
+    /// Topics of the old source to which an ACL of the failover denied to write: it is taken back by the first step.
+    pub let_in: Vec<String>,
     /// Partitions, by topic and number.
     pub partitions: Vec<FailbackPartition>,
 }
@@ -138,7 +141,7 @@ pub async fn stage(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Stage, Engin
 }
 
 async fn control_of(mirror: &MirrorConfig, cluster: &Cluster) -> Result<ControlState, EngineError> {
-    let control = crate::engine::control::Control::open(&mirror.name, cluster).await?;
+    let control = Control::open(&mirror.name, cluster).await?;
     Ok(control.map(|control| control.state).unwrap_or_default())
 }
 
@@ -146,13 +149,15 @@ async fn control_of(mirror: &MirrorConfig, cluster: &Cluster) -> Result<ControlS
 pub async fn survey(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackReport, EngineError> {
     let ways = ways(mirror, ends).await?;
     let stage = stage(mirror, ends).await?;
-    Ok(report(mirror, stage, ways.into_iter().map(|way| way.report).collect()))
+    let let_in = control_of(mirror, ends.standby).await?.source_fenced().iter().cloned().collect();
+    let partitions = ways.into_iter().map(|way| way.report).collect();
+    Ok(FailbackReport { let_in, ..report(mirror, stage, partitions) })
 }
 
 fn report(mirror: &MirrorConfig, stage: Stage, mut partitions: Vec<FailbackPartition>) -> FailbackReport {
     partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     let (mirror, reverse_mirror) = (mirror.name.clone(), mirror.reversed().name);
-    FailbackReport { schema_version: 1, mirror, reverse_mirror, stage, partitions }
+    FailbackReport { schema_version: 1, mirror, reverse_mirror, stage, let_in: Vec::new(), partitions }
 }
 
 /// Gives the mirror of the way home its maps: from here on it can run. What was found is found again, now that nobody writes.
@@ -166,7 +171,7 @@ pub async fn begin(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackRepo
     }
     let home = mirror.reversed();
     // The way home writes there as well.
-    lift_source_fence(mirror, ends.old, ends.standby).await?;
+    let let_in = lift_source_fence(mirror, ends.old, ends.standby).await?;
     let topics: BTreeSet<String> = seeds.iter().map(|seed| seed.target.topic.clone()).collect();
     let outcome = seed(&home, (ends.standby, ends.old), seeds, generation).await?;
     prepare_for_mirroring(&home, ends.old, &topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
@@ -177,7 +182,7 @@ pub async fn begin(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<FailbackRepo
             (partition.came_back, partition.detail) = (CameBack::Different, Some(why.clone()));
         }
     }
-    Ok(report(mirror, Stage::Returning, partitions))
+    Ok(FailbackReport { let_in, ..report(mirror, Stage::Returning, partitions) })
 }
 
 /// The first mirror begins a new generation: the maps of the way home, turned round, with what both sides wrote since.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::client::Cluster;
 use crate::config::{GroupSync, MirrorConfig};
 use crate::engine::{EngineError, now_ms};
-use crate::groups::{Ledger, Overwrite, Snapshot, Totals};
+use crate::groups::{Overwrite, Snapshot, Totals};
 use crate::plan::{GroupsFacts, PartitionOutlook};
 
 use super::super::groups::{
@@ -58,8 +58,8 @@ impl Groups<'_> {
             Ok(world) => world,
             Err(error) => return (GroupsFacts::Unknown(error.to_string()), None),
         };
-        let (views, ledger) = (world.views(), Ledger::default());
-        let plans = plan(&world, &views, &ledger, self.overwrite, |group| groups.filter.matches(group));
+        let views = world.views();
+        let plans = plan(&world, &views, self.overwrite, |group| groups.filter.matches(group));
         let report = serde_json::to_value(world.report(&self.mirror.name, &plans)).ok();
         (GroupsFacts::Planned(totals(&plans)), report)
     }
@@ -80,10 +80,9 @@ impl Groups<'_> {
         &self,
         partitions: &[PartitionOutlook],
         file: &Path,
-        ledger: &mut Ledger,
     ) -> Result<Option<PromotedGroups>, FailoverError> {
         let Some(groups) = &self.mirror.groups else { return Ok(None) };
-        self.once(groups, &ends(partitions), file, ledger, self.overwrite).await.map(Some)
+        self.once(groups, &ends(partitions), file, self.overwrite).await.map(Some)
     }
 
     /// A mirror that was told to stop at `told_ms` may have written once more what it had translated before: once that is over, it is
@@ -92,7 +91,6 @@ impl Groups<'_> {
         &self,
         partitions: &[PartitionOutlook],
         file: &Path,
-        ledger: &mut Ledger,
         told_ms: i64,
     ) -> Result<Applied, FailoverError> {
         let Some(groups) = self.mirror.groups.as_ref().filter(|_| self.source.is_some()) else {
@@ -107,7 +105,7 @@ impl Groups<'_> {
             );
             tokio::time::sleep(Duration::from_millis(left_ms)).await;
         }
-        let again = self.once(groups, &ends(partitions), file, ledger, Overwrite::Unused).await?;
+        let again = self.once(groups, &ends(partitions), file, Overwrite::Unused).await?;
         Ok(again.applied)
     }
 
@@ -116,14 +114,13 @@ impl Groups<'_> {
         groups: &GroupSync,
         settled: &BTreeMap<(String, i32), SettledEnd>,
         file: &Path,
-        ledger: &mut Ledger,
         overwrite: Overwrite,
     ) -> Result<PromotedGroups, FailoverError> {
         let world = self.world(groups, settled).await?;
         let views = world.views();
         let (commits, totals, report, kept) = {
-            let plans = plan(&world, &views, ledger, overwrite, |group| groups.filter.matches(group));
-            let commits = Commits::of(&plans);
+            let plans = plan(&world, &views, overwrite, |group| groups.filter.matches(group));
+            let commits = Commits::of(&plans, &world.targets);
             let report = serde_json::to_value(world.report(&self.mirror.name, &plans)).unwrap_or_default();
             let mut kept = None;
             if !commits.is_empty() {
@@ -135,8 +132,11 @@ impl Groups<'_> {
             }
             (commits, totals(&plans), report, kept)
         };
-        let applied =
-            if commits.is_empty() { Applied::default() } else { apply(self.target, commits, ledger, PATIENCE).await };
+        let mut ledger = world.ledger.clone();
+        let applied = match commits.is_empty() {
+            true => Applied::default(),
+            false => apply(&self.mirror.name, self.target, commits, &mut ledger, PATIENCE).await,
+        };
         Ok(PromotedGroups {
             plan: report,
             totals,

@@ -23,12 +23,12 @@ use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::control::Control;
 use crate::engine::{EngineError, connect_source, connect_target, now_ms};
-use crate::groups::{Ledger, Overwrite};
+use crate::groups::Overwrite;
 use crate::mirror::{ControlRecord, Promotion, PromotionMode, PromotionPhase, PromotionStep, Unfenced, UnfencedReason};
 use crate::plan::{FailoverFacts, FailoverPlan, GroupsFacts, PartitionOutlook, Wish, failover_plan};
 
 pub use groups::PromotedGroups;
-pub use report::{FailoverReport, LossManifest, LossRange, StepReport, UnseenRange, Verification};
+pub use report::{FailoverReport, LossManifest, LossRange, Sampled, StepReport, UnseenRange, Verification};
 
 pub(super) use settings::prepare_for_mirroring;
 pub(super) use source_fence::lift as lift_source_fence;
@@ -171,8 +171,7 @@ impl Failover {
         }
         let mut unfenced = self.fence_step(&mut steps).await?;
         self.pause("fence").await;
-        let mut ledger = Ledger::default();
-        let mut groups = self.groups_step(&mut steps, &mut ledger).await?;
+        let mut groups = self.groups_step(&mut steps).await?;
         self.pause("groups").await;
         let settings = self.settings_step(&mut steps).await?;
         self.pause("settings").await;
@@ -180,8 +179,12 @@ impl Failover {
         self.pause("done").await;
         let step = Instant::now();
         let found = self.survey().await?;
-        self.look_at_groups_again(&found.partitions, &mut groups, &mut ledger).await?;
-        let verification = verify::verify(&self.mirror, &self.target, &found, &unfenced).await?;
+        self.look_at_groups_again(&found.partitions, &mut groups).await?;
+        let mut verification = verify::verify(&self.mirror, &self.target, &found, &unfenced).await?;
+        if let Some(source) = &self.source {
+            let how = (started_ms.unsigned_abs(), self.options.source_timeout);
+            verification.sampled = verify::sample(&self.mirror, (source, &self.target), &found, how).await;
+        }
         steps.push(StepReport::through("verify", step, None));
         unfenced.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         tracing::info!(mirror = %self.mirror.name, seconds = begun.elapsed().as_secs_f64(), "the target is promoted");
@@ -321,17 +324,13 @@ impl Failover {
 
     /// Translates the groups. What keeps it from that keeps nobody from the promotion: it is said, and the next call, or
     /// `kmirror groups apply`, does it.
-    async fn groups_step(
-        &mut self,
-        steps: &mut Vec<StepReport>,
-        ledger: &mut Ledger,
-    ) -> Result<GroupsDone, FailoverError> {
+    async fn groups_step(&mut self, steps: &mut Vec<StepReport>) -> Result<GroupsDone, FailoverError> {
         if self.control.state.promotion_step(PromotionPhase::Groups).is_some() {
             return Ok(Ok(None));
         }
         let step = Instant::now();
         let found = self.survey().await?;
-        let promoted = match self.groups().promote(&found.partitions, &self.groups_file(), ledger).await {
+        let promoted = match self.groups().promote(&found.partitions, &self.groups_file()).await {
             Ok(promoted) => promoted,
             Err(error @ FailoverError::Snapshot { .. }) => return Err(error),
             Err(error) => {
@@ -353,12 +352,11 @@ impl Failover {
         &self,
         partitions: &[PartitionOutlook],
         groups: &mut GroupsDone,
-        ledger: &mut Ledger,
     ) -> Result<(), FailoverError> {
         // Of a call that finds all of it through, the time is long past.
         let (Ok(groups), false) = (groups, self.plan.is_done) else { return Ok(()) };
         let told_ms = self.told_ms();
-        match self.groups().look_again(partitions, &self.groups_file(), ledger, told_ms).await {
+        match self.groups().look_again(partitions, &self.groups_file(), told_ms).await {
             Ok(applied) => {
                 if let Some(groups) = groups {
                     groups.applied.add(applied);

@@ -10,23 +10,27 @@ use crate::engine::now_ms;
 use crate::groups::{Committed, GroupPlan, GroupRollback, Ledger, RollbackDecision, Step, TargetGroup};
 use crate::groups::{Snapshot, rollback as way_back};
 
+use super::notes;
+
 /// What plans ask for: offsets by group, and what stood there when the plans were made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commits {
     offsets: BTreeMap<String, GroupOffsets>,
     found: BTreeMap<String, BTreeMap<GroupPartition, i64>>,
+    /// Groups that somebody has consumed with on the target: what is written for them is noted there first.
+    used: BTreeSet<String>,
 }
 
 impl Commits {
     /// What these plans ask for.
-    pub fn of(plans: &[GroupPlan<'_>]) -> Self {
+    pub fn of(plans: &[GroupPlan<'_>], targets: &BTreeMap<String, TargetGroup>) -> Self {
         let mut commits = Self::default();
-        plans.iter().for_each(|plan| commits.add(plan));
+        plans.iter().for_each(|plan| commits.add(plan, targets.get(plan.group)));
         commits
     }
 
-    /// Adds a group.
-    pub fn add(&mut self, plan: &GroupPlan<'_>) {
+    /// Adds a group; `target` is what the plan was made for.
+    pub fn add(&mut self, plan: &GroupPlan<'_>, target: Option<&TargetGroup>) {
         for commit in plan.commits() {
             let at = (commit.topic.to_owned(), commit.partition);
             if let Some(found) = commit.found {
@@ -38,6 +42,9 @@ impl Commits {
                 metadata: commit.metadata.to_owned(),
             };
             self.offsets.entry(plan.group.to_owned()).or_default().insert(at, offset);
+        }
+        if target.is_some_and(|target| target.ever_joined) && self.offsets.contains_key(plan.group) {
+            self.used.insert(plan.group.to_owned());
         }
     }
 
@@ -65,7 +72,8 @@ impl Commits {
     pub fn split(&mut self, groups: usize) -> Self {
         let Some(from) = self.offsets.keys().nth(groups).cloned() else { return std::mem::take(self) };
         let (offsets, found) = (self.offsets.split_off(&from), self.found.split_off(&from));
-        std::mem::replace(self, Self { offsets, found })
+        let used = self.used.split_off(&from);
+        std::mem::replace(self, Self { offsets, found, used })
     }
 }
 
@@ -100,9 +108,20 @@ impl Applied {
     }
 }
 
-/// Writes. What is sent is noted in the ledger before, and what was taken after.
-pub async fn apply(target: &Cluster, commits: Commits, ledger: &mut Ledger, patience: Duration) -> Applied {
-    let Commits { offsets, found } = commits;
+/// Writes, for a mirror. What is sent is noted in the ledger before, and what was taken after; where somebody has consumed with
+/// a group on the target, also there, so that a later run tells it from a reader's progress.
+pub async fn apply(
+    mirror: &str,
+    target: &Cluster,
+    commits: Commits,
+    ledger: &mut Ledger,
+    patience: Duration,
+) -> Applied {
+    let Commits { mut offsets, found, used } = commits;
+    let noted = offsets.iter().filter(|(group, _)| used.contains(*group));
+    let noted = noted.map(|(group, offsets)| (group.as_str(), offsets, found.get(group))).collect();
+    let not_noted = notes::write(mirror, target, noted, patience).await;
+    offsets.retain(|group, _| !not_noted.contains_key(group));
     for (group, partitions) in &offsets {
         for ((topic, partition), committed) in partitions {
             let found = found.get(group).and_then(|all| all.get(&(topic.clone(), *partition))).copied();
@@ -111,7 +130,11 @@ pub async fn apply(target: &Cluster, commits: Commits, ledger: &mut Ledger, pati
     }
     let answers = target.commit_group_offsets(offsets, patience).await;
     let at_ms = now_ms();
-    collect(answers, |group, (topic, partition)| ledger.taken(group, topic, *partition, at_ms))
+    let mut applied = collect(answers, |group, (topic, partition)| ledger.taken(group, topic, *partition, at_ms));
+    let not_noted =
+        not_noted.into_iter().map(|(group, error)| Refused { group, live: false, error: error.to_string() });
+    applied.refused.extend(not_noted);
+    applied
 }
 
 fn collect(answers: EachGroup<OffsetAnswers<()>>, mut taken: impl FnMut(&str, &GroupPartition)) -> Applied {

@@ -6,6 +6,7 @@
 //! again beside a running mirror.
 
 mod apply;
+mod notes;
 mod read;
 mod record;
 mod report;
@@ -76,10 +77,10 @@ pub struct GroupsWorld {
     pub failed: BTreeMap<String, ClientError>,
     /// Source topics and partitions that could not be read, and why.
     pub unreadable: BTreeMap<(String, i32), String>,
+    /// What earlier runs and commands have noted of what they wrote, for groups that were consumed with on the target.
+    pub ledger: Ledger,
     /// When a running mirror last brought the groups in step, and what it found.
     pub last_sync: Option<SyncRecord>,
-    /// The target's `offsets.retention.minutes` in ms; `None` where it does not tell.
-    pub retention_ms: Option<i64>,
     /// The target's cluster id.
     pub target_cluster_id: String,
     logs: read::Logs,
@@ -95,11 +96,6 @@ impl GroupsWorld {
     /// Whether the target was promoted: what groups commit there is what counts now.
     pub fn is_promoted(&self) -> bool {
         self.state.control.standing_promotion().is_some()
-    }
-
-    /// Age from which on an offset is written again so that it does not expire, ms.
-    pub fn refresh_ms(&self) -> i64 {
-        refresh_ms(self.retention_ms)
     }
 }
 
@@ -140,6 +136,12 @@ pub async fn gather(
     let names = of_source.chain(of_target).filter(|name| how.filter.matches(name));
     let names: Vec<String> = names.cloned().collect();
     let targets = read::targets(target, &names, &listed, how.patience).await;
+    let used = targets.groups.iter().filter(|(_, group)| group.ever_joined && !group.live);
+    let used: Vec<String> = used.map(|(name, _)| name.clone()).collect();
+    let mut ledger = Ledger::default();
+    for note in notes::read(&config.name, target, &used, how.patience).await {
+        ledger.recall(&note.group, &note.topic, note.partition, note.stood, note.sent);
+    }
     let mut failed = sources.failed;
     failed.extend(targets.failed);
     Ok(GroupsWorld {
@@ -147,9 +149,9 @@ pub async fn gather(
         targets: targets.groups,
         source_gone,
         failed,
+        ledger,
         unreadable: std::mem::take(&mut logs.unreadable),
         last_sync: last_sync(&config.name, target).await.unwrap_or_default(),
-        retention_ms: offsets_retention_ms(target).await,
         target_cluster_id: target.cluster_id(),
         logs,
         state,
@@ -174,16 +176,15 @@ async fn offsets_retention_ms(target: &Cluster) -> Option<i64> {
     minutes.parse::<i64>().ok().and_then(|minutes| minutes.checked_mul(60_000)).filter(|ms| *ms > 0)
 }
 
-/// What is to be written for every selected group that could be read.
+/// What is to be written for every selected group that could be read. What is right already is left as it is.
 pub fn plan<'a>(
     world: &'a GroupsWorld,
     views: &'a Views<'a>,
-    ledger: &'a Ledger,
     overwrite: Overwrite,
     selected: impl Fn(&str) -> bool,
 ) -> Vec<GroupPlan<'a>> {
-    let options = Options { refresh_ms: world.refresh_ms(), overwrite };
-    let planner = Planner::new(views, ledger, options, now_ms());
+    let options = Options { refresh_ms: i64::MAX, overwrite };
+    let planner = Planner::new(views, &world.ledger, options, now_ms());
     let plans = planner.all(&world.sources, &world.targets, selected);
     plans.filter(|plan| !world.failed.contains_key(plan.group) && !is_not_selected(plan)).collect()
 }

@@ -5,7 +5,7 @@
 //! is about to be written over, and now and then everything. So a round in which nothing happens writes nothing and reads one
 //! side. Nothing is written while the mirror is paused, and nothing more once a promotion was announced.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::groups::{
 };
 
 use super::super::state::StateFollower;
+use super::notes;
 use super::read::{self, Logs, SettledEnd};
 use super::record::{SyncRecord, keep, last_sync};
 use super::said::Said;
@@ -34,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const GROUPS_AT_ONCE: usize = 200;
 /// How long what was read of a group on the target is believed, ms: somebody else may have committed there.
 const BELIEVED_MS: i64 = 60_000;
+/// The same of a group with offsets that are not ours: an operator may have settled that.
+const SOMEBODYS_BELIEVED_MS: i64 = 10_000;
 /// A mirror that has shown nothing for so long is not running, ms.
 const BOARD_STALE_MS: i64 = 10_000;
 
@@ -173,7 +176,9 @@ impl Sync {
         let in_doubt = self.in_doubt(&sources.groups, &views, ends.refresh_ms);
         let read = read::targets(&ends.target, &in_doubt, &listed, PATIENCE).await;
         self.learn(&in_doubt, read, &mut found);
+        self.recall(&in_doubt, &sources.groups, &views, ends).await;
         self.plan(&sources.groups, &views, ends.refresh_ms, &mut found);
+        note_unreadable(&sources.groups, &logs.unreadable, &mut found);
         if let Some(round) = self.write(ends, &mut found).await? {
             return Ok(round);
         }
@@ -224,10 +229,10 @@ impl Sync {
         let now_ms = now_ms();
         let planner = Planner::new(views, &self.ledger, options(refresh_ms), now_ms);
         let is_in_doubt = |(name, source): &(&String, &SourceGroup)| {
-            let Some(known) = self.known.get(*name).filter(|known| now_ms - known.read_ms < BELIEVED_MS) else {
-                return true;
-            };
-            planner.group(name, source, known.group.as_ref()).commits().next().is_some()
+            let Some(known) = self.known.get(*name) else { return true };
+            let plan = planner.group(name, source, known.group.as_ref());
+            let believed_ms = if is_somebodys(&plan) { SOMEBODYS_BELIEVED_MS } else { BELIEVED_MS };
+            now_ms - known.read_ms >= believed_ms || plan.commits().next().is_some()
         };
         sources.iter().filter(is_in_doubt).map(|(name, _)| name.clone()).collect()
     }
@@ -241,6 +246,37 @@ impl Sync {
                 continue;
             }
             self.known.insert(name.clone(), Known { group: read.groups.remove(name), read_ms });
+        }
+    }
+
+    /// Looks up what was noted for groups of which something passes for somebody else's: an earlier run may have written it, or
+    /// an operator.
+    async fn recall(
+        &mut self,
+        asked: &[String],
+        sources: &BTreeMap<String, SourceGroup>,
+        views: &Views<'_>,
+        ends: &Ends,
+    ) {
+        let mut left_alone: BTreeMap<String, BTreeSet<(String, i32)>> = BTreeMap::new();
+        let planner = Planner::new(views, &self.ledger, options(ends.refresh_ms), now_ms());
+        for name in asked {
+            let (Some(source), Some(known)) = (sources.get(name), self.known.get(name)) else { continue };
+            let plan = planner.group(name, source, known.group.as_ref());
+            let lines = plan.lines().iter().filter(|line| matches!(line.outcome, Outcome::LeftAlone { .. }));
+            let places = lines.filter_map(|line| Some((line.target_topic?.to_owned(), line.partition)));
+            let places: BTreeSet<_> = places.collect();
+            if !places.is_empty() {
+                left_alone.insert(name.clone(), places);
+            }
+        }
+        let names: Vec<String> = left_alone.keys().cloned().collect();
+        for note in notes::read(&self.mirror.name, &ends.target, &names, PATIENCE).await {
+            let place = (note.topic, note.partition);
+            // What this run has written itself it knows better.
+            if left_alone.get(&note.group).is_some_and(|places| places.contains(&place)) {
+                self.ledger.recall(&note.group, &place.0, place.1, note.stood, note.sent);
+            }
         }
     }
 
@@ -263,7 +299,7 @@ impl Sync {
             }
             let lost = plan.lines().iter().filter(|line| matches!(line.outcome, Outcome::Untranslatable { .. }));
             found.record.untranslatable_offsets += lost.count() as u64;
-            found.commits.add(&plan);
+            found.commits.add(&plan, known.group.as_ref());
         }
     }
 
@@ -276,7 +312,7 @@ impl Sync {
             }
             let portion = commits.split(GROUPS_AT_ONCE);
             let sent = portion.clone();
-            let applied = apply(&ends.target, portion, &mut self.ledger, PATIENCE).await;
+            let applied = apply(&self.mirror.name, &ends.target, portion, &mut self.ledger, PATIENCE).await;
             let refused: BTreeMap<String, (bool, String)> =
                 applied.refused.into_iter().map(|refused| (refused.group, (refused.live, refused.error))).collect();
             for name in sent.groups() {
@@ -325,6 +361,20 @@ impl Sync {
     }
 }
 
+/// A group of which a partition could not be translated this time is not in step.
+fn note_unreadable(
+    sources: &BTreeMap<String, SourceGroup>,
+    unreadable: &BTreeMap<(String, i32), String>,
+    found: &mut Found,
+) {
+    for ((topic, partition), why) in unreadable {
+        let concerned = sources.iter().filter(|(_, source)| source.offsets.get(topic, *partition).is_some());
+        for (name, _) in concerned {
+            found.failed.entry(name.clone()).or_insert_with(|| format!("{topic}:{partition}: {why}"));
+        }
+    }
+}
+
 fn options(refresh_ms: i64) -> Options {
     // What an earlier run wrote is not known any more.
     Options { refresh_ms, overwrite: Overwrite::Unused }
@@ -338,6 +388,11 @@ async fn held_up(follower: &mut StateFollower) -> Result<Option<Round>, EngineEr
         Some(control) if control.is_all_paused() => Some(Round::Waiting("the mirror is paused")),
         Some(_) => None,
     })
+}
+
+/// Whether somebody else's offsets stand on the target.
+fn is_somebodys(plan: &GroupPlan<'_>) -> bool {
+    plan.lines().iter().any(|line| matches!(line.outcome, Outcome::LeftAlone { .. }))
 }
 
 /// Why something of the group is left as it is on the target, and whether it is somebody's there.

@@ -1,0 +1,226 @@
+//! Both sides compared: what is planted on one of them is found, and what is not there is not.
+
+use bytes::Bytes;
+use kmirror::batch::{Codec, Record, Stamp, encode};
+use serde_json::Value;
+
+use super::{Pair, append, numbered};
+
+const WRITTEN_AT: i64 = 1_790_000_000_000;
+
+impl Pair {
+    /// The one partition of `verify --json`.
+    fn verified(&self, args: &[&str], code: i32) -> Value {
+        let report = self.mirror.json(&[&["verify"], args].concat(), code);
+        assert_eq!(report["schema_version"], 1, "{report}");
+        report["partitions"][0].clone()
+    }
+
+    /// Cuts the target's end off at `from` and puts these records there instead, with their offsets.
+    fn replant(&self, from: i64, records: &[Record]) {
+        self.target.truncate(&self.topic, 0, from).unwrap();
+        let batch = encode(records, Codec::None, Stamp::NONE).unwrap();
+        let mut bytes = batch.bytes.to_vec();
+        bytes[..8].copy_from_slice(&records[0].offset.to_be_bytes());
+        self.target.place(&self.topic, 0, bytes.into()).unwrap();
+    }
+
+    fn on_target(&self, from: i64) -> Vec<Record> {
+        self.target.records(&self.topic, 0, from).unwrap()
+    }
+}
+
+fn counts(row: &Value) -> [i64; 6] {
+    ["equal", "differing", "missing", "extra", "in_gaps", "not_comparable"].map(|name| row[name].as_i64().unwrap())
+}
+
+/// Twelve records in three batches of four, each too large to be joined with others.
+fn three_batches(topic: &str) -> Pair {
+    let mut pair = Pair::new(topic, 2, 1, "    limits: { coalesced_batch: 0 }\n");
+    for batch in 0..3 {
+        pair.write(0, batch * 4, batch * 4 + 4);
+    }
+    pair.mirror.start();
+    pair.await_values(0, &numbered("", 0, 12));
+    pair
+}
+
+#[test]
+fn what_passed_through_is_the_same_and_told_so_by_checksum_while_the_mirror_runs() {
+    let mut pair = three_batches("verify-same");
+    for args in [&[][..], &["--bytes"], &["--sample", "3"]] {
+        let row = pair.verified(args, 0);
+        assert_eq!(row["result"], "equal", "{row}");
+        assert_eq!(counts(&row), [12, 0, 0, 0, 0, 0], "{row}");
+        assert_eq!((&row["batches_by_crc"], &row["batches_by_record"]), (&3.into(), &0.into()), "{row}");
+        assert_eq!((&row["from"], &row["to"]), (&0.into(), &12.into()), "{row}");
+    }
+    pair.mirror.stop();
+}
+
+#[test]
+fn a_record_that_differs_is_named_by_its_offsets_and_by_what_differs() {
+    type Change = fn(&mut Record);
+    let changes: [(&str, Change); 4] = [
+        ("key", |record| record.key = None),
+        ("value", |record| record.value = Some(Bytes::from("other"))),
+        ("headers", |record| record.headers.push((Bytes::from("h"), None))),
+        ("timestamp", |record| record.timestamp += 1),
+    ];
+    let mut pair = three_batches("verify-differs");
+    pair.mirror.stop();
+    let before = pair.on_target(8);
+    for (what, change) in changes {
+        let mut records = before.clone();
+        change(&mut records[1]);
+        pair.replant(8, &records);
+        let row = pair.verified(&[], 3);
+        assert_eq!((&row["result"], counts(&row)), (&"problems".into(), [11, 1, 0, 0, 0, 0]), "{row}");
+        let expected = serde_json::json!([{
+            "kind": "differing", "from": 9, "to": 10, "source_offset": 9, "target_offset": 9, "what": [what],
+        }]);
+        assert_eq!(row["problems"], expected, "{row}");
+    }
+    let output = pair.mirror.output(&["verify"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("PROBLEM verify-differs:0: source offsets [9, 10) differ"), "{text}");
+}
+
+#[test]
+fn records_that_are_lost_and_records_that_should_not_be_there_are_told_apart() {
+    let mut pair = three_batches("verify-lost");
+    pair.mirror.stop();
+    let last = pair.on_target(8);
+    // The middle batch is gone, though nothing compacts this topic.
+    pair.target.truncate("verify-lost", 0, 4).unwrap();
+    let batch = encode(&last, Codec::None, Stamp::NONE).unwrap();
+    let mut bytes = batch.bytes.to_vec();
+    bytes[..8].copy_from_slice(&8_i64.to_be_bytes());
+    pair.target.place("verify-lost", 0, bytes.into()).unwrap();
+    append(&pair.target, "verify-lost", 0, "foreign-", 0, 2);
+    let row = pair.verified(&[], 3);
+    assert_eq!(counts(&row), [8, 0, 4, 2, 0, 0], "{row}");
+    let expected = serde_json::json!([
+        { "kind": "missing", "from": 4, "to": 8, "source_offset": 4, "target_offset": null, "what": ["not_on_target"] },
+        { "kind": "extra", "from": 12, "to": 14, "source_offset": 12, "target_offset": 12, "what": ["beyond_source_end"] },
+    ]);
+    assert_eq!(row["problems"], expected, "{row}");
+}
+
+#[test]
+fn what_retention_took_on_either_side_cannot_be_compared() {
+    let mut pair = three_batches("verify-retention");
+    pair.mirror.stop();
+    pair.source.delete_before("verify-retention", 0, 2).unwrap();
+    pair.target.delete_before("verify-retention", 0, 5).unwrap();
+    for args in [&[][..], &["--sample", "1"]] {
+        let row = pair.verified(args, 0);
+        assert_eq!(counts(&row), [7, 0, 0, 0, 0, 5], "{row}");
+        let expected = serde_json::json!([
+            { "reason": "source_retention", "from": 0, "to": 2 }, { "reason": "target_retention", "from": 2, "to": 5 },
+        ]);
+        assert_eq!(row["not_comparable_ranges"], expected, "{row}");
+    }
+    pair.target.delete_before("verify-retention", 0, 12).unwrap();
+    let row = pair.verified(&[], 0);
+    assert_eq!((&row["result"], counts(&row)), (&"nothing_to_compare".into(), [0, 0, 0, 0, 0, 12]), "{row}");
+}
+
+#[test]
+fn what_a_cleaner_took_is_told_from_what_is_lost() {
+    let mut pair = three_batches("verify-compacted");
+    pair.mirror.stop();
+    let odd = |record: &Record| record.offset % 2 == 1;
+    pair.target.punch_holes("verify-compacted", 0, odd).unwrap();
+    let row = pair.verified(&[], 0);
+    // The last batch of a log is never cleaned.
+    assert_eq!(counts(&row), [8, 0, 0, 0, 0, 4], "{row}");
+    assert_eq!(row["not_comparable_by_reason"], serde_json::json!({ "target_compaction": 4 }), "{row}");
+    pair.source.punch_holes("verify-compacted", 0, |record| record.offset != 1).unwrap();
+    let row = pair.verified(&[], 0);
+    assert_eq!(counts(&row), [7, 0, 0, 0, 0, 5], "{row}");
+    assert_eq!(row["not_comparable_by_reason"]["source_compaction"], 1, "{row}");
+}
+
+#[test]
+fn transactions_leave_gaps_that_are_looked_into() {
+    let mut pair = Pair::new("verify-txn", 2, 1, "");
+    let transaction = |producer_id: i64, prefix: &str, commit: bool| {
+        let record = |number: i64| Record {
+            offset: number,
+            timestamp: WRITTEN_AT,
+            attributes: 0,
+            key: None,
+            value: Some(Bytes::from(format!("{prefix}{number}"))),
+            headers: Vec::new(),
+        };
+        let stamp = Stamp { producer_id, producer_epoch: 0, base_sequence: 0 };
+        let records: Vec<Record> = (0..3).map(record).collect();
+        let batch = encode(&records, Codec::None, stamp).unwrap();
+        let mut header = batch.header;
+        header.attributes |= kmirror::batch::ATTR_TRANSACTIONAL;
+        let mut bytes = header.to_bytes().to_vec();
+        bytes.extend_from_slice(&batch.payload());
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        pair.source.append("verify-txn", 0, bytes.into()).unwrap();
+        pair.source.write_markers("verify-txn", 0, (producer_id, 0), commit).unwrap();
+    };
+    transaction(70, "kept-", true);
+    transaction(71, "aborted-", false);
+    transaction(72, "more-", true);
+    pair.write(0, 0, 2);
+    pair.mirror.start();
+    pair.await_values(0, &[numbered("kept-", 0, 3), numbered("more-", 0, 3), numbered("", 0, 2)].concat());
+    pair.mirror.stop();
+    let row = pair.verified(&[], 0);
+    assert_eq!(counts(&row), [8, 0, 0, 0, 6, 0], "{row}");
+    assert_eq!(row["gaps_by_reason"], serde_json::json!({ "control": 3, "aborted": 3 }), "{row}");
+}
+
+#[test]
+fn batches_that_were_joined_are_compared_record_by_record() {
+    let mut pair = Pair::new("verify-joined", 2, 1, "");
+    for number in 0..200 {
+        pair.write(0, number, number + 1);
+    }
+    pair.mirror.start();
+    pair.await_values(0, &numbered("", 0, 200));
+    pair.mirror.kill();
+    // A marker lies between.
+    pair.write(0, 200, 210);
+    pair.mirror.start();
+    pair.await_values(0, &numbered("", 0, 210));
+    pair.mirror.stop();
+    let row = pair.verified(&[], 0);
+    assert_eq!(counts(&row), [210, 0, 0, 0, 0, 0], "{row}");
+    assert!(row["batches_by_record"].as_i64() > Some(100), "{row}");
+}
+
+#[test]
+fn a_partition_that_is_named_and_not_mirrored_is_a_problem() {
+    let mut pair = three_batches("verify-named");
+    pair.mirror.stop();
+    let report = pair.mirror.json(&["verify", "--partition", "verify-named:0", "--topic", "other"], 3);
+    assert_eq!(report["not_mirrored"], serde_json::json!(["other"]), "{report}");
+    assert_eq!(report["partitions"][0]["result"], "equal", "{report}");
+}
+
+#[test]
+fn a_target_topic_that_is_gone_stops_no_other_partition() {
+    let mut pair = Pair::new("verify-gone", 2, 2, "");
+    pair.write(0, 0, 3);
+    pair.write(1, 0, 3);
+    pair.mirror.start();
+    pair.await_values(0, &numbered("", 0, 3));
+    pair.await_values(1, &numbered("", 0, 3));
+    pair.mirror.stop();
+    pair.target.set_leaderless("verify-gone", 0).unwrap();
+    let report = pair.mirror.json(&["verify"], 4);
+    let results: Vec<&Value> = report["partitions"].as_array().unwrap().iter().map(|row| &row["result"]).collect();
+    assert_eq!(results, ["failed", "equal"], "{report}");
+    assert!(pair.target.delete_topic("verify-gone"));
+    let row = pair.verified(&[], 3);
+    assert_eq!(row["result"], "failed", "{row}");
+    assert!(row["detail"].as_str().unwrap().contains("made again"), "{row}");
+}

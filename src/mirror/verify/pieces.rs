@@ -1,0 +1,69 @@
+//! A stretch of the source cut into what the offset map says of it.
+
+use super::super::{GapReason, OffsetMap};
+
+/// A part of the stretch under one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Both sides hold the same records here, in step.
+    Run { source: i64, target: i64, records: i64 },
+    /// The source has offsets here that the target does not.
+    Gap { reason: GapReason, from: i64, to: i64 },
+    /// Target offsets without a counterpart: there should be nothing but markers.
+    Alone { from: i64, to: i64 },
+}
+
+/// The pieces of `stretch` (source offsets), in order; `end` is the settled end of the target. Offsets of which the map does not
+/// speak come as a gap of reason unknown.
+pub(super) fn pieces(map: &OffsetMap, end: i64, (from, to): (i64, i64)) -> Vec<Piece> {
+    let mut out = Vec::new();
+    let mut gaps = map.gaps().skip_while(|gap| gap.to <= from).peekable();
+    let mut at = from;
+    let mut target = None;
+    let mut skip_to = |out: &mut Vec<Piece>, at: &mut i64, upto: i64| {
+        while *at < upto {
+            while gaps.peek().is_some_and(|gap| gap.to <= *at) {
+                gaps.next();
+            }
+            let (reason, next) = match gaps.peek() {
+                Some(gap) if gap.from <= *at => (gap.reason, gap.to.min(upto)),
+                Some(gap) => (GapReason::Unknown, gap.from.min(upto)),
+                None => (GapReason::Unknown, upto),
+            };
+            out.push(Piece::Gap { reason, from: *at, to: next });
+            *at = next;
+        }
+    };
+    for (run_source, run_target, records) in map.runs(end) {
+        if run_source >= to {
+            break;
+        }
+        // Records that the source lost to a truncation do not count any more, where others took their place.
+        let (begin, finish) = (run_source.max(at), (run_source + records).min(to));
+        if finish <= begin {
+            continue;
+        }
+        skip_to(&mut out, &mut at, begin);
+        let here = run_target + (begin - run_source);
+        if let Some(before) = target.filter(|before| *before < here) {
+            out.push(Piece::Alone { from: before, to: here });
+        }
+        out.push(Piece::Run { source: begin, target: here, records: finish - begin });
+        (at, target) = (finish, Some(run_target + (finish - run_source)));
+    }
+    skip_to(&mut out, &mut at, to);
+    let is_end = to >= map.position(end);
+    match target {
+        Some(before) if is_end && before < end => out.push(Piece::Alone { from: before, to: end }),
+        // Nothing was mirrored yet: whatever is there is somebody else's.
+        None if is_end && map.is_empty() && end > 0 => out.push(Piece::Alone { from: 0, to: end }),
+        _ => {}
+    }
+    out
+}
+
+/// The source offset at which a map begins: what it knows is a gap begins there.
+pub fn begins(map: &OffsetMap) -> i64 {
+    let first = map.segments().first().map_or(0, |first| first.source);
+    map.gaps_before(0).first().map_or(first, |gap| gap.from)
+}
