@@ -3,6 +3,7 @@
 
 mod checking;
 pub(crate) mod crash;
+pub(crate) mod failover;
 mod group_sync;
 mod halting;
 pub(crate) mod http;
@@ -14,6 +15,7 @@ pub(crate) mod mirror;
 mod reencoded;
 mod starting;
 mod state_size;
+mod story;
 mod topics;
 mod transactions;
 mod versions;

@@ -3,7 +3,7 @@
 mod bandwidth;
 mod drill;
 mod failback;
-mod failover;
+pub(crate) mod failover;
 mod group_commands;
 mod group_sync;
 mod groups;

@@ -281,6 +281,13 @@ fn report_page(report: &FailoverReport) -> String {
         "\nverified: {} partitions, {} of them refuse older writers\n",
         report.verification.partitions, report.verification.refusing
     ));
+    if let Some(sampled) = &report.verification.sampled {
+        text.push_str(&format!(
+            "compared with the source: {} records of {} partitions are the same\n",
+            output::count(i64::try_from(sampled.equal).unwrap_or(i64::MAX)),
+            sampled.partitions
+        ));
+    }
     if let Some(manifest) = &report.loss_manifest {
         for lost in &manifest.lost {
             text.push_str(&format!(

@@ -18,8 +18,8 @@ mod verify;
 pub use check::{CheckReport, Finding, Severity, check};
 pub use command::{Command, bandwidth, send_command};
 pub use failover::{
-    Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, StepReport,
-    UnseenRange, Verification,
+    Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,
+    StepReport, UnseenRange, Verification,
 };
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use state::MirrorState;

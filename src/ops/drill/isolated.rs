@@ -80,17 +80,18 @@ async fn read_back(target: &Cluster, copies: &BTreeMap<String, GroupOffsets>) ->
         };
         for ((topic, partition), wanted) in offsets {
             let at = format!("{group} {topic}:{partition}");
-            match found.get(&(topic.clone(), *partition)) {
-                Some(Ok(committed)) if committed.offset == wanted.offset => {
+            let refused = found.failed.get(&(topic.clone(), *partition));
+            match refused.map_or_else(|| Ok(found.offsets.get(topic, *partition)), Err) {
+                Ok(Some(committed)) if committed.offset == wanted.offset => {
                     if let Err(why) = read_from(target, topic, *partition, wanted.offset).await {
                         findings.push(format!("{at} offset {}: {why}", wanted.offset));
                     }
                 }
-                Some(Ok(committed)) => {
+                Ok(Some(committed)) => {
                     findings.push(format!("{at}: committed {}, and {} came back", wanted.offset, committed.offset));
                 }
-                Some(Err(error)) => findings.push(format!("{at}: {error}")),
-                None => findings.push(format!("{at}: the committed offset did not come back")),
+                Err(error) => findings.push(format!("{at}: {error}")),
+                Ok(None) => findings.push(format!("{at}: the committed offset did not come back")),
             }
         }
     }

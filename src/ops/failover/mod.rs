@@ -10,6 +10,7 @@ mod fence;
 mod groups;
 mod report;
 mod settings;
+mod source_fence;
 mod survey;
 mod verify;
 
@@ -27,9 +28,10 @@ use crate::mirror::{ControlRecord, Promotion, PromotionMode, PromotionPhase, Pro
 use crate::plan::{FailoverFacts, FailoverPlan, GroupsFacts, PartitionOutlook, Wish, failover_plan};
 
 pub use groups::PromotedGroups;
-pub use report::{FailoverReport, LossManifest, LossRange, StepReport, UnseenRange, Verification};
+pub use report::{FailoverReport, LossManifest, LossRange, Sampled, StepReport, UnseenRange, Verification};
 
-pub(super) use settings::{lift_source_fence, prepare_for_mirroring};
+pub(super) use settings::prepare_for_mirroring;
+pub(super) use source_fence::lift as lift_source_fence;
 
 use survey::{Survey, survey};
 
@@ -178,7 +180,11 @@ impl Failover {
         let step = Instant::now();
         let found = self.survey().await?;
         self.look_at_groups_again(&found.partitions, &mut groups).await?;
-        let verification = verify::verify(&self.mirror, &self.target, &found, &unfenced).await?;
+        let mut verification = verify::verify(&self.mirror, &self.target, &found, &unfenced).await?;
+        if let Some(source) = &self.source {
+            let how = (started_ms.unsigned_abs(), self.options.source_timeout);
+            verification.sampled = verify::sample(&self.mirror, (source, &self.target), &found, how).await;
+        }
         steps.push(StepReport::through("verify", step, None));
         unfenced.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         tracing::info!(mirror = %self.mirror.name, seconds = begun.elapsed().as_secs_f64(), "the target is promoted");
@@ -206,21 +212,28 @@ impl Failover {
         let Some(source) = &self.source else { return Ok(()) };
         if self.options.fence_source {
             let topics: BTreeSet<&str> = self.plan.partitions.iter().map(|p| p.topic.as_str()).collect();
-            self.fence_source(source, &topics.into_iter().collect::<Vec<_>>()).await?;
+            source_fence::raise(&self.mirror, source, &self.control, &topics.into_iter().collect::<Vec<_>>()).await?;
         }
         let left_out = self.left_out();
-        drain::Drain { config: &self.config, mirror: &self.mirror, source, target: &self.target, left_out }
-            .run(self.options.quiet, self.options.drain_timeout)
-            .await
+        let drain = drain::Drain { config: &self.config, mirror: &self.mirror, source, target: &self.target, left_out };
+        let outcome = drain.run(self.options.quiet, self.options.drain_timeout).await;
+        if outcome.is_err() {
+            self.lift_source_fence().await;
+        }
+        outcome
     }
 
-    async fn fence_source(&self, source: &Cluster, topics: &[&str]) -> Result<(), FailoverError> {
-        // Noted first: what is on record too much is taken back without harm, what is missing would stay.
-        let topics_owned = topics.iter().map(|topic| (*topic).to_owned()).collect();
-        self.control
-            .write(ControlRecord::SourceFenced { topics: topics_owned, is_fenced: true, at_ms: now_ms() })
-            .await?;
-        Ok(source.deny_writes(topics).await?)
+    /// What is not promoted is written to again.
+    async fn lift_source_fence(&self) {
+        let Some(source) = &self.source else {
+            if !self.control.state.source_fenced().is_empty() {
+                tracing::warn!(mirror = %self.mirror.name, "the source does not answer: the ACLs that deny writes to it stay");
+            }
+            return;
+        };
+        if let Err(error) = source_fence::lift(&self.mirror, source, &self.target).await {
+            tracing::error!(mirror = %self.mirror.name, %error, "the ACLs that deny writes to the source stay");
+        }
     }
 
     /// Partitions that are promoted as they are.
@@ -305,6 +318,7 @@ impl Failover {
         }
         let cancelled = Promotion { generation: self.plan.generation, at_ms: now_ms(), ..Promotion::default() };
         self.control.write(ControlRecord::PromotionCancelled(cancelled)).await?;
+        self.lift_source_fence().await;
         Err(FailoverError::StillWritten { mirror: self.mirror.name.clone(), detail: more.join(", ") })
     }
 
@@ -432,6 +446,7 @@ impl Failover {
         if !dry_run {
             let cancelled = Promotion { generation: self.plan.generation, at_ms: now_ms(), ..Promotion::default() };
             self.control.write(ControlRecord::PromotionCancelled(cancelled)).await?;
+            self.lift_source_fence().await;
         }
         Ok(())
     }

@@ -39,7 +39,20 @@ pub struct Verification {
     pub partitions: usize,
     /// Those whose leader is known to refuse older writers.
     pub refusing: usize,
+    /// Records compared with the source's, where it was there.
+    pub sampled: Option<Sampled>,
     /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+/// Some records of both sides, compared.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Sampled {
+    /// Partitions.
+    pub partitions: usize,
+    /// Records that are the same.
+    pub equal: u64,
+    /// What is not.
     pub problems: Vec<String>,
 }
 
@@ -206,10 +219,12 @@ fn problems(acts: &Acts) -> Vec<String> {
             (_, false) => format!("{name} is not there to be fenced ({}): {}", u.reason, u.detail),
         }
     });
+    let sampled = acts.verification.sampled.iter().flat_map(|sampled| sampled.problems.iter().cloned());
     unfenced
         .chain(group_problems(&acts.groups))
         .chain(acts.settings.failed.iter().cloned())
         .chain(acts.verification.problems.iter().cloned())
+        .chain(sampled)
         .collect()
 }
 

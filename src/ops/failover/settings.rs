@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::client::Cluster;
 use crate::config::MirrorConfig;
+use crate::engine::EngineError;
 use crate::engine::topology::known_topic_configs;
-use crate::engine::{EngineError, now_ms};
-use crate::mirror::ControlRecord;
 use crate::plan::{TopicSettings, mirroring_settings};
-
-use super::open;
 
 /// What was changed.
 #[derive(Debug, Default)]
@@ -51,21 +48,4 @@ pub(in crate::ops) async fn prepare_for_mirroring(
         }
     }
     Ok(())
-}
-
-/// Takes back what `--fence-source acl` has denied on the source; gives the topics.
-pub(in crate::ops) async fn lift_source_fence(
-    mirror: &MirrorConfig,
-    source: &Cluster,
-    target: &Cluster,
-) -> Result<Vec<String>, EngineError> {
-    let control = open(mirror, target).await?;
-    let topics: Vec<String> = control.state.source_fenced().iter().cloned().collect();
-    if topics.is_empty() {
-        return Ok(topics);
-    }
-    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-    source.allow_writes(&names).await?;
-    control.write(ControlRecord::SourceFenced { topics: topics.clone(), is_fenced: false, at_ms: now_ms() }).await?;
-    Ok(topics)
 }

@@ -1,6 +1,7 @@
 //! What is looked at once all is done: nothing of the mirror stands behind the fence, and the leaders refuse what would follow.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -12,9 +13,11 @@ use crate::engine::attach::written_behind;
 use crate::engine::settle::last_data_below;
 use crate::engine::shard::target_of;
 use crate::mirror::{PartitionState, Unfenced};
+use crate::plan::PartitionOutlook;
 
 use super::super::MirrorState;
-use super::report::Verification;
+use super::super::verify::{VerifyOptions, verify as compare};
+use super::report::{Sampled, Verification};
 use super::survey::Survey;
 
 /// Looks at every partition that was fenced.
@@ -92,6 +95,47 @@ async fn look(
         )),
         None => Ok(Refusal::Forgotten),
     }
+}
+
+/// Partitions of which some records are compared.
+const SAMPLED_MAX: usize = 64;
+/// Stretches of each.
+const STRETCHES: usize = 3;
+
+/// Compares some records of both sides, while the source is there. A source that is slow to answer is not waited for.
+pub(super) async fn sample(
+    mirror: &MirrorConfig,
+    (source, target): (&Cluster, &Cluster),
+    found: &Survey,
+    (seed, limit): (u64, Duration),
+) -> Option<Sampled> {
+    let fenced: Vec<&PartitionOutlook> = found.partitions.iter().filter(|p| p.state == "fenced").collect();
+    let step = fenced.len().div_ceil(SAMPLED_MAX).max(1);
+    let only: Vec<_> = fenced.iter().step_by(step).map(|p| (p.topic.clone(), Some(p.partition))).collect();
+    if only.is_empty() {
+        return None;
+    }
+    let options = VerifyOptions { only, sample: Some(STRETCHES), seed, ..VerifyOptions::default() };
+    let report = match tokio::time::timeout(limit, compare(mirror, source, target, &options)).await {
+        Ok(Ok(report)) => report,
+        Ok(Err(error)) => {
+            tracing::warn!(mirror = %mirror.name, %error, "no records are compared: the source cannot be read");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    let mut sampled = Sampled { partitions: report.partitions.len(), ..Sampled::default() };
+    for partition in &report.partitions {
+        sampled.equal += partition.tally.equal;
+        let wrong = partition.tally.differing + partition.tally.missing + partition.tally.extra;
+        if wrong > 0 {
+            let name = format!("{}:{}", partition.topic, partition.partition);
+            sampled
+                .problems
+                .push(format!("{name}: {wrong} records differ from the source's; kmirror verify shows which"));
+        }
+    }
+    Some(sampled)
 }
 
 /// Where somebody else has written to a mirror topic behind our data, if anybody has.

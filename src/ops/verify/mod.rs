@@ -69,7 +69,8 @@ pub async fn verify(
     let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let known = selected(&state, options);
     let topics = Both::read(source, target, known.values().copied()).await?;
-    let ends = ends(target, known.into_values().cloned().collect(), &topics, options.parallel).await?;
+    let known = known.into_values().map(|known| (known.clone(), state.promoted_end(known))).collect();
+    let ends = ends(target, known, &topics, options.parallel).await?;
     // Anew, after the ends: what lies below them has its breaks in the state by now (they are written ahead).
     let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
     let questions = questions(config, target, &state, options, &topics, ends).await;
@@ -161,23 +162,28 @@ async fn partitions_of(
 
 type Ends = HashMap<(String, i32), Result<i64, EngineError>>;
 
-/// The settled end of each target partition that is still the one mirrored to.
+/// The settled end of each target partition that is still the one mirrored to; where a promotion has fenced it, that is known.
 async fn ends(
     target: &Cluster,
-    known: Vec<PartitionState>,
+    known: Vec<(PartitionState, Option<i64>)>,
     topics: &Both,
     parallel: usize,
 ) -> Result<Ends, EngineError> {
     let mut ends = Ends::new();
-    let mut known = known.into_iter().filter(|state| topics.has_target(state));
+    let mut known = known.into_iter().filter(|(state, _)| topics.has_target(state));
     let mut tasks = JoinSet::new();
     loop {
         while tasks.len() < parallel.max(1) {
-            let Some(state) = known.next() else { break };
+            let Some((state, promoted)) = known.next() else { break };
             let target = target.clone();
             tasks.spawn(async move {
                 let name = (state.declared.source_topic.clone(), state.declared.partition);
-                (name, settled_end(&target, &state).await)
+                // Behind a promotion the target is its own.
+                let end = match promoted {
+                    Some(end) => Ok(end),
+                    None => settled_end(&target, &state).await,
+                };
+                (name, end)
             });
         }
         let Some(done) = tasks.join_next().await else { return Ok(ends) };
