@@ -41,7 +41,7 @@ fn ranges<'a>(report: &'a Value, list: &str) -> impl Iterator<Item = (i32, i64, 
 }
 
 /// Waits until the mirror has noted what it saw last of a source that is gone by now.
-fn await_note(mirror: &str) {
+pub(super) fn await_note(mirror: &str) {
     let gone_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     let (runtime, client) = connected(target());
     wait_until("the note", LIMIT, || {
@@ -203,7 +203,7 @@ fn assert_groups(topic: &str, here: &Dump, there: &Dump) {
         let offsets = fetched[name].as_ref().unwrap();
         for partition in 0..PARTITIONS {
             let source = share * 20 * 100 + i64::from(partition);
-            let target = offsets[&(topic.to_owned(), partition)].as_ref().unwrap().offset;
+            let target = offsets.offsets.get(topic, partition).unwrap().offset;
             let at = |dump: &Dump, offset: i64| {
                 let records = of(dump, topic, partition);
                 records.iter().find(|record| record.offset >= offset).map(|r| contents(std::slice::from_ref(r)))

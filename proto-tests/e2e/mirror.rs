@@ -78,6 +78,8 @@ impl Mirror {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(kmirror());
         command.args(args).arg("-c").arg(&self.config).envs(self.env.iter().map(|(key, value)| (key, value)));
+        // Where a command puts a report of its own accord.
+        command.current_dir(&self.folder);
         command
     }
 
