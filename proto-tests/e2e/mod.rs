@@ -15,6 +15,7 @@ mod starting;
 mod state_size;
 mod topics;
 mod transactions;
+mod verify;
 mod versions;
 
 pub(crate) use mirror::Mirror;
