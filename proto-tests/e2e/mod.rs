@@ -18,6 +18,7 @@ mod state_size;
 mod story;
 mod topics;
 mod transactions;
+mod verify;
 mod versions;
 
 pub(crate) use mirror::Mirror;

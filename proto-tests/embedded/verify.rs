@@ -143,6 +143,58 @@ fn what_a_cleaner_took_is_told_from_what_is_lost() {
 }
 
 #[test]
+fn on_a_compacted_target_a_record_is_missing_only_without_a_newer_one_of_its_key() {
+    let mut pair = Pair::matching("verify-keyed", "verify-keyed", 2, "    limits: { coalesced_batch: 0 }\n");
+    pair.source.create_topic("verify-keyed", 1, 1, &[("cleanup.policy", "compact")]).unwrap();
+    for keys in [0..2, 0..2, 2..4, 9..10] {
+        pair.write(0, keys.start, keys.end);
+    }
+    pair.mirror.start();
+    pair.await_values(0, &[numbered("", 0, 2), numbered("", 0, 4), numbered("", 9, 10)].concat());
+    pair.mirror.stop();
+    pair.target.compact("verify-keyed", 0).unwrap();
+    let row = pair.verified(&[], 0);
+    assert_eq!(counts(&row), [5, 0, 0, 0, 0, 2], "{row}");
+    // Keys 2 and 3 are nowhere else.
+    pair.target.punch_holes("verify-keyed", 0, |record| !(4..6).contains(&record.offset)).unwrap();
+    let row = pair.verified(&[], 3);
+    assert_eq!(
+        (counts(&row), &row["problems"][0]["what"][0]),
+        ([3, 0, 2, 0, 0, 2], &"no_newer_record".into()),
+        "{row}"
+    );
+    let row = pair.verified(&["--sample", "1"], 0);
+    assert_eq!(row["not_comparable_by_reason"]["target_compaction_unproven"], 4, "{row}");
+}
+
+#[test]
+fn a_source_topic_that_was_made_again_cannot_be_compared() {
+    let mut pair = three_batches("verify-again");
+    pair.mirror.stop();
+    assert!(pair.source.delete_topic("verify-again"));
+    pair.source.create_topic("verify-again", 1, 1, &[]).unwrap();
+    let row = pair.verified(&[], 0);
+    assert_eq!((&row["result"], counts(&row)), (&"nothing_to_compare".into(), [0, 0, 0, 0, 0, 12]), "{row}");
+    assert_eq!(row["not_comparable_by_reason"], serde_json::json!({ "source_gone": 12 }), "{row}");
+}
+
+#[test]
+fn what_the_mirror_found_on_the_target_is_not_compared_and_its_losses_are_gaps() {
+    let mut pair = Pair::new("verify-before", 2, 1, "    on: { foreign_records: continue }\n");
+    pair.target.create_topic("verify-before", 1, 1, &[]).unwrap();
+    append(&pair.target, "verify-before", 0, "foreign-", 0, 3);
+    pair.write(0, 0, 10);
+    pair.source.delete_before("verify-before", 0, 4).unwrap();
+    pair.mirror.start();
+    pair.await_values(0, &[numbered("foreign-", 0, 3), numbered("", 4, 10)].concat());
+    pair.mirror.stop();
+    let row = pair.verified(&[], 0);
+    assert_eq!(counts(&row), [6, 0, 0, 0, 4, 0], "{row}");
+    assert_eq!(row["gaps"], serde_json::json!([{ "reason": "start", "from": 0, "to": 4 }]), "{row}");
+    assert!(row["before_map"].as_i64() >= Some(3), "{row}");
+}
+
+#[test]
 fn transactions_leave_gaps_that_are_looked_into() {
     let mut pair = Pair::new("verify-txn", 2, 1, "");
     let transaction = |producer_id: i64, prefix: &str, commit: bool| {

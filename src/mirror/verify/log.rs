@@ -143,15 +143,16 @@ impl Log {
     fn open_next(&mut self, at: i64) -> (Cover, i64) {
         let Some(held) = self.batches.pop_front() else { return (Cover::Gone, at + 1) };
         let to = held.batch.header.next_offset();
-        if !held.seen {
+        // Only what is intact is believed to be a marker, or part of a transaction.
+        if !held.seen && batch::check_crc(&held.batch).is_ok() {
             return (Cover::Unseen, to);
         }
         match batch::decode(&held.batch, self.decode_limit_bytes) {
-            Ok(records) => {
+            Ok(records) if held.seen => {
                 self.records = records.into_iter().filter(|record| record.offset >= at).collect();
                 (Cover::Batch, to)
             }
-            Err(_) => (Cover::Damaged, to),
+            _ => (Cover::Damaged, to),
         }
     }
 

@@ -11,6 +11,7 @@
 //! batches. [`Terms::bytes`] compares the payloads themselves, which leaves no such chance. All other batches are opened and
 //! compared record by record, by key, value, headers and timestamp.
 
+mod doubts;
 mod log;
 mod pieces;
 mod sample;
@@ -21,6 +22,7 @@ use std::collections::VecDeque;
 use crate::batch::{self, RawBatch, Record};
 
 use super::{GapReason, OffsetMap};
+use doubts::Doubts;
 use log::{Cover, Held, Log};
 use pieces::{Piece, pieces};
 
@@ -35,8 +37,12 @@ pub struct Terms {
     pub source: (i64, i64),
     /// First offset of the target's log, and the settled end of what is mirrored.
     pub target: (i64, i64),
+    /// End of the target's log, where newer records are looked for.
+    pub target_log_end: i64,
     /// The target topic is compacted: a record without a trace there may have been removed by its cleaner.
     pub target_is_compacted: bool,
+    /// The stretch is all that there is: whether the cleaner had a reason for what it removed is followed up.
+    pub follow_up: bool,
     /// Readers see committed records only, so that gaps of aborted records can be looked into.
     pub committed: bool,
     /// Source offset from which on gaps are looked into.
@@ -67,18 +73,24 @@ pub struct Verifier {
     target: Log,
     terms: Terms,
     tally: Tally,
+    doubts: Doubts,
 }
 
 impl Verifier {
     /// Compares the source offsets `[from, to)` of `stretch` with what the map names for them.
     pub fn new(map: &OffsetMap, stretch: (i64, i64), terms: Terms) -> Self {
-        let log = |(start, end)| Log::new(start, end, terms.decode_limit_bytes);
+        let log = |start, end| Log::new(start, end, terms.decode_limit_bytes);
+        let mut pieces = VecDeque::from(pieces(map, terms.target.1, stretch));
+        if terms.follow_up && terms.target_is_compacted {
+            pieces.push_back(Piece::Newer { from: terms.target.1, to: terms.target_log_end });
+        }
         Self {
-            pieces: pieces(map, terms.target.1, stretch).into(),
-            source: log(terms.source),
-            target: log(terms.target),
+            pieces,
+            source: log(terms.source.0, terms.source.1),
+            target: log(terms.target.0, terms.target_log_end.max(terms.target.1)),
             terms,
             tally: Tally::default(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -89,6 +101,7 @@ impl Verifier {
                 Piece::Run { source, target, records } => self.run(source, target, records),
                 Piece::Gap { reason, from, to } => self.gap(reason, from, to),
                 Piece::Alone { from, to } => self.alone(from, to),
+                Piece::Newer { from, to } => self.newer(from, to),
             };
             match done {
                 Ok(()) => self.pieces.pop_front(),
@@ -128,6 +141,11 @@ impl Verifier {
 
     /// What was found.
     pub fn finish(mut self) -> Tally {
+        for (source, target) in self.doubts.left() {
+            let first = (Some(source), Some(target));
+            self.tally.not_comparable_after_all(NotComparable::TargetCompaction, source);
+            self.tally.problem(problem(Kind::Missing, (source, source + 1), first, vec![What::NoNewerRecord]));
+        }
         (self.tally.source_bytes, self.tally.target_bytes) = (self.source.bytes, self.target.bytes);
         self.tally
     }
@@ -168,6 +186,10 @@ impl Verifier {
 
     /// A batch that both sides hold as the same; how many records it has.
     fn whole(&mut self, source: i64, target: i64, records: i64) -> Option<i64> {
+        if !self.doubts.is_empty() {
+            // The keys within may explain what is gone.
+            return None;
+        }
         let (ours, theirs) = (self.source.whole_at(source)?, self.target.whole_at(target)?);
         let count = i64::from(ours.batch.header.records_count);
         if count > records || !is_same_batch(ours, theirs, self.terms.bytes) {
@@ -214,11 +236,15 @@ impl Verifier {
             (Cover::Batch | Cover::Gone, _) => {
                 self.tally.not_comparable(NotComparable::SourceCompaction, (from, to));
             }
-            (Cover::BeyondEnd, _) => self.tally.not_comparable(NotComparable::TargetCompaction, (from, to)),
+            // No offsets of the source.
+            (Cover::BeyondEnd, _) => {}
         }
     }
 
     fn judge(&mut self, at: i64, shift: i64, records: (Option<Record>, Option<Record>), covers: (Cover, Cover)) {
+        if let (_, Some(theirs)) = &records {
+            self.doubts.explained_by(theirs);
+        }
         let range = (at, at + 1);
         let both = (Some(at), Some(at + shift));
         let alone = |what| problem(Kind::Extra, (at + shift, at + shift + 1), both, vec![what]);
@@ -230,11 +256,14 @@ impl Verifier {
                 }
                 problem(Kind::Differing, range, both, what)
             }
-            ((Some(_), None), (_, theirs)) => match theirs {
+            ((Some(ours), None), (_, theirs)) => match theirs {
                 Cover::Damaged => problem(Kind::Differing, range, both, vec![What::TargetBatchDamaged]),
                 Cover::Unseen => problem(Kind::Missing, range, both, vec![What::HiddenOnTarget]),
                 Cover::Gone | Cover::BeyondEnd if !self.terms.target_is_compacted => {
                     problem(Kind::Missing, range, (Some(at), None), vec![What::NotOnTarget])
+                }
+                Cover::Gone | Cover::BeyondEnd if !self.terms.follow_up || !self.doubts.take(&ours, at + shift) => {
+                    return self.tally.not_comparable(NotComparable::TargetCompactionUnproven, range);
                 }
                 // Producers cannot leave holes within a batch: there a cleaner was at work, whatever the topic says today.
                 _ => return self.tally.not_comparable(NotComparable::TargetCompaction, range),
@@ -248,10 +277,7 @@ impl Verifier {
                     self.tally.gap(GapReason::Aborted, range);
                     alone(What::HiddenOnSource)
                 }
-                Cover::BeyondEnd => {
-                    self.tally.offsets += 1;
-                    alone(What::BeyondSourceEnd)
-                }
+                Cover::BeyondEnd => alone(What::BeyondSourceEnd),
             },
         };
         self.tally.problem(found);
@@ -285,6 +311,21 @@ impl Verifier {
         Ok(())
     }
 
+    /// Looks for newer records behind what is compared, as long as something is to be explained.
+    fn newer(&mut self, mut from: i64, to: i64) -> Result<(), Stop> {
+        while from < to && !self.doubts.is_empty() {
+            if let Some(at) = self.target.wants(from) {
+                return Err((Piece::Newer { from, to }, Wanted { source: None, target: Some(at) }));
+            }
+            let (_, covered_to, _) = self.target.open(from);
+            while let Some(next) = self.target.next_record() {
+                self.target.record(next).iter().for_each(|record| self.doubts.explained_by(record));
+            }
+            from = covered_to;
+        }
+        Ok(())
+    }
+
     /// Target offsets that belong to no source offset.
     fn alone(&mut self, from: i64, to: i64) -> Result<(), Stop> {
         let mut from = from.max(self.target.start);
@@ -303,7 +344,7 @@ impl Verifier {
                 ));
             }
             while let Some(next) = self.target.next_record().filter(|next| *next < upto) {
-                self.target.record(next);
+                self.target.record(next).iter().for_each(|record| self.doubts.explained_by(record));
                 let what = vec![What::NotOfTheMirror];
                 self.tally.problem(problem(Kind::Extra, (next, next + 1), (None, Some(next)), what));
             }
@@ -340,3 +381,6 @@ fn is_same_batch(ours: &Held, theirs: &Held, bytes: bool) -> bool {
     let intact = || batch::check_crc(&ours.batch).is_ok() && batch::check_crc(&theirs.batch).is_ok();
     alike && intact() && (!bytes || ours.batch.payload() == theirs.batch.payload())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ pub(super) enum Piece {
     Gap { reason: GapReason, from: i64, to: i64 },
     /// Target offsets without a counterpart: there should be nothing but markers.
     Alone { from: i64, to: i64 },
+    /// Target offsets behind what is compared, where newer records may explain what a cleaner removed.
+    Newer { from: i64, to: i64 },
 }
 
 /// The pieces of `stretch` (source offsets), in order; `end` is the settled end of the target. Offsets of which the map does not

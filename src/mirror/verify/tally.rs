@@ -39,6 +39,8 @@ pub enum What {
     TargetBatchDamaged,
     /// The target has nothing at the offset.
     NotOnTarget,
+    /// The target is compacted and holds nothing at the offset, and no newer record of that key either.
+    NoNewerRecord,
     /// What stands there on the target belongs to an aborted transaction, or is a marker.
     HiddenOnTarget,
     /// The offset map has a gap where readers of the source see a record.
@@ -63,6 +65,8 @@ pub enum NotComparable {
     SourceCompaction,
     /// Removed within the target's log, by its cleaner.
     TargetCompaction,
+    /// Gone from a compacted target; whether a newer record of that key is there was not followed up.
+    TargetCompactionUnproven,
     /// The source topic is gone, or was made again.
     SourceGone,
 }
@@ -162,6 +166,27 @@ impl Tally {
         self.not_comparable += count;
         *self.not_comparable_by_reason.entry(reason).or_default() += count;
         put(&mut self.not_comparable_ranges, reason, (from, to));
+    }
+
+    /// A source offset that was counted as not comparable is a problem after all.
+    pub(super) fn not_comparable_after_all(&mut self, reason: NotComparable, offset: i64) {
+        self.offsets -= 1;
+        self.not_comparable -= 1;
+        if let Some(count) = self.not_comparable_by_reason.get_mut(&reason) {
+            *count -= 1;
+        }
+        self.not_comparable_by_reason.retain(|_, count| *count > 0);
+        let ranges = std::mem::take(&mut self.not_comparable_ranges);
+        let within = |span: &Span<NotComparable>| span.reason == reason && (span.from..span.to).contains(&offset);
+        for span in ranges {
+            if within(&span) {
+                let halves = [(span.from, offset), (offset + 1, span.to)].into_iter().filter(|(from, to)| from < to);
+                self.not_comparable_ranges.extend(halves.map(|(from, to)| Span { reason, from, to }));
+            } else {
+                self.not_comparable_ranges.push(span);
+            }
+        }
+        self.not_comparable_ranges.truncate(RANGES_MAX);
     }
 
     pub(super) fn problem(&mut self, problem: Problem) {

@@ -144,11 +144,15 @@ impl Question {
             return Ok(tally);
         };
         let bounds = bounds(source, source_tp).await?;
+        // Where somebody else writes behind the mirror's records, the map reaches beyond what there is.
+        row.to = to.min(bounds.1.max(from));
         let both = map.to_source(target_start, end).offset.max(bounds.0).clamp(from, to);
         let terms = Terms {
             source: bounds,
             target: (target_start, end),
             target_is_compacted: self.cleanup_policy.as_deref().is_some_and(|policy| policy.contains("compact")),
+            target_log_end: target.log_end(tp).await?,
+            follow_up: options.sample.is_none(),
             committed: self.committed,
             gaps_from: if options.sample.is_some() { both } else { from },
             bytes: options.bytes,
