@@ -141,10 +141,9 @@ fn there_and_back_with_every_record_accounted_for() {
     await_in_step(&mirror, TOPIC);
     mirror.stop();
     assert_eq!(all(target()).len(), mirrored + 3_000);
-    let verified = mirror.json(&["verify"], 0);
+    mirror.json(&["verify"], 0);
     eprintln!(
-        "story: {mirrored} of {LOAD} mirrored when the source died, {lost} on it alone; RPO {}, RTO {} s, outage {} s; home: RTO {} s, \
-         verified {}",
-        report["rpo"], report["rto_seconds"], report["outage_seconds"], back["rto_seconds"], verified["totals"]
+        "story: {mirrored} of {LOAD} mirrored when the source died, {lost} on it alone; RPO {}, RTO {} s, outage {} s; home: RTO {} s",
+        report["rpo"], report["rto_seconds"], report["outage_seconds"], back["rto_seconds"]
     );
 }

@@ -89,12 +89,14 @@ impl Control {
         config: &MirrorConfig,
         (source, target): (&Cluster, &Cluster),
         generation: u32,
-        home_of: Option<u32>,
+        (home_of, mut records): (Option<u32>, Vec<ControlRecord>),
     ) -> Result<(), EngineError> {
         let tp = Self::prepare(config, target).await?;
         let (mirror, cluster) = (config.name.clone(), target.clone());
         let control = Self { mirror, cluster, tp, next: 0, state: ControlState::default() };
-        control.write(ControlRecord::Generation(control.generation_of(source, target, generation, home_of))).await
+        // First of all: before it nothing of a new control partition counts, and what comes behind it is of this generation.
+        records.insert(0, ControlRecord::Generation(control.generation_of(source, target, generation, home_of)));
+        control.write_all(&records).await
     }
 
     /// Opens it, creating the state topic and the first generation where there is none.

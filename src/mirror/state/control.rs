@@ -113,6 +113,17 @@ pub enum ControlRecord {
     PromotionDone(Promotion),
     /// The promotion was called off.
     PromotionCancelled(Promotion),
+    /// What the target of a mirror on the way home has alone: the mirror goes on behind it.
+    Divergent {
+        /// Target topic.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// First target offset.
+        from: i64,
+        /// Target offset after the last.
+        to: i64,
+    },
     /// A sign of life.
     Heartbeat {
         /// When, ms.
@@ -267,6 +278,7 @@ pub struct ControlState {
     paused: BTreeMap<(String, i32), bool>,
     resumes: BTreeMap<(String, i32), u64>,
     accepted: BTreeMap<(String, i32), Vec<(i64, i64)>>,
+    divergent: BTreeMap<(String, i32), Vec<(i64, i64)>>,
     promotion: Option<Promotion>,
     done: Option<Promotion>,
     steps: BTreeMap<PromotionPhase, PromotionStep>,
@@ -308,6 +320,9 @@ impl ControlState {
                 self.source_fenced.extend(topics.iter().cloned());
             }
             ControlRecord::SourceFenced { topics, .. } => self.source_fenced.retain(|topic| !topics.contains(topic)),
+            ControlRecord::Divergent { topic, partition, from, to } => {
+                self.divergent.entry((topic.clone(), *partition)).or_default().push((*from, *to));
+            }
             ControlRecord::SourceConfigs { topic, configs, .. } => {
                 self.source_configs.insert(topic.clone(), configs.clone());
             }
@@ -381,6 +396,11 @@ impl ControlState {
     pub fn accepted(&self, topic: &str, partition: i32, from: i64, to: i64) -> Option<((i64, i64), GapReason)> {
         let range = self.accepted_ranges(topic, partition).iter().find(|(start, end)| *start <= from && to <= *end)?;
         Some((*range, GapReason::Accepted))
+    }
+
+    /// Ranges of a target partition that are known to be there alone.
+    pub fn divergent(&self, topic: &str, partition: i32) -> &[(i64, i64)] {
+        self.divergent.get(&(topic.to_owned(), partition)).map_or(&[], Vec::as_slice)
     }
 
     /// The last word on bandwidth.

@@ -72,6 +72,8 @@ pub struct Verifier {
     source: Log,
     target: Log,
     terms: Terms,
+    /// Target ranges that are known to be there alone.
+    divergent: Vec<(i64, i64)>,
     tally: Tally,
     doubts: Doubts,
 }
@@ -89,9 +91,16 @@ impl Verifier {
             source: log(terms.source.0, terms.source.1),
             target: log(terms.target.0, terms.target_log_end.max(terms.target.1)),
             terms,
+            divergent: Vec::new(),
             tally: Tally::default(),
             doubts: Doubts::default(),
         }
+    }
+
+    /// Records in these target ranges are known to be there alone: a target had them before the mirror came.
+    #[must_use]
+    pub fn knowing(self, divergent: Vec<(i64, i64)>) -> Self {
+        Self { divergent, ..self }
     }
 
     /// Compares what there is; says what is to be read for more, or `None` at the end.
@@ -345,8 +354,12 @@ impl Verifier {
             }
             while let Some(next) = self.target.next_record().filter(|next| *next < upto) {
                 self.target.record(next).iter().for_each(|record| self.doubts.explained_by(record));
-                let what = vec![What::NotOfTheMirror];
-                self.tally.problem(problem(Kind::Extra, (next, next + 1), (None, Some(next)), what));
+                if self.divergent.iter().any(|(from, to)| (*from..*to).contains(&next)) {
+                    self.tally.divergent += 1;
+                } else {
+                    let what = vec![What::NotOfTheMirror];
+                    self.tally.problem(problem(Kind::Extra, (next, next + 1), (None, Some(next)), what));
+                }
             }
             from = upto;
         }

@@ -112,6 +112,8 @@ pub struct Tally {
     pub missing: u64,
     /// Records of the target that the source lacks.
     pub extra: u64,
+    /// Records of the target that the source lacks, and that are known: on the way home, what the old source had alone.
+    pub divergent: u64,
     /// Source offsets without a counterpart, as the offset map has it.
     pub in_gaps: u64,
     /// Source offsets whose records cannot be compared (any more).
@@ -220,6 +222,7 @@ impl Tally {
         self.differing += other.differing;
         self.missing += other.missing;
         self.extra += other.extra;
+        self.divergent += other.divergent;
         self.in_gaps += other.in_gaps;
         self.not_comparable += other.not_comparable;
         self.batches_by_crc += other.batches_by_crc;

@@ -204,7 +204,7 @@ pub async fn take_up(mirror: &MirrorConfig, ends: Ends<'_>) -> Result<Vec<TakenU
         let map = partition.map.inverted(end, reason).map_err(|error| unexpected(mirror, &error))?;
         let read = partition.map.runs(end).last().map_or(0, |(_, old, records)| old + records);
         let written = partition.map.position(end);
-        seeds.push(Seed { source, target, map, read, written, from: end });
+        seeds.push(Seed { source, target, map, read, written, divergent_from: None, from: end });
     }
     let topics: BTreeSet<String> = seeds.iter().map(|seed| seed.target.topic.clone()).collect();
     prepare_for_mirroring(mirror, ends.standby, &topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;

@@ -14,7 +14,7 @@ use crate::engine::control::{Control, SHARDS};
 use crate::engine::markers::{await_marker, write_markers};
 use crate::engine::settle::last_data_below;
 use crate::engine::shard::{ShardLog, ShardSpec, declared, take_unread};
-use crate::mirror::{GapReason, OffsetMap, ShardState, shard_of};
+use crate::mirror::{ControlRecord, GapReason, OffsetMap, ShardState, shard_of};
 
 /// A partition to begin with.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub(super) struct Seed {
     pub(super) read: i64,
     /// Target offset behind that: data at or beyond it is there alone.
     pub(super) written: i64,
+    /// Target offset from which on what the target has is known to be there alone.
+    pub(super) divergent_from: Option<i64>,
     /// Source offset to go on at.
     pub(super) from: i64,
 }
@@ -57,6 +59,7 @@ pub(super) async fn seed(
         by_shard.entry(shard).or_default().push(seed);
     }
     let mut out = BTreeMap::new();
+    let mut divergent = Vec::new();
     for (shard, seeds) in by_shard {
         let spec = ShardSpec {
             mirror: config.name.clone(),
@@ -69,10 +72,22 @@ pub(super) async fn seed(
         let mut log = take_unread(target, &spec).await?;
         let mut state = ShardState::default();
         state.baseline = true;
-        out.extend(begin(&mut state, &log, target, seeds).await?);
+        let starts: BTreeMap<TopicPartition, (TopicPartition, i64)> = seeds
+            .iter()
+            .filter_map(|seed| Some((seed.source.clone(), (seed.target.clone(), seed.divergent_from?))))
+            .collect();
+        let begun = begin(&mut state, &log, target, seeds).await?;
+        divergent.extend(begun.iter().filter_map(|(source, seeded)| {
+            let (Seeded::At { target: to, .. }, Some((target, from))) = (seeded, starts.get(source)) else {
+                return None;
+            };
+            let (topic, partition) = (target.topic.clone(), target.partition);
+            Some(ControlRecord::Divergent { topic, partition, from: *from, to: *to })
+        }));
+        out.extend(begun);
         log.replace(state).await?;
     }
-    Control::begin_generation(config, (source, target), generation, home_of).await?;
+    Control::begin_generation(config, (source, target), generation, (home_of, divergent)).await?;
     Ok(out)
 }
 

@@ -187,7 +187,15 @@ impl Question {
         let map = self.map.inverted(parting.standby, |_, _| GapReason::TakeOver)?;
         let read = self.map.runs(parting.standby).last().map_or(0, |(_, standby, records)| standby + records);
         // What the old source has alone is known, and no surprise.
-        Ok(Seed { source, target, map, read, written: i64::MAX, from: parting.standby })
+        Ok(Seed {
+            source,
+            target,
+            map,
+            read,
+            written: i64::MAX,
+            divergent_from: Some(parting.old),
+            from: parting.standby,
+        })
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Question {
     /// Of the target topic, where it may be read.
     pub(super) cleanup_policy: Option<String>,
     pub(super) committed: bool,
+    /// Target ranges that are known to be there alone.
+    pub(super) divergent: Vec<(i64, i64)>,
 }
 
 impl Question {
@@ -174,7 +176,7 @@ impl Question {
             End { cluster: target, tp, committed: self.committed, read_bytes, is_source: false },
         ];
         for part in parts {
-            tally.add(walk(Verifier::new(map, part, terms), &mut ends, options).await?);
+            tally.add(walk(Verifier::new(map, part, terms).knowing(self.divergent.clone()), &mut ends, options).await?);
         }
         self.note(row, &tally);
         Ok(tally)

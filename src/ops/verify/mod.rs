@@ -203,6 +203,7 @@ async fn questions(
     topics: &Both,
     mut ends: Ends,
 ) -> Vec<Question> {
+    let control = &state.control;
     let known = selected(state, options);
     let mut names: Vec<&str> = known.values().map(|state| state.declared.target_topic.as_str()).collect();
     names.dedup();
@@ -218,6 +219,7 @@ async fn questions(
             end: ends.remove(&name),
             cleanup_policy: policy.cloned(),
             committed: config.isolation == Isolation::ReadCommitted,
+            divergent: control.divergent(&state.declared.target_topic, state.declared.partition).to_vec(),
             state: state.clone(),
         };
         let to_do = question.end.as_ref().and_then(|end| end.as_ref().ok()).map_or(0, |end| question.offsets(*end));
