@@ -179,6 +179,12 @@
 //! - **A committed leader epoch may be ahead of the record in front of it.** Whoever begins at "latest" gets the leader's epoch,
 //!   which may have no record yet. So the epoch contradicts the log only as KIP-320 has it: where it ends before the offset.
 //!   (And where all that is mirrored behind the offset is older: then a truncation of the source may not have been seen.)
+//! - **Where two logs part is told by records, not by offsets.** An old source that lost its end and went on has records at the
+//!   offsets that were mirrored, only other ones. So a failback compares the last record that both should have, and searches by
+//!   halves where it differs (`ops::failback`, its `parting`).
+//! - **A new generation is written last.** A failback puts maps into the shards under the transactional ids of the generation to
+//!   come, and then begins it: a run that is cut short in between leaves the promotion standing, and no mirror starts on half of
+//!   the maps (`ops::failback`, its `seed`).
 //! - **Time of day may go back.** Pauses and the age of records go by a clock that does not (`mirror::Clock`).
 //! - **A count on the wire is not believed.** kafka-protocol allocates an array by its count: 2^31 in a frame of twenty bytes
 //!   would end the process. So every response is walked by its layout before it is decoded, and a request whose response
