@@ -175,7 +175,15 @@
 //!   (`engine::turns`).
 //! - **Whose an offset on the target is.** A group's offset there is overwritten only where it is known to be ours, so what is
 //!   sent is noted before it is sent: without an answer it may have been taken, and would pass for somebody's progress
-//!   (`groups::Ledger`). The right value is written again whoever wrote it: that changes nothing, and makes it ours.
+//!   (`groups::Ledger`). The right value is written again whoever wrote it: that changes nothing, and makes it ours. A restart does
+//!   not know the ledger any more; for groups that somebody has consumed with on the target it is noted there beforehand, as the
+//!   offsets of a group beside each (`ops::groups`, its notes).
+//! - **Groups before logs before maps.** A committed offset is translated by ends that are younger than it, and a target's end by a
+//!   map that is younger still (breaks are written ahead). The other way round a group could be taken beyond what is mapped, or its
+//!   offset for one that the log has lost. (`ops::groups::gather`, `read`.)
+//! - **What stands behind our records on the target need not be ours.** Until the mirror writes again nobody has noticed; a group
+//!   that is ahead of it would go on behind somebody else's records. So ends are those that the running mirror knows of, or
+//!   those of the last batch under one of its producer ids (`ops::groups`, its read).
 //! - **A committed leader epoch may be ahead of the record in front of it.** Whoever begins at "latest" gets the leader's epoch,
 //!   which may have no record yet. So the epoch contradicts the log only as KIP-320 has it: where it ends before the offset.
 //!   (And where all that is mirrored behind the offset is older: then a truncation of the source may not have been seen.)

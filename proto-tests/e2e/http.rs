@@ -10,10 +10,18 @@ pub(crate) fn section(port: u16) -> String {
 
 /// The value of a gauge of one partition.
 pub(crate) fn gauge(port: u16, name: &str, topic: &str, partition: i32) -> Result<f64, String> {
+    gauge_of(port, name, &format!("topic=\"{topic}\",partition=\"{partition}\"}} "))
+}
+
+/// The value of a gauge of a mirror as a whole.
+pub(crate) fn mirror_gauge(port: u16, name: &str, mirror: &str) -> Result<f64, String> {
+    gauge_of(port, name, &format!("{{mirror=\"{mirror}\"}} "))
+}
+
+fn gauge_of(port: u16, name: &str, labels: &str) -> Result<f64, String> {
     let text = get(port, "/metrics").map_err(|error| error.to_string())?;
-    let labels = format!("topic=\"{topic}\",partition=\"{partition}\"}} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(&labels));
-    let (_, value) = line.ok_or_else(|| format!("no {name} of {topic}:{partition} in {text}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(labels));
+    let (_, value) = line.ok_or_else(|| format!("no {name} with {labels} in {text}"))?;
     value.parse().map_err(|error| format!("{value}: {error}"))
 }
 

@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
+use kmirror::batch::{Stamp, encode_values};
 use kmirror::broker::{Action, Cluster, GroupKind, RequestContext, RequestKind};
+use kmirror::mirror::{ControlRecord, Promotion, PromotionMode, encode_control};
 use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{Pair, append};
+use crate::e2e::http;
 use crate::e2e::mirror::LIMIT;
+use crate::kafka::harness::cluster::free_port;
 use crate::kafka::harness::{Tier, tier, wait_until};
 
 /// Lines of a mirror that keeps all groups in step, but for some.
@@ -259,6 +263,23 @@ fn a_paused_mirror_writes_no_offsets() {
     pair.mirror.stop();
 }
 
+/// From there on the groups of the target are its own.
+#[test]
+fn a_promotion_ends_it() {
+    let topic = "group-sync-promoted";
+    let mut pair = in_step(topic);
+    let (mode, at_ms) = (Some(PromotionMode::Unplanned), 1_790_000_000_000);
+    let intent = ControlRecord::PromotionIntent(Promotion { generation: 1, at_ms, mode, started_ms: Some(at_ms) });
+    let batch = encode_values(vec![encode_control(&intent)], 1_790_000_000_000, Stamp::NONE).unwrap();
+    pair.target.append(&format!("__kmirror.{topic}"), 16, batch).unwrap();
+    pair.source.commit_offset("billing", topic, 0, 9);
+    assert_eq!(pair.mirror.await_end(), 0, "{}", pair.mirror.log());
+    assert_eq!(offset(&pair.target, "billing", topic), Some(4));
+    let page = pair.mirror.output(&["groups", "plan"]);
+    let page = String::from_utf8_lossy(&page.stdout).into_owned();
+    assert!(page.contains("the target was promoted"), "{page}");
+}
+
 #[test]
 fn groups_without_offsets_are_told_and_those_that_are_gone_stay() {
     let topic = "group-sync-kinds";
@@ -288,20 +309,40 @@ fn refuse(cluster: &Cluster, group: &'static str, error: ResponseError) -> kmirr
 #[test]
 fn a_group_that_cannot_be_written_holds_up_no_other_and_makes_the_age_grow() {
     let topic = "group-sync-refused";
-    let mut pair = in_step(topic);
+    let port = free_port();
+    let gauge = || http::mirror_gauge(port, "kmirror_group_sync_age_seconds", topic);
+    let mut pair = Pair::new(topic, 2, 1, &(GROUPS.to_owned() + &http::section(port)));
+    pair.write(0, 0, 10);
     let refused = refuse(&pair.target, "secret", ResponseError::GroupAuthorizationFailed);
     pair.source.commit_offset("secret", topic, 0, 3);
-    let before = await_status(&pair, "a failure", |groups| groups["failed"] == 1);
-    pair.source.commit_offset("billing", topic, 0, 9);
-    await_offset(&pair, "billing", 9);
-    let age = before["age_seconds"].as_f64().unwrap();
-    await_status(&pair, "the age to grow", |groups| groups["age_seconds"].as_f64().unwrap() > age + 2.0);
-    assert!(pair.mirror.log().contains("groups could not be kept in step"));
+    pair.source.commit_offset("billing", topic, 0, 4);
+    pair.mirror.start();
+    await_offset(&pair, "billing", 4);
+    let never = await_status(&pair, "a failure", |groups| groups["failed"] == 1);
+    assert_eq!(never["age_seconds"].as_f64(), Some(-1.0), "{never}");
+    let since_start = gauge().unwrap();
+    assert!((0.0..600.0).contains(&since_start), "{since_start}");
     pair.target.remove_intercept(&refused);
     await_offset(&pair, "secret", 3);
-    await_status(&pair, "all well", |groups| groups["failed"] == 0 && groups["age_seconds"].as_f64().unwrap() < 3.0);
+    let well = |groups: &Value| groups["failed"] == 0 && (0.0..3.0).contains(&groups["age_seconds"].as_f64().unwrap());
+    await_status(&pair, "all well", well);
+    let refused = refuse(&pair.target, "secret", ResponseError::GroupAuthorizationFailed);
+    pair.source.commit_offset("secret", topic, 0, 5);
+    await_status(&pair, "a failure", |groups| groups["failed"] == 1);
+    pair.source.commit_offset("billing", topic, 0, 9);
+    await_offset(&pair, "billing", 9);
+    await_status(&pair, "the age to grow", |groups| groups["age_seconds"].as_f64().unwrap() > 3.0);
+    let age = gauge().unwrap();
+    assert!((3.0..600.0).contains(&age), "{age}");
+    pair.target.remove_intercept(&refused);
+    await_offset(&pair, "secret", 5);
+    await_status(&pair, "all well", well);
+    wait_until("the gauge to fall", LIMIT, || match gauge()? {
+        age if age < 3.0 => Ok(()),
+        age => Err(age.to_string()),
+    });
     let told = pair.mirror.log().matches("groups could not be kept in step").count();
-    assert_eq!(told, 1, "once, not every second");
+    assert_eq!(told, 2, "once each, not every second");
     pair.mirror.stop();
 }
 

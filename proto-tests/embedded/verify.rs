@@ -5,6 +5,7 @@ use kmirror::batch::{Codec, Record, Stamp, encode};
 use serde_json::Value;
 
 use super::{Pair, append, numbered};
+use crate::e2e::Mirror;
 
 const WRITTEN_AT: i64 = 1_790_000_000_000;
 
@@ -102,15 +103,105 @@ fn records_that_are_lost_and_records_that_should_not_be_there_are_told_apart() {
     assert_eq!(counts(&row), [8, 0, 4, 2, 0, 0], "{row}");
     let expected = serde_json::json!([
         { "kind": "missing", "from": 4, "to": 8, "source_offset": 4, "target_offset": null, "what": ["not_on_target"] },
-        { "kind": "extra", "from": 12, "to": 14, "source_offset": 12, "target_offset": 12, "what": ["beyond_source_end"] },
+        { "kind": "extra", "from": 12, "to": 14, "source_offset": null, "target_offset": 12, "what": ["not_of_the_mirror"] },
     ]);
     assert_eq!(row["problems"], expected, "{row}");
 }
 
+/// Twelve records as in [`three_batches`], of a topic with these configs; the mirror has stopped.
+fn kept_as(topic: &str, configs: &[(&str, &str)]) -> Pair {
+    let mut pair = Pair::matching(topic, topic, 2, "    limits: { coalesced_batch: 0 }\n");
+    pair.source.create_topic(topic, 1, 1, configs).unwrap();
+    (0..3).for_each(|batch| pair.write(0, batch * 4, batch * 4 + 4));
+    pair.mirror.start();
+    pair.await_values(0, &numbered("", 0, 12));
+    pair.mirror.stop();
+    pair
+}
+
+#[test]
+fn what_the_target_deleted_without_a_reason_is_missing() {
+    let pair = kept_as("verify-deleted", &[("retention.ms", "-1")]);
+    pair.target.delete_before("verify-deleted", 0, 6).unwrap();
+    let row = pair.verified(&[], 3);
+    assert_eq!((&row["result"], counts(&row)), (&"problems".into(), [6, 0, 6, 0, 0, 0]), "{row}");
+    let expected = serde_json::json!([{
+        "kind": "missing", "from": 0, "to": 6, "source_offset": 0, "target_offset": 0, "what": ["deleted_on_target"],
+    }]);
+    assert_eq!(row["problems"], expected, "{row}");
+    pair.target.delete_before("verify-deleted", 0, 12).unwrap();
+    for args in [&[][..], &["--sample", "1"]] {
+        let row = pair.verified(args, 3);
+        assert_eq!(counts(&row), [0, 0, 12, 0, 0, 0], "{row}");
+    }
+}
+
+/// The target's retention goes by the records' time: an hour less than their age reaches all of them, an hour more none.
+#[test]
+fn what_retention_by_time_may_have_taken_is_told_from_what_it_cannot() {
+    let hour_ms = 3_600_000;
+    let age_ms = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64 - WRITTEN_AT;
+    assert!(age_ms > hour_ms, "the records are of the past");
+    for (name, retention_ms, code, found) in [
+        ("verify-old", age_ms - hour_ms, 0, [6, 0, 0, 0, 0, 6]),
+        ("verify-young", age_ms + hour_ms, 3, [6, 0, 6, 0, 0, 0]),
+    ] {
+        let pair = kept_as(name, &[("retention.ms", &retention_ms.to_string())]);
+        pair.target.delete_before(name, 0, 6).unwrap();
+        let row = pair.verified(&[], code);
+        assert_eq!(counts(&row), found, "{row}");
+    }
+}
+
+/// Records that would come next are not compared with somebody else's.
+#[test]
+fn what_somebody_else_wrote_behind_the_mirrors_records_is_extra_whatever_waits_on_the_source() {
+    let mut pair = three_batches("verify-tail");
+    pair.mirror.stop();
+    pair.write(0, 12, 20);
+    append(&pair.target, "verify-tail", 0, "foreign-", 0, 3);
+    for args in [&[][..], &["--sample", "1"]] {
+        let row = pair.verified(args, 3);
+        assert_eq!((counts(&row), &row["to"]), ([12, 0, 0, 3, 0, 0], &12.into()), "{row}");
+        let problem = &row["problems"][0];
+        assert_eq!((&problem["from"], &problem["to"]), (&12.into(), &15.into()), "{row}");
+        assert_eq!(problem["what"], serde_json::json!(["not_of_the_mirror"]), "{row}");
+    }
+}
+
+#[test]
+fn another_cluster_behind_the_address_is_refused() {
+    let mut pair = three_batches("verify-cluster");
+    pair.mirror.stop();
+    let other = Pair::new("verify-cluster-other", 1, 1, "");
+    let addresses = [&other.source, &pair.target].map(|cluster| cluster.bootstrap().join(","));
+    let mirror = Mirror::between("verify-cluster", &addresses[0], &addresses[1], &["verify-cluster"], "");
+    let refused = mirror.output(&["verify"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("cluster from has id verify-cluster-other-source"), "{said}");
+}
+
+/// A batch that nobody can read and whose loss was accepted keeps nobody from comparing the others.
+#[test]
+fn a_batch_of_another_format_that_was_given_up_is_a_gap() {
+    let mut pair = Pair::new("verify-format", 1, 1, "");
+    (0..3).for_each(|batch| pair.write(0, batch * 10, batch * 10 + 10));
+    crate::nemesis::serve_another_format(&pair, 10);
+    pair.mirror.start();
+    let (_, command) = pair.await_halt();
+    pair.obey(&command);
+    pair.await_values(0, &[numbered("", 0, 10), numbered("", 20, 30)].concat());
+    pair.mirror.await_caught_up(1);
+    pair.mirror.stop();
+    let row = pair.verified(&[], 0);
+    assert_eq!((counts(&row), &row["gaps_by_reason"]["accepted"]), ([20, 0, 0, 0, 10, 0], &10.into()), "{row}");
+}
+
 #[test]
 fn what_retention_took_on_either_side_cannot_be_compared() {
-    let mut pair = three_batches("verify-retention");
-    pair.mirror.stop();
+    // By size: nobody can tell what it took, and when.
+    let pair = kept_as("verify-retention", &[("retention.bytes", "1000000000")]);
     pair.source.delete_before("verify-retention", 0, 2).unwrap();
     pair.target.delete_before("verify-retention", 0, 5).unwrap();
     for args in [&[][..], &["--sample", "1"]] {

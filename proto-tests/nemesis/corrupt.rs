@@ -52,6 +52,11 @@ fn serve_damage(pair: &Pair, base: i64, damage: Damage) {
     });
 }
 
+/// From now on the source serves the batch at this offset as one of a format that nobody knows.
+pub(crate) fn serve_another_format(pair: &Pair, base: i64) {
+    serve_damage(pair, base, |batch| batch[16] = 9);
+}
+
 #[test]
 fn damage_is_quarantined_by_its_range() {
     for (name, damage, reason) in DAMAGES {

@@ -154,13 +154,18 @@ async fn read_once(
         }
         code => return Err(failed(code).into()),
     }
-    let batches = Batches::new(data.records.unwrap_or_else(Bytes::new)).collect::<Result<Vec<_>, _>>();
-    let batches = batches.map_err(|source| ReadError::Batch {
-        cluster: cluster.name().to_owned(),
-        subject: tp.to_string(),
-        offset,
-        source,
-    })?;
+    let mut batches = Vec::new();
+    for batch in Batches::new(data.records.unwrap_or_else(Bytes::new)) {
+        match batch {
+            Ok(batch) => batches.push(batch),
+            // What is whole in front of it can be used; a read that begins at it tells.
+            Err(_) if !batches.is_empty() => break,
+            Err(source) => {
+                let (cluster, subject) = (cluster.name().to_owned(), tp.to_string());
+                return Err(ReadError::Batch { cluster, subject, offset, source });
+            }
+        }
+    }
     Ok(LogSlice {
         batches,
         high_watermark: data.high_watermark,

@@ -177,6 +177,31 @@ fn every_key_to_come_is_refused_by_name_and_line() {
 }
 
 #[test]
+fn groups_are_chosen_by_their_whole_id() {
+    let of = |groups: &str| one_mirror(&format!("  topics: {{ include: [x] }}\n  groups: {groups}\n"));
+    let config = parse_plain(&of("{ include: ['billing.*', audit], exclude: ['.*-test'], interval: 30s }")).unwrap();
+    let groups = config.mirrors[0].groups.clone().unwrap();
+    assert_eq!(groups.interval, std::time::Duration::from_secs(30));
+    let taken =
+        ["billing", "billing-7", "audit", "audits", "billing-test", "my-billing"].map(|id| groups.filter.matches(id));
+    assert_eq!(taken, [true, true, true, false, false, false]);
+    let all = parse_plain(&of("{ include: ['.*'] }")).unwrap().mirrors[0].groups.clone().unwrap();
+    assert_eq!(all.interval, std::time::Duration::from_secs(5));
+    // kmirror's own, here and on the clusters of a chain.
+    let taken = ["anything", "", "__kmirror.dr", "__kmirror.dr/billing"].map(|id| all.filter.matches(id));
+    assert_eq!(taken, [true, false, false, false]);
+    assert!(parse_plain(&one_mirror("  topics: { include: [x] }\n")).unwrap().mirrors[0].groups.is_none());
+    for (groups, fault) in [
+        ("{ exclude: [x] }", "7:11 mirrors[0].groups.include is missing"),
+        ("{ include: ['('] }", "7:24 mirrors[0].groups.include[0] \"(\" is not a regular expression"),
+        ("{ include: [x], interval: 500ms }", "7:37 mirrors[0].groups.interval is too short"),
+    ] {
+        let all = faults(&of(groups));
+        assert!(all.len() == 1 && all[0].starts_with(fault), "{groups}: {all:#?}");
+    }
+}
+
+#[test]
 fn substitutions_are_text_and_never_yaml() {
     let env = TestEnv {
         vars: HashMap::from([("RF", "3"), ("PORT", "9092"), ("EVIL", "x]\ninjected: true"), ("SIZE", "64MiB")]),

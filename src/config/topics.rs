@@ -117,7 +117,10 @@ impl GroupFilter {
     /// Whether the mirror keeps this group's offsets.
     #[must_use]
     pub fn matches(&self, group: &str) -> bool {
-        !group.starts_with(STATE_TOPIC_PREFIX) && self.include.is_match(group) && !self.exclude.is_match(group)
+        !group.is_empty()
+            && !group.starts_with(STATE_TOPIC_PREFIX)
+            && self.include.is_match(group)
+            && !self.exclude.is_match(group)
     }
 }
 

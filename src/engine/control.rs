@@ -117,7 +117,7 @@ impl Control {
             control.begin(source, target).await?;
             control.read_to_end().await?;
         }
-        control.check_clusters(config, source, target)?;
+        check_clusters(config, &control.generation()?, source, target)?;
         Ok(control)
     }
 
@@ -153,25 +153,6 @@ impl Control {
             mirror: self.mirror.clone(),
             detail: "the control partition holds no generation".to_owned(),
         })
-    }
-
-    fn check_clusters(&self, config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<(), EngineError> {
-        let generation = self.generation()?;
-        let pairs = [
-            (&config.source, source.cluster_id(), &generation.source_cluster_id),
-            (&config.target, target.cluster_id(), &generation.target_cluster_id),
-        ];
-        for (name, found, recorded) in pairs {
-            if &found != recorded {
-                return Err(EngineError::WrongCluster {
-                    mirror: self.mirror.clone(),
-                    cluster: name.clone(),
-                    found,
-                    recorded: recorded.clone(),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Reads what was written since; true where something was.
@@ -268,6 +249,30 @@ impl Control {
             }
         }
     }
+}
+
+/// Whether these are the clusters that a generation of the mirror was made between.
+pub(crate) fn check_clusters(
+    config: &MirrorConfig,
+    generation: &Generation,
+    source: &Cluster,
+    target: &Cluster,
+) -> Result<(), EngineError> {
+    let pairs = [
+        (&config.source, source.cluster_id(), &generation.source_cluster_id),
+        (&config.target, target.cluster_id(), &generation.target_cluster_id),
+    ];
+    for (name, found, recorded) in pairs {
+        if &found != recorded {
+            return Err(EngineError::WrongCluster {
+                mirror: config.name.clone(),
+                cluster: name.clone(),
+                found,
+                recorded: recorded.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn missing(mirror: &str) -> EngineError {

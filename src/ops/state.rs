@@ -1,6 +1,6 @@
 //! A mirror's state as it stands in the state topic, read without taking anything over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
@@ -91,6 +91,11 @@ impl MirrorState {
         let declared = &state.declared;
         let is_left = |u: &&Unfenced| (&u.topic, u.partition) == (&declared.source_topic, declared.partition);
         if step.unfenced.iter().any(|u| is_left(&u)) { None } else { state.end }
+    }
+
+    /// Every producer id that the mirror has ever written under.
+    pub(super) fn producer_ids(&self) -> BTreeSet<i64> {
+        self.shards.iter().flat_map(|shard| shard.producer_ids.iter().copied()).collect()
     }
 
     /// Partitions that the present owner of their shard may have marked without having settled them.

@@ -136,6 +136,8 @@ pub struct FailoverFacts {
     pub is_paused: bool,
     /// Halted partitions are promoted as they are.
     pub allow_halted: bool,
+    /// Shards of the state that cannot be read, in words.
+    pub damaged: Vec<String>,
     /// Whether topic settings are to be applied.
     pub apply_settings: bool,
     /// Whether the source's writers are fenced by an ACL.
@@ -297,6 +299,9 @@ fn blockers(facts: &FailoverFacts, mode: PromotionMode) -> Vec<String> {
             facts.mirror
         ));
     }
+    for damage in facts.damaged.iter().filter(|_| !facts.allow_halted) {
+        blockers.push(format!("{damage}; kmirror state rebuild --mirror {} first, or --allow-halted", facts.mirror));
+    }
     for partition in facts.partitions.iter().filter(|p| p.cannot_be_drained() && !facts.allow_halted) {
         blockers.push(format!(
             "{} ({}) cannot be drained{}; settle that first, or --allow-halted to promote it as it is",
@@ -334,6 +339,10 @@ fn warnings(facts: &FailoverFacts, mode: PromotionMode) -> Vec<String> {
         if lost > 0 {
             warnings.push(format!("{} lacks {lost} source offsets that were given up earlier", partition.name()));
         }
+    }
+    if mode == PromotionMode::Unplanned || facts.allow_halted {
+        let what = "nothing is known of its partitions, and once promoted the state is not rebuilt any more";
+        warnings.extend(facts.damaged.iter().map(|damage| format!("{damage}: {what}")));
     }
     if let GroupsFacts::Unknown(why) = &facts.groups {
         warnings.push(format!("the consumer groups cannot be looked at now: {why}"));
@@ -383,6 +392,7 @@ mod tests {
             is_done: false,
             is_paused: false,
             allow_halted: false,
+            damaged: Vec::new(),
             apply_settings: true,
             fence_source: false,
             groups: GroupsFacts::NotSelected,

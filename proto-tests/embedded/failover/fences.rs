@@ -1,6 +1,7 @@
 //! Older processes, and partitions that cannot be fenced: told apart, and either fenced by another way or reported.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
@@ -113,6 +114,55 @@ fn a_sleeper_with_a_batch_under_way_is_refused() {
     pair.write(0, 20, 30);
     pair.mirror.process().signal("CONT");
     assert_eq!(pair.mirror.await_end(), 0, "{}", pair.mirror.log());
+    assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 10));
+}
+
+/// A start that has read control before the announcement, and takes its shards after the fence: they are its own by then, and
+/// its watch of the control partition hangs. It must ask once more before it writes.
+#[test]
+fn a_start_that_a_promotion_has_overtaken_writes_nothing() {
+    let mut pair = Pair::mirrored("overtaken", "");
+    pair.mirror.kill();
+    pair.write(0, 10, 20);
+    let state = pair.target.topics().into_iter().find(|t| t.name == "__kmirror.overtaken").expect("it has run").id;
+    let release = Arc::new(Notify::new());
+    let watch = pair.target.intercept(ApiKey::Fetch, None, move |context| match context.request {
+        // The watch alone waits so long.
+        RequestKind::Fetch(request)
+            if request.max_wait_ms >= 500
+                && request
+                    .topics
+                    .iter()
+                    .any(|t| t.topic_id == state && t.partitions.iter().any(|p| p.partition == 16)) =>
+        {
+            Action::HoldUntil(Arc::new(Notify::new()))
+        }
+        _ => Action::Pass,
+    });
+    // On one connection requests wait for each other: the first to each node holds them all.
+    let held: Arc<Mutex<(bool, BTreeSet<(i32, u64)>)>> = Arc::new(Mutex::new((true, BTreeSet::new())));
+    let (until, holding) = (release.clone(), held.clone());
+    let taking = pair.target.intercept(ApiKey::InitProducerId, None, move |context| {
+        let (collecting, connections) = &mut *holding.lock().unwrap();
+        let connection = (context.node, context.connection);
+        if *collecting {
+            connections.insert(connection);
+        }
+        if connections.contains(&connection) { Action::HoldUntil(until.clone()) } else { Action::Pass }
+    });
+    pair.mirror.start();
+    wait_until("both nodes to be asked for shards", LIMIT, || {
+        let nodes: BTreeSet<i32> = held.lock().unwrap().1.iter().map(|(node, _)| *node).collect();
+        if nodes.len() == 2 { Ok(()) } else { Err(format!("{nodes:?}")) }
+    });
+    held.lock().unwrap().0 = false;
+    let report = pair.fail_over(&["--unplanned"], 0);
+    assert_eq!(ends(partition(&report, 0)).0, 10, "{report}");
+    pair.target.remove_intercept(&taking);
+    release.notify_waiters();
+    assert_eq!(pair.mirror.await_end(), 0, "{}", pair.mirror.log());
+    assert!(pair.mirror.log().contains("being promoted"), "{}", pair.mirror.log());
+    assert!(watch.hits() > 0);
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 10));
 }
 

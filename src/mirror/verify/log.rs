@@ -13,6 +13,8 @@ pub(super) enum Cover {
     Batch,
     /// No batch (any more).
     Gone,
+    /// Below the start of the log: let go of.
+    Deleted,
     /// A batch of an aborted transaction, or a marker: no reader under read_committed sees it.
     Unseen,
     /// A batch that cannot be opened, or fails its checksum.
@@ -99,7 +101,7 @@ impl Log {
     /// The batch that begins right at this offset, if it is closed still.
     pub(super) fn whole_at(&mut self, at: i64) -> Option<&Held> {
         self.seek(at);
-        if self.covered_to > at {
+        if self.covered_to > at || at < self.start {
             return None;
         }
         self.batches.front().filter(|held| held.batch.header.base_offset == at)
@@ -108,7 +110,8 @@ impl Log {
     /// Whether more must be read to tell what stands at this offset.
     pub(super) fn wants(&mut self, at: i64) -> Option<i64> {
         self.seek(at);
-        (self.covered_to <= at && self.batches.is_empty() && at < self.end && self.read_to <= at).then_some(at)
+        let is_there = (self.start..self.end).contains(&at);
+        (is_there && self.covered_to <= at && self.batches.is_empty() && self.read_to <= at).then_some(at)
     }
 
     /// Passes over the batch that [`Self::whole_at`] gave.
@@ -130,6 +133,7 @@ impl Log {
         let mut opened = false;
         (self.cover, self.covered_to) = match self.batches.front().map(|held| held.batch.header.base_offset) {
             _ if at >= self.end => (Cover::BeyondEnd, i64::MAX),
+            _ if at < self.start => (Cover::Deleted, self.start),
             None => (Cover::Gone, self.read_to.max(at + 1)),
             Some(base) if base > at => (Cover::Gone, base),
             Some(_) => {

@@ -37,6 +37,11 @@ pub struct Terms {
     pub source: (i64, i64),
     /// First offset of the target's log, and the settled end of what is mirrored.
     pub target: (i64, i64),
+    /// End of the target's log when that settled end was found: what stands between the two is somebody else's.
+    pub alone_to: i64,
+    /// Source offset from which on the target's retention cannot have taken anything by now. Below its log start records are missing
+    /// from there on; in front of that nobody can tell.
+    pub kept_from: i64,
     /// End of the target's log, where newer records are looked for.
     pub target_log_end: i64,
     /// The target topic is compacted: a record without a trace there may have been removed by its cleaner.
@@ -82,14 +87,15 @@ impl Verifier {
     /// Compares the source offsets `[from, to)` of `stretch` with what the map names for them.
     pub fn new(map: &OffsetMap, stretch: (i64, i64), terms: Terms) -> Self {
         let log = |start, end| Log::new(start, end, terms.decode_limit_bytes);
-        let mut pieces = VecDeque::from(pieces(map, terms.target.1, stretch));
+        let alone_to = terms.alone_to.max(terms.target.1);
+        let mut pieces = VecDeque::from(pieces(map, (terms.target.1, alone_to), stretch));
         if terms.follow_up && terms.target_is_compacted {
-            pieces.push_back(Piece::Newer { from: terms.target.1, to: terms.target_log_end });
+            pieces.push_back(Piece::Newer { from: alone_to, to: terms.target_log_end });
         }
         Self {
             pieces,
             source: log(terms.source.0, terms.source.1),
-            target: log(terms.target.0, terms.target_log_end.max(terms.target.1)),
+            target: log(terms.target.0, terms.target_log_end.max(alone_to)),
             terms,
             divergent: Vec::new(),
             tally: Tally::default(),
@@ -178,9 +184,10 @@ impl Verifier {
         Ok(())
     }
 
-    /// How many records from here on one side has let go of.
+    /// How many records from here on one side has let go of, as it may.
     fn below_start(&mut self, source: i64, target: i64, records: i64) -> i64 {
-        let (of_source, of_target) = (self.source.start - source, self.target.start - target);
+        let of_source = self.source.start - source;
+        let of_target = (self.target.start - target).min(self.terms.kept_from - source);
         let (gone, reason) = if of_source > 0 {
             (of_source, NotComparable::SourceRetention)
         } else {
@@ -242,7 +249,7 @@ impl Verifier {
             (Cover::Damaged, _) => self.tally.problem(differs(What::SourceBatchDamaged)),
             (_, Cover::Damaged) => self.tally.problem(differs(What::TargetBatchDamaged)),
             (Cover::Unseen, _) => self.tally.gap(GapReason::Aborted, (from, to)),
-            (Cover::Batch | Cover::Gone, _) => {
+            (Cover::Batch | Cover::Gone | Cover::Deleted, _) => {
                 self.tally.not_comparable(NotComparable::SourceCompaction, (from, to));
             }
             // No offsets of the source.
@@ -268,6 +275,7 @@ impl Verifier {
             ((Some(ours), None), (_, theirs)) => match theirs {
                 Cover::Damaged => problem(Kind::Differing, range, both, vec![What::TargetBatchDamaged]),
                 Cover::Unseen => problem(Kind::Missing, range, both, vec![What::HiddenOnTarget]),
+                Cover::Deleted => problem(Kind::Missing, range, both, vec![What::DeletedOnTarget]),
                 Cover::Gone | Cover::BeyondEnd if !self.terms.target_is_compacted => {
                     problem(Kind::Missing, range, (Some(at), None), vec![What::NotOnTarget])
                 }
@@ -279,7 +287,7 @@ impl Verifier {
             },
             ((None, _), (ours, _)) => match ours {
                 Cover::Damaged => problem(Kind::Differing, range, both, vec![What::SourceBatchDamaged]),
-                Cover::Batch | Cover::Gone => {
+                Cover::Batch | Cover::Gone | Cover::Deleted => {
                     return self.tally.not_comparable(NotComparable::SourceCompaction, range);
                 }
                 Cover::Unseen => {

@@ -15,13 +15,15 @@ pub(super) enum Piece {
     Newer { from: i64, to: i64 },
 }
 
-/// The pieces of `stretch` (source offsets), in order; `end` is the settled end of the target. Offsets of which the map does not
-/// speak come as a gap of reason unknown.
-pub(super) fn pieces(map: &OffsetMap, end: i64, (from, to): (i64, i64)) -> Vec<Piece> {
+/// The pieces of `stretch` (source offsets), in order; `end` is the settled end of the target, `alone_to` that of its log. Offsets of
+/// which the map does not speak come as a gap of reason unknown.
+pub(super) fn pieces(map: &OffsetMap, (end, alone_to): (i64, i64), (from, to): (i64, i64)) -> Vec<Piece> {
     let mut out = Vec::new();
     let mut gaps = map.gaps().skip_while(|gap| gap.to <= from).peekable();
     let mut at = from;
     let mut target = None;
+    // Where the last run in front of the stretch ends: what stands behind it is looked at where the next one begins.
+    let mut in_front = None;
     let mut skip_to = |out: &mut Vec<Piece>, at: &mut i64, upto: i64| {
         while *at < upto {
             while gaps.peek().is_some_and(|gap| gap.to <= *at) {
@@ -43,23 +45,24 @@ pub(super) fn pieces(map: &OffsetMap, end: i64, (from, to): (i64, i64)) -> Vec<P
         // Records that the source lost to a truncation do not count any more, where others took their place.
         let (begin, finish) = (run_source.max(at), (run_source + records).min(to));
         if finish <= begin {
+            in_front = Some(run_target + records).filter(|_| run_source + records <= from).or(in_front);
             continue;
         }
         skip_to(&mut out, &mut at, begin);
         let here = run_target + (begin - run_source);
-        if let Some(before) = target.filter(|before| *before < here) {
+        let before = target.or(in_front.filter(|_| begin == run_source));
+        if let Some(before) = before.filter(|before| *before < here) {
             out.push(Piece::Alone { from: before, to: here });
         }
         out.push(Piece::Run { source: begin, target: here, records: finish - begin });
         (at, target) = (finish, Some(run_target + (finish - run_source)));
     }
     skip_to(&mut out, &mut at, to);
-    let is_end = to >= map.position(end);
-    match target {
-        Some(before) if is_end && before < end => out.push(Piece::Alone { from: before, to: end }),
-        // Nothing was mirrored yet: whatever is there is somebody else's.
-        None if is_end && map.is_empty() && end > 0 => out.push(Piece::Alone { from: 0, to: end }),
-        _ => {}
+    // Where nothing was mirrored yet, whatever is there is somebody else's.
+    let first = || map.segments().first().map_or(0, |first| first.target);
+    let before = target.or(in_front).unwrap_or_else(first);
+    if to >= map.position(end) && before < alone_to {
+        out.push(Piece::Alone { from: before, to: alone_to });
     }
     out
 }

@@ -11,10 +11,13 @@ const BREAKS_MAX: usize = 32;
 /// breaks (of more than 32, as many of them, spread evenly), and `count` others that follow from the seed.
 pub fn stretches(map: &OffsetMap, end: i64, (from, to): (i64, i64), (count, seed): (usize, u64)) -> Vec<(i64, i64)> {
     let around = |at: i64| (at - STRETCH / 2, at.saturating_add(STRETCH / 2));
-    let breaks: Vec<i64> = map.runs(end).map(|(source, ..)| source).filter(|at| (from + 1..to).contains(at)).collect();
+    let mut before = None;
+    // The last record in front of a break, and the first one behind it: a long gap may lie between.
+    let sides = map.runs(end).filter_map(|(source, _, records)| Some((before.replace(source + records)?, source)));
+    let breaks: Vec<(i64, i64)> = sides.filter(|(_, at)| (from + 1..to).contains(at)).collect();
     let every = breaks.len().div_ceil(BREAKS_MAX).max(1);
     let mut picked = vec![(from, from + STRETCH), (to - STRETCH, to)];
-    picked.extend(breaks.iter().rev().step_by(every).map(|at| around(*at)));
+    picked.extend(breaks.iter().rev().step_by(every).flat_map(|(before, behind)| [around(*before), around(*behind)]));
     let mut random = seed;
     for _ in 0..count {
         let room = to.abs_diff(from).max(1);

@@ -41,6 +41,8 @@ pub enum What {
     NotOnTarget,
     /// The target is compacted and holds nothing at the offset, and no newer record of that key either.
     NoNewerRecord,
+    /// The target has let go of the offset (DeleteRecords), and its retention cannot have been the reason.
+    DeletedOnTarget,
     /// What stands there on the target belongs to an aborted transaction, or is a marker.
     HiddenOnTarget,
     /// The offset map has a gap where readers of the source see a record.
@@ -59,7 +61,7 @@ pub enum What {
 pub enum NotComparable {
     /// Below the source's log start: retention or DeleteRecords.
     SourceRetention,
-    /// Below the target's log start.
+    /// Below the target's log start, where its retention may have been the reason.
     TargetRetention,
     /// Removed within the source's log.
     SourceCompaction,

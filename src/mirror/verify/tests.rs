@@ -189,6 +189,8 @@ impl World {
         Terms {
             source: (0, self.here),
             target: (0, self.there),
+            alone_to: self.there,
+            kept_from: i64::MAX,
             target_log_end: self.there,
             target_is_compacted: false,
             follow_up: true,
@@ -382,6 +384,41 @@ proptest! {
         assert_complete(&world, &tally);
     }
 
+    /// What the target deleted although it had no reason to is missing, from the first record on that retention must have kept.
+    #[test]
+    fn what_the_target_deleted_and_had_to_keep_is_missing(
+        ops in prop::collection::vec(op(), 0..20), there: prop::sample::Index, kept: prop::sample::Index,
+    ) {
+        let mut world = World::new(&ops, 1_000);
+        let (start, kept_from) = (there.index(world.there as usize + 1) as i64, kept.index(world.here as usize) as i64);
+        world.target.retain(|batch| batch.header.next_offset() > start);
+        let tally = world.compare(Terms { target: (start, world.there), kept_from, ..world.terms() }, 2);
+        let gone = |kept: bool| world.records.iter().filter(|(a, b)| *b < start && (*a >= kept_from) == kept).count() as u64;
+        prop_assert_eq!((tally.missing, tally.not_comparable, tally.differing), (gone(true), gone(false), 0), "{:?}", tally);
+        prop_assert!(tally.problems.iter().all(|p| p.what == [What::DeletedOnTarget]), "{:?}", tally.problems);
+        assert_complete(&world, &tally);
+    }
+
+    /// Nobody's business is what the source holds at the offsets that would come next.
+    #[test]
+    fn what_somebody_else_wrote_behind_the_mirrors_records_is_extra(
+        ops in prop::collection::vec(op(), 0..20), strangers in 1..4_i64, lag in 0..4_i64,
+    ) {
+        let mut world = World::new(&ops, 1_000);
+        let (end, mirrored_to) = (world.there, world.here);
+        if lag > 0 {
+            world.written(lag, 0);
+        }
+        let records: Vec<Record> = (end..end + strangers).map(|offset| record(offset, 7)).collect();
+        world.target.push(encoded(&records, Codec::None, 31, 0));
+        let alone_to = end + strangers;
+        let terms = Terms { target: (0, end), alone_to, target_log_end: alone_to, ..world.terms() };
+        let tally = world.compare(terms, 2);
+        prop_assert_eq!((tally.extra, tally.differing, tally.missing), (strangers.unsigned_abs(), 0, 0));
+        prop_assert_eq!((tally.problems[0].from, tally.problems[0].to), (end, alone_to));
+        prop_assert_eq!(tally.offsets, mirrored_to.unsigned_abs());
+    }
+
     /// Of each key the cleaner keeps the newest record: nothing is missing. Without one of those, just that one is.
     #[test]
     fn on_a_compacted_target_the_newest_of_each_key_must_be_there(
@@ -446,6 +483,45 @@ fn a_sample_looks_at_both_sides_of_each_break_and_elsewhere_by_its_seed() {
         assert!(pick(1).iter().any(|(from, to)| *from < at && at < *to), "{at} {:?}", pick(1));
     }
     assert_ne!(pick(1), pick(2));
+}
+
+/// Records that were aborted between two runs, and what stands between those on the target, are looked at whatever lies between.
+#[test]
+fn a_sample_looks_at_both_sides_of_a_long_gap_and_at_what_stands_between_on_the_target() {
+    let mut map = OffsetMap::default();
+    let step = |run, gaps, target_gap| Break { run, gaps, target_gap, leader_epoch: 0, writer_epoch: 0 };
+    map.push(&step(0, Vec::new(), 0)).unwrap();
+    map.push(&step(10_000, vec![(GapReason::Aborted, 5_000)], 3)).unwrap();
+    let (end, range) = (20_003, (0, 25_000));
+    let picked = stretches(&map, end, range, (0, 0));
+    for at in [9_999, 15_000] {
+        assert!(picked.iter().any(|(from, to)| (*from..*to).contains(&at)), "{at} {picked:?}");
+    }
+    let alone: Vec<Piece> = picked.iter().flat_map(|stretch| pieces(&map, (end, end), *stretch)).collect();
+    let alone: Vec<&Piece> = alone.iter().filter(|piece| matches!(piece, Piece::Alone { .. })).collect();
+    assert_eq!(alone, [&Piece::Alone { from: 10_000, to: 10_003 }]);
+}
+
+#[test]
+fn a_target_that_lets_go_of_everything_meanwhile_ends_the_search_for_newer_records() {
+    let mut world = World::new(&[Op::Pass(1, 0)], 1_000);
+    world.target.remove(0);
+    let terms = Terms { target_is_compacted: true, target_log_end: world.there + 5, ..world.terms() };
+    let mut verifier = Verifier::new(&world.map, (0, world.here), terms);
+    let mut asked = Vec::new();
+    while let Some(wanted) = verifier.step() {
+        assert!(asked.len() < 20, "{asked:?}");
+        asked.push(wanted);
+        if wanted.source.is_some() {
+            verifier.take_source(world.source.clone(), &[]);
+        }
+        match wanted.target {
+            Some(at) if at < world.there => verifier.take_target(world.target.clone(), &[]),
+            Some(_) => verifier.target_starts(world.there + 5),
+            None => {}
+        }
+    }
+    assert_eq!(verifier.finish().missing, 1);
 }
 
 #[test]

@@ -66,7 +66,16 @@ impl Drain<'_> {
         let (mut moves, mut alive_since) = (None, Instant::now());
         let mut told = Instant::now() - LOOK_EVERY;
         loop {
-            let look = self.look().await?;
+            let look = match self.look().await {
+                Ok(look) => look,
+                // The source, or a leader, may be back in a moment.
+                Err(error) if is_passing(&error) && began.elapsed() <= limit => {
+                    tracing::warn!(mirror = %self.mirror.name, %error, "draining: trying again");
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if high.as_ref() != Some(&look.high) {
                 (high, still_since) = (Some(look.high), Instant::now());
             }
@@ -154,6 +163,10 @@ impl Drain<'_> {
         let held = self.mirror.isolation == Isolation::ReadCommitted && row.source_end < high;
         held.then(|| format!("an open transaction on {name}, from offset {} on", row.source_end))
     }
+}
+
+fn is_passing(error: &FailoverError) -> bool {
+    matches!(error, FailoverError::Engine(error) if error.is_retriable())
 }
 
 async fn stop(own: Own) {

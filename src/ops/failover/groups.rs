@@ -19,7 +19,10 @@ use super::super::groups::{
     Applied, Commits, Gathering, GroupsWorld, PATIENCE, SettledEnd, WRITES_END_WITHIN, apply, gather, plan, snapshot,
     totals,
 };
-use super::FailoverError;
+use super::{FailoverError, no_answer};
+
+/// Both clusters tell of thousands of groups within that.
+const SOURCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// What became of the groups.
 #[derive(Debug, Clone, Serialize)]
@@ -71,8 +74,15 @@ impl Groups<'_> {
     ) -> Result<GroupsWorld, EngineError> {
         let told = |topic: &str, partition: i32| settled.get(&(topic.to_owned(), partition)).copied();
         let how = Gathering { filter: &groups.filter, settled: &told, patience: PATIENCE };
-        let source = self.source.ok_or_else(|| self.source_trouble.unwrap_or("it does not answer").to_owned());
-        gather(self.mirror, source, self.target, &how).await
+        if let Some(source) = self.source {
+            // A source that has begun to hang is as good as gone.
+            let asked = gather(self.mirror, Ok(source), self.target, &how);
+            if let Ok(world) = tokio::time::timeout(SOURCE_LIMIT, asked).await {
+                return world;
+            }
+        }
+        let trouble = self.source_trouble.map_or_else(|| no_answer(SOURCE_LIMIT), str::to_owned);
+        gather(self.mirror, Err(trouble), self.target, &how).await
     }
 
     /// Translates and writes; the target's former offsets are kept in the file before.

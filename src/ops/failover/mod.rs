@@ -426,6 +426,13 @@ impl Failover {
         self.control.read_to_end().await?;
         let refuse = |detail: String| FailoverError::NotCancelled { mirror: self.mirror.name.clone(), detail };
         let state = &self.control.state;
+        if state.standing_promotion().is_none() && !state.source_fenced().is_empty() {
+            // A drain that was cut short has left it.
+            if !dry_run {
+                self.lift_source_fence().await;
+            }
+            return Ok(());
+        }
         if state.standing_promotion().is_none() {
             return Err(refuse("no promotion stands that could be called off".to_owned()));
         }
@@ -491,6 +498,7 @@ fn plan(
         is_done: state.promotion_done().is_some(),
         is_paused: state.is_all_paused(),
         allow_halted: options.allow_halted,
+        damaged: found.damaged,
         apply_settings: options.apply_settings && mirror.sync.topic_configs,
         fence_source: options.fence_source,
         groups,

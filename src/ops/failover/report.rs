@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::config::MirrorConfig;
-use crate::mirror::{ControlState, PromotionMode, PromotionPhase, Unfenced};
+use crate::mirror::{ControlState, Promotion, PromotionMode, PromotionPhase, Unfenced};
 use crate::plan::{NOT_MIRRORED, PartitionOutlook, Rpo, TopicSettings, rpo};
 
 use super::super::groups::Refused;
@@ -52,7 +52,9 @@ pub struct Sampled {
     pub partitions: usize,
     /// Records that are the same.
     pub equal: u64,
-    /// What is not.
+    /// Records that the target holds alone: somebody else's.
+    pub alone: u64,
+    /// What differs or is missing.
     pub problems: Vec<String>,
 }
 
@@ -175,9 +177,9 @@ pub(super) fn report(
         done_at: done_ms.map(rfc3339),
         rto_seconds: since(started_ms).unwrap_or(-1.0),
         outage_seconds: seen_ms.filter(|_| !found.source_asked).and_then(since),
-        rpo: rpo(&found.partitions, found.source_asked || mode == PromotionMode::Planned),
+        rpo: rpo(&found.partitions, found.source_asked || was_drained(&found.partitions, intent)),
         loss_manifest: (mode == PromotionMode::Unplanned).then(|| manifest(&found.partitions)),
-        problems: problems(&acts),
+        problems: problems(&acts, &found.damaged),
         steps: acts.steps,
         partitions: found.partitions,
         unfenced: acts.unfenced,
@@ -185,6 +187,12 @@ pub(super) fn report(
         settings: acts.settings.changed,
         verification: acts.verification,
     })
+}
+
+/// A planned failover notes what the source holds when all is fenced; that stays true when the source is gone later.
+fn was_drained(partitions: &[PartitionOutlook], intent: &Promotion) -> bool {
+    let seen_since = |p: &PartitionOutlook| p.source_seen_ms.is_some_and(|at_ms| at_ms >= intent.at_ms);
+    intent.mode == Some(PromotionMode::Planned) && partitions.iter().all(seen_since)
 }
 
 fn manifest(partitions: &[PartitionOutlook]) -> LossManifest {
@@ -207,7 +215,7 @@ fn manifest(partitions: &[PartitionOutlook]) -> LossManifest {
     LossManifest { lost: lost.collect(), unseen: unseen.collect() }
 }
 
-fn problems(acts: &Acts) -> Vec<String> {
+fn problems(acts: &Acts, damaged: &[String]) -> Vec<String> {
     let unfenced = acts.unfenced.iter().map(|u| {
         let name = format!("{}:{} (target {})", u.topic, u.partition, u.target_topic);
         match (is_in_doubt(u), u.reason.is_open()) {
@@ -219,12 +227,14 @@ fn problems(acts: &Acts) -> Vec<String> {
             (_, false) => format!("{name} is not there to be fenced ({}): {}", u.reason, u.detail),
         }
     });
+    let damaged = damaged.iter().map(|words| format!("{words}; what it holds is fenced by the coordinator only"));
     let sampled = acts.verification.sampled.iter().flat_map(|sampled| sampled.problems.iter().cloned());
     unfenced
         .chain(group_problems(&acts.groups))
         .chain(acts.settings.failed.iter().cloned())
         .chain(acts.verification.problems.iter().cloned())
         .chain(sampled)
+        .chain(damaged)
         .collect()
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Survey {
     /// Why the source, that was there, did not tell.
     pub(super) source_trouble: Option<String>,
     pub(super) source_asked: bool,
+    /// Shards whose state cannot be read, in words: which partitions they hold is not known.
+    pub(super) damaged: Vec<String>,
     pub(super) partitions: Vec<PartitionOutlook>,
     pub(super) topics: Vec<TopicSettings>,
 }
@@ -67,7 +69,10 @@ pub(super) async fn survey(
     } else {
         Vec::new()
     };
-    Ok(Survey { source_asked: rows.is_some(), state, source_trouble, partitions, topics })
+    let damaged =
+        state.damaged.iter().map(|(shard, halt)| format!("shard {shard} of the state cannot be read: {halt}"));
+    let damaged = damaged.collect();
+    Ok(Survey { source_asked: rows.is_some(), damaged, state, source_trouble, partitions, topics })
 }
 
 type Newest = BTreeMap<(String, i32), PartitionState>;
@@ -263,7 +268,7 @@ fn not_begun(row: &PartitionStatus) -> PartitionOutlook {
         topic: row.topic.clone(),
         target_topic: row.target_topic.clone(),
         partition: row.partition,
-        state: "starting".to_owned(),
+        state: if row.state == "promoted" { "starting" } else { row.state }.to_owned(),
         reason: row.reason.clone(),
         source_end: row.source_end,
         source_seen_ms: None,

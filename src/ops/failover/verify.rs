@@ -127,12 +127,14 @@ pub(super) async fn sample(
     let mut sampled = Sampled { partitions: report.partitions.len(), ..Sampled::default() };
     for partition in &report.partitions {
         sampled.equal += partition.tally.equal;
-        let wrong = partition.tally.differing + partition.tally.missing + partition.tally.extra;
+        // What the target holds alone is somebody else's: foreign records, or what a way home has left in front of it.
+        sampled.alone += partition.tally.extra;
+        let wrong = partition.tally.differing + partition.tally.missing;
         if wrong > 0 {
             let name = format!("{}:{}", partition.topic, partition.partition);
-            sampled
-                .problems
-                .push(format!("{name}: {wrong} records differ from the source's; kmirror verify shows which"));
+            sampled.problems.push(format!(
+                "{name}: {wrong} records differ from the source's, or are missing; kmirror verify shows which"
+            ));
         }
     }
     Some(sampled)

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::client::ClientError;
+
 use super::record::SyncRecord;
 
 /// Names in one line of the log.
@@ -12,6 +14,7 @@ pub(super) struct Said {
     /// What went wrong with a whole round, or what it waits for.
     trouble: Option<String>,
     begun: bool,
+    unrecorded: Option<String>,
     failed: BTreeMap<String, String>,
     left_alone: BTreeMap<String, String>,
 }
@@ -35,6 +38,19 @@ impl Said {
         if self.is_news(error) {
             tracing::warn!(mirror, error, "groups cannot be kept in step; trying again");
         }
+    }
+
+    /// Whether the time could be kept on the target.
+    pub(super) fn recorded(&mut self, mirror: &str, outcome: Result<(), ClientError>) {
+        let error = outcome.err().map(|error| error.to_string());
+        if let Some(error) = error.as_ref().filter(|error| self.unrecorded.as_ref() != Some(error)) {
+            tracing::warn!(
+                mirror,
+                error,
+                "groups are in step, but `status` cannot tell: the time could not be kept on the target"
+            );
+        }
+        self.unrecorded = error;
     }
 
     fn is_news(&mut self, what: &str) -> bool {

@@ -125,6 +125,7 @@ struct Found {
 impl Found {
     fn count(&mut self, plan: &GroupPlan<'_>) {
         match why_left_alone(plan) {
+            None if self.failed.contains_key(plan.group) => {}
             None => self.record.synced += 1,
             Some((why, is_somebodys)) => {
                 let counter = match is_somebodys {
@@ -164,7 +165,8 @@ impl Sync {
 
     async fn connect(&mut self) -> Result<Ends, EngineError> {
         let (source, target) = connect_mirror(&self.config, &self.mirror).await?;
-        if let Some(last) = last_sync(&self.mirror.name, &target).await?.filter(|last| last.at_ms > self.last.at_ms) {
+        let last = last_sync(&self.mirror.name, &target).await.unwrap_or_default();
+        if let Some(last) = last.filter(|last| last.at_ms > self.last.at_ms) {
             self.last = last;
             self.board.groups_in_step(last.at_ms);
         }
@@ -191,12 +193,12 @@ impl Sync {
         self.follow(&sources.groups, &listed);
         let mut found = Found::default();
         found.failed.extend(sources.failed.iter().map(|(name, error)| (name.clone(), error.to_string())));
+        note_unreadable(&sources.groups, &logs.unreadable, &mut found);
         let in_doubt = self.in_doubt(&sources.groups, &views, ends.refresh_ms, &mut found);
         let read = read::targets(&ends.target, &in_doubt, &listed, PATIENCE).await;
         self.learn(&in_doubt, read, &mut found);
         self.recall(&in_doubt, &sources.groups, &views, ends).await;
         self.plan(&in_doubt, &sources.groups, &views, ends.refresh_ms, &mut found);
-        note_unreadable(&sources.groups, &logs.unreadable, &mut found);
         if let Some(round) = self.write(ends, &mut found).await? {
             return Ok(round);
         }
@@ -205,7 +207,8 @@ impl Sync {
         found.record.at_ms = if found.failed.is_empty() { began_ms } else { self.last.at_ms };
         self.said.groups(&mirror.name, found.failed, found.left_alone);
         if let Some(tp) = ends.follower.control_partition() {
-            keep(&mirror.name, &ends.target, (tp.topic.clone(), tp.partition), &found.record).await?;
+            let at = (tp.topic.clone(), tp.partition);
+            self.said.recorded(&mirror.name, keep(&mirror.name, &ends.target, at, &found.record).await);
         }
         Ok(Round::Whole(found.record))
     }
@@ -348,7 +351,8 @@ impl Sync {
                     None => self.written(name, &sent),
                     Some((live, error)) => {
                         self.known.remove(name);
-                        found.record.synced = found.record.synced.saturating_sub(1);
+                        let counted = u64::from(!found.failed.contains_key(name));
+                        found.record.synced = found.record.synced.saturating_sub(counted);
                         if *live {
                             found.record.left_alone += 1;
                             found.left_alone.insert(name.to_owned(), Skip::LiveOnTarget.to_string());
@@ -379,7 +383,10 @@ impl Sync {
         match outcome {
             Ok(Round::Whole(record)) => {
                 self.said.well(&self.mirror.name, &record);
-                self.board.groups_in_step(record.at_ms);
+                // Never yet: then since the start of this process.
+                if record.at_ms > 0 {
+                    self.board.groups_in_step(record.at_ms);
+                }
                 self.last = record;
             }
             Ok(Round::Waiting(why)) => self.said.waiting(&self.mirror.name, why),

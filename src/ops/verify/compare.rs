@@ -8,8 +8,9 @@ use crate::client::{
     ClientError, Cluster, LogPoint, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log,
 };
 use crate::engine::EngineError;
-use crate::mirror::PartitionState;
+use crate::engine::shard::now_ms;
 use crate::mirror::verify::{NotComparable, Tally, Terms, Verifier, begins, stretches};
+use crate::mirror::{PartitionState, Retention};
 
 use super::super::MirrorState;
 use super::super::records::DECODE_LIMIT_BYTES;
@@ -25,6 +26,18 @@ const TRIES: usize = 3;
 const READS: usize = 20;
 const READ_PAUSE: Duration = Duration::from_millis(250);
 
+/// Clocks may differ by this much, ms.
+const CLOCKS_MS: i64 = 10 * 60 * 1000;
+
+/// How far a target log was looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settled {
+    /// End of what is mirrored.
+    pub(super) end: i64,
+    /// End of the log at that time.
+    pub(super) log_end: i64,
+}
+
 /// A partition with what is known of it.
 pub(super) struct Question {
     pub(super) mirror: String,
@@ -34,9 +47,11 @@ pub(super) struct Question {
     /// The target side, under the same terms.
     pub(super) target: Option<TopicPartition>,
     /// The settled end.
-    pub(super) end: Option<Result<i64, EngineError>>,
+    pub(super) end: Option<Result<Settled, EngineError>>,
     /// Of the target topic, where it may be read.
     pub(super) cleanup_policy: Option<String>,
+    /// The same.
+    pub(super) retention: Option<Retention>,
     pub(super) committed: bool,
     /// Target ranges that are known to be there alone.
     pub(super) divergent: Vec<(i64, i64)>,
@@ -107,7 +122,7 @@ impl Question {
         &mut self,
         row: &mut VerifiedPartition,
         clusters: (&Cluster, &Cluster),
-        (tp, end): (TopicPartition, i64),
+        (tp, end): (TopicPartition, Settled),
         options: &VerifyOptions,
     ) -> Result<Tally, EngineError> {
         let mut tries = 1;
@@ -119,7 +134,7 @@ impl Question {
             let state = MirrorState::read(&self.mirror, clusters.1).await?.unwrap_or_default();
             let declared = &self.state.declared;
             let now = state.partitions().find(|other| other.declared == *declared);
-            match now.filter(|now| !now.map.runs(end).eq(self.state.map.runs(end))) {
+            match now.filter(|now| !now.map.runs(end.end).eq(self.state.map.runs(end.end))) {
                 Some(now) => self.state = now.clone(),
                 None => return Ok(tally),
             }
@@ -131,7 +146,7 @@ impl Question {
         &self,
         row: &mut VerifiedPartition,
         (source, target): (&Cluster, &Cluster),
-        (tp, end): (&TopicPartition, i64),
+        (tp, Settled { end, log_end }): (&TopicPartition, Settled),
         options: &VerifyOptions,
     ) -> Result<Tally, EngineError> {
         let map = &self.state.map;
@@ -146,12 +161,16 @@ impl Question {
             return Ok(tally);
         };
         let bounds = bounds(source, source_tp).await?;
-        // Where somebody else writes behind the mirror's records, the map reaches beyond what there is.
+        // The source may have lost its end.
         row.to = to.min(bounds.1.max(from));
-        let both = map.to_source(target_start, end).offset.max(bounds.0).clamp(from, to);
+        let target_from = map.to_source(target_start, end).offset;
+        let kept_from = if target_from > bounds.0 { self.kept_from(source, source_tp).await? } else { i64::MAX };
+        let both = target_from.min(kept_from).max(bounds.0).clamp(from, to);
         let terms = Terms {
             source: bounds,
             target: (target_start, end),
+            alone_to: log_end,
+            kept_from,
             target_is_compacted: self.cleanup_policy.as_deref().is_some_and(|policy| policy.contains("compact")),
             target_log_end: target.log_end(tp).await?,
             follow_up: options.sample.is_none(),
@@ -180,6 +199,20 @@ impl Question {
         }
         self.note(row, &tally);
         Ok(tally)
+    }
+
+    /// Source offset from which on the target's retention cannot have taken anything by now. It goes by the time of records: none
+    /// goes before the first one that is young enough to stay, nor anything behind that.
+    async fn kept_from(&self, source: &Cluster, tp: &TopicPartition) -> Result<i64, EngineError> {
+        let ms = match self.retention {
+            // By size, or nobody knows: it may have taken anything.
+            None | Some(Retention { bytes: Some(_), .. }) => return Ok(i64::MAX),
+            Some(Retention { ms: None, .. }) => return Ok(0),
+            Some(Retention { ms: Some(ms), .. }) => ms,
+        };
+        let young_ms = (now_ms() + CLOCKS_MS).saturating_sub(ms);
+        let found = source.offsets_at(std::slice::from_ref(tp), young_ms, false).await?;
+        Ok(found.get(tp).copied().unwrap_or(i64::MAX))
     }
 
     /// Other stretches for each partition, the same ones for the same seed.

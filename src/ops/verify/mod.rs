@@ -7,7 +7,7 @@
 mod compare;
 mod report;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -15,13 +15,14 @@ use tokio::task::JoinSet;
 use crate::client::{Cluster, TopicPartition, Topics};
 use crate::config::MirrorConfig;
 use crate::engine::EngineError;
+use crate::engine::control::check_clusters;
 use crate::engine::shard::target_of;
 use crate::engine::topology::matching_topics;
-use crate::mirror::{Isolation, PartitionState};
+use crate::mirror::{Isolation, PartitionState, Retention};
 
-use super::translate::settled_end;
+use super::translate::settled_end_of;
 use super::{MirrorState, Walked};
-use compare::Question;
+use compare::{Question, Settled};
 
 pub use report::{Found, VerifiedPartition, VerifyReport};
 
@@ -66,13 +67,23 @@ pub async fn verify(
     target: &Cluster,
     options: &VerifyOptions,
 ) -> Result<VerifyReport, EngineError> {
-    let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
-    let known = selected(&state, options);
-    let topics = Both::read(source, target, known.values().copied()).await?;
-    let known = known.into_values().map(|known| (known.clone(), state.promoted_end(known))).collect();
-    let ends = ends(target, known, &topics, options.parallel).await?;
-    // Anew, after the ends: what lies below them has its breaks in the state by now (they are written ahead).
-    let state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
+    let mut state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
+    if let Some(generation) = state.control.generation() {
+        check_clusters(config, generation, source, target)?;
+    }
+    let (topics, ends) = loop {
+        let known = selected(&state, options);
+        let topics = Both::read(source, target, known.values().copied()).await?;
+        let known = known.into_values().map(|known| (known.clone(), state.promoted_end(known))).collect();
+        let ours = state.producer_ids();
+        let ends = ends(target, known, &topics, (&ours, options.parallel)).await?;
+        // Anew, after the ends: what lies below them has its breaks in the state by now (they are written ahead).
+        state = MirrorState::read(&config.name, target).await?.unwrap_or_default();
+        // A new owner's records are no stranger's.
+        if state.producer_ids() == ours {
+            break (topics, ends);
+        }
+    };
     let questions = questions(config, target, &state, options, &topics, ends).await;
     let mut report = VerifyReport::new(&config.name, options, &state);
     report.not_mirrored = not_mirrored(config, source, &state, options).await?;
@@ -160,14 +171,14 @@ async fn partitions_of(
     Ok(partitions.map(|tp| ((tp.topic.clone(), tp.partition), tp)).collect())
 }
 
-type Ends = HashMap<(String, i32), Result<i64, EngineError>>;
+type Ends = HashMap<(String, i32), Result<Settled, EngineError>>;
 
 /// The settled end of each target partition that is still the one mirrored to; where a promotion has fenced it, that is known.
 async fn ends(
     target: &Cluster,
     known: Vec<(PartitionState, Option<i64>)>,
     topics: &Both,
-    parallel: usize,
+    (ours, parallel): (&BTreeSet<i64>, usize),
 ) -> Result<Ends, EngineError> {
     let mut ends = Ends::new();
     let mut known = known.into_iter().filter(|(state, _)| topics.has_target(state));
@@ -175,13 +186,13 @@ async fn ends(
     loop {
         while tasks.len() < parallel.max(1) {
             let Some((state, promoted)) = known.next() else { break };
-            let target = target.clone();
+            let (target, ours) = (target.clone(), ours.clone());
             tasks.spawn(async move {
                 let name = (state.declared.source_topic.clone(), state.declared.partition);
                 // Behind a promotion the target is its own.
                 let end = match promoted {
-                    Some(end) => Ok(end),
-                    None => settled_end(&target, &state).await,
+                    Some(end) => Ok(Settled { end, log_end: end }),
+                    None => settled(&target, &state, &ours).await,
                 };
                 (name, end)
             });
@@ -193,6 +204,13 @@ async fn ends(
         })?;
         ends.insert(name, end);
     }
+}
+
+/// The end of what these producers have written, and that of the log.
+async fn settled(target: &Cluster, state: &PartitionState, ours: &BTreeSet<i64>) -> Result<Settled, EngineError> {
+    let log_end = target.log_end(&target_of(state)).await?;
+    let end = settled_end_of(target, state, log_end, |header| ours.contains(&header.producer_id)).await?;
+    Ok(Settled { end, log_end })
 }
 
 async fn questions(
@@ -208,21 +226,23 @@ async fn questions(
     let mut names: Vec<&str> = known.values().map(|state| state.declared.target_topic.as_str()).collect();
     names.dedup();
     // Without the right to read them nothing is known of compaction; what is missing then counts as missing.
-    let configs = target.configs_of_topics(&names, &["cleanup.policy"]).await.unwrap_or_default();
+    let configs = target.configs_of_topics(&names, &Retention::KEYS).await.unwrap_or_default();
     let mut questions = Vec::with_capacity(known.len());
     for (name, state) in known {
-        let policy = configs.get(&state.declared.target_topic).and_then(|configs| configs.get("cleanup.policy"));
+        let configs = configs.get(&state.declared.target_topic);
         let question = Question {
             mirror: config.name.clone(),
             source: topics.source(state).cloned(),
             target: topics.has_target(state).then(|| target_of(state)),
             end: ends.remove(&name),
-            cleanup_policy: policy.cloned(),
+            cleanup_policy: configs.and_then(|configs| configs.get("cleanup.policy").cloned()),
+            retention: configs.and_then(|configs| Retention::of(|key| configs.get(key).cloned())),
             committed: config.isolation == Isolation::ReadCommitted,
             divergent: control.divergent(&state.declared.target_topic, state.declared.partition).to_vec(),
             state: state.clone(),
         };
-        let to_do = question.end.as_ref().and_then(|end| end.as_ref().ok()).map_or(0, |end| question.offsets(*end));
+        let to_do =
+            question.end.as_ref().and_then(|end| end.as_ref().ok()).map_or(0, |settled| question.offsets(settled.end));
         if options.sample.is_none() {
             options.progress.total.fetch_add(to_do, std::sync::atomic::Ordering::Relaxed);
         }
