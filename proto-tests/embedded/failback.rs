@@ -41,11 +41,20 @@ impl Pair {
 
     /// Runs the mirror of the way home until the old source holds exactly these records.
     fn comes_home(&mut self, expected: &[String]) {
+        self.start_home();
+        self.is_home(expected);
+    }
+
+    fn start_home(&mut self) {
         let home = self.home();
         self.mirror.start_as(|mut command| {
             command.args(["--mirror", &home]);
             command
         });
+    }
+
+    fn is_home(&mut self, expected: &[String]) {
+        let home = self.home();
         wait_until("the records on the old source", LIMIT, || {
             let there = self.values(&self.source, 0);
             if there == expected { Ok(()) } else { Err(format!("{} records, last {:?}", there.len(), there.last())) }
@@ -160,16 +169,11 @@ fn an_old_source_that_came_back_empty_is_filled_from_its_beginning() {
     let plan = pair.came_back(0);
     assert_eq!(plan["came_back"], "empty", "{plan}");
     pair.begin(0);
-    let home = pair.home();
-    pair.mirror.start_as(|mut command| {
-        command.args(["--mirror", &home]);
-        command
-    });
+    pair.start_home();
     wait_until("the topic on the old source", LIMIT, || {
         pair.source.log("emptied-home", 0).map(drop).map_err(|error| error.to_string())
     });
-    pair.mirror.stop();
-    pair.comes_home(&[numbered("", 0, 10), numbered("standby-", 0, 5)].concat());
+    pair.is_home(&[numbered("", 0, 10), numbered("standby-", 0, 5)].concat());
     pair.assert_mapped_home();
 }
 

@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod drill;
+mod drill_schedule;
 mod failback;
 pub(crate) mod failover;
 mod group_commands;
@@ -11,6 +12,7 @@ mod identity;
 mod leaders;
 mod obstacles;
 mod policies;
+mod replay;
 mod shapes;
 mod starting;
 mod state;

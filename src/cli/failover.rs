@@ -14,7 +14,7 @@ use super::exit::{CliError, Exit};
 use super::groups::Over;
 use super::output;
 use crate::ops::{Failover, FailoverOptions, FailoverReport, PromotedGroups};
-use crate::plan::{FailoverPlan, PartitionOutlook, Rpo, Wish};
+use crate::plan::{AclDifference, FailoverPlan, PartitionOutlook, Rpo, Wish};
 
 /// Options of `failover`.
 #[derive(Debug, Clone, Args)]
@@ -214,6 +214,12 @@ fn plan_page(plan: &FailoverPlan) -> String {
             format!("{}: {} -> {}", change.key, shown(&change.from), shown(&change.to))
         });
         text.push_str(&format!("\nSETTINGS {}: {}\n", topic.topic, changes.collect::<Vec<_>>().join(", ")));
+    }
+    for finding in plan.acls.differences.iter().flat_map(AclDifference::findings) {
+        text.push_str(&format!("\nACLS {finding}\n"));
+    }
+    if let Some(detail) = plan.acls.detail.as_ref().filter(|_| plan.source_reachable) {
+        text.push_str(&format!("\nACLS not compared: {detail}\n"));
     }
     plan.warnings.iter().for_each(|warning| text.push_str(&format!("\nWARNING {warning}\n")));
     plan.blockers.iter().for_each(|blocker| text.push_str(&format!("\nBLOCKED {blocker}\n")));
