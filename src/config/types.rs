@@ -117,6 +117,12 @@ pub struct MirrorLimits {
 }
 
 impl MirrorConfig {
+    /// Whether this is the mirror of a way home ([`Self::reversed`]).
+    #[must_use]
+    pub fn is_way_home(&self) -> bool {
+        self.name.ends_with(REVERSED)
+    }
+
     /// What this source topic is called on the target.
     #[must_use]
     pub fn target_topic(&self, topic: &str) -> String {
