@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use super::super::{Pair, numbered};
+use super::steps::cut_short;
 use super::{ends, partition};
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::wait_until;
@@ -117,6 +118,9 @@ fn a_sleeper_with_a_batch_under_way_is_refused() {
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 10));
 }
 
+/// Whether connections (node, and number there) are still collected, and those.
+type Holding = (bool, BTreeSet<(i32, u64)>);
+
 /// A start that has read control before the announcement, and takes its shards after the fence: they are its own by then, and
 /// its watch of the control partition hangs. It must ask once more before it writes.
 #[test]
@@ -140,7 +144,7 @@ fn a_start_that_a_promotion_has_overtaken_writes_nothing() {
         _ => Action::Pass,
     });
     // On one connection requests wait for each other: the first to each node holds them all.
-    let held: Arc<Mutex<(bool, BTreeSet<(i32, u64)>)>> = Arc::new(Mutex::new((true, BTreeSet::new())));
+    let held: Arc<Mutex<Holding>> = Arc::new(Mutex::new((true, BTreeSet::new())));
     let (until, holding) = (release.clone(), held.clone());
     let taking = pair.target.intercept(ApiKey::InitProducerId, None, move |context| {
         let (collecting, connections) = &mut *holding.lock().unwrap();
@@ -223,6 +227,26 @@ fn a_forgotten_owner_that_cannot_be_fenced_is_reported_until_it_is() {
     let report = left_unfenced("forgotten-left", false);
     assert_eq!(report["unfenced"], Value::Array(vec![]), "{report}");
     assert_eq!((partition(&report, 0)["state"].as_str(), ends(partition(&report, 0)).0), (Some("fenced"), 10));
+}
+
+/// A call that has taken the shards over, under ids that fence nobody, is cut short before it has said whom it could not fence. The next
+/// call finds ids that are its own, and must not take that for a fence.
+#[test]
+fn a_forgotten_owner_is_reported_though_the_first_call_was_cut_short() {
+    let (mut pair, stamp) = forgotten("forgotten-cut");
+    pair.mirror.process().kill();
+    let hook = pair
+        .target
+        .intercept(ApiKey::WriteTxnMarkers, None, |_| Action::Error(ResponseError::ClusterAuthorizationFailed));
+    cut_short(&pair, "half");
+    let report = pair.fail_over(&["--unplanned"], 3);
+    assert_eq!(report["unfenced"][0]["reason"].as_str(), Some("forgotten"), "{report}");
+    pair.target.remove_intercept(&hook);
+    let report = pair.fail_over(&["--unplanned"], 0);
+    assert_eq!(partition(&report, 0)["state"].as_str(), Some("fenced"), "{report}");
+    let (runtime, client) = pair.client(&pair.target);
+    let refused = runtime.block_on(pair.produce_as(&client, 0, stamp)).unwrap_err();
+    assert_eq!(refused.code(), Some(47), "{refused}");
 }
 
 /// What it has written meanwhile is in no map: nobody guesses what it is.
