@@ -41,7 +41,7 @@ fn asleep(name: &str, target: &Cluster, topics: &[&str]) -> Mirror {
     mirror.start();
     thread::scope(|scope| {
         let write = |topic: &&str| {
-            let count = if *topic == DELETED { 5_000 } else { 300_000 };
+            let count = if *topic == DELETED { 5_000 } else { 200_000 };
             let spec = Produce { partitions: PARTITIONS, batch_size: 2_000, ..Produce::new(topic, count) };
             scope.spawn(move || driver().produce(&source().bootstrap(), &spec))
         };
@@ -166,7 +166,7 @@ fn what_cannot_be_fenced_is_told_apart_and_no_sleeper_writes() {
     driver().delete_topic(&target.bootstrap(), DELETED);
     let down = led_by(&target, APART, 3);
     let also_down = led_by(&target, LEADERLESS, 3);
-    target.kill_node(3);
+    target.shut_down_node(3);
     await_leaderless(&target, APART, down);
     await_leaderless(&target, LEADERLESS, also_down);
     let others = |one: i32| (0..PARTITIONS).filter(|p| *p != one).collect::<Vec<_>>();

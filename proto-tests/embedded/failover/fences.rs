@@ -118,9 +118,6 @@ fn a_sleeper_with_a_batch_under_way_is_refused() {
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 10));
 }
 
-/// Whether connections (node, and number there) are still collected, and those.
-type Holding = (bool, BTreeSet<(i32, u64)>);
-
 /// A start that has read control before the announcement, and takes its shards after the fence: they are its own by then, and
 /// its watch of the control partition hangs. It must ask once more before it writes.
 #[test]
@@ -128,23 +125,21 @@ fn a_start_that_a_promotion_has_overtaken_writes_nothing() {
     let mut pair = Pair::mirrored("overtaken", "");
     pair.mirror.kill();
     pair.write(0, 10, 20);
-    let state = pair.target.topics().into_iter().find(|t| t.name == "__kmirror.overtaken").expect("it has run").id;
     let release = Arc::new(Notify::new());
     let watch = pair.target.intercept(ApiKey::Fetch, None, move |context| match context.request {
-        // The watch alone waits so long.
+        // The watch alone waits so long; control is read by the topic's name.
         RequestKind::Fetch(request)
             if request.max_wait_ms >= 500
-                && request
-                    .topics
-                    .iter()
-                    .any(|t| t.topic_id == state && t.partitions.iter().any(|p| p.partition == 16)) =>
+                && request.topics.iter().any(|t| {
+                    t.topic.as_str() == "__kmirror.overtaken" && t.partitions.iter().any(|p| p.partition == 16)
+                }) =>
         {
             Action::HoldUntil(Arc::new(Notify::new()))
         }
         _ => Action::Pass,
     });
     // On one connection requests wait for each other: the first to each node holds them all.
-    let held: Arc<Mutex<Holding>> = Arc::new(Mutex::new((true, BTreeSet::new())));
+    let held = Arc::new(Mutex::new((true, BTreeSet::<(i32, u64)>::new())));
     let (until, holding) = (release.clone(), held.clone());
     let taking = pair.target.intercept(ApiKey::InitProducerId, None, move |context| {
         let (collecting, connections) = &mut *holding.lock().unwrap();
@@ -155,6 +150,7 @@ fn a_start_that_a_promotion_has_overtaken_writes_nothing() {
         if connections.contains(&connection) { Action::HoldUntil(until.clone()) } else { Action::Pass }
     });
     pair.mirror.start();
+    wait_until("the watch to hang", LIMIT, || if watch.hits() > 0 { Ok(()) } else { Err(String::new()) });
     wait_until("both nodes to be asked for shards", LIMIT, || {
         let nodes: BTreeSet<i32> = held.lock().unwrap().1.iter().map(|(node, _)| *node).collect();
         if nodes.len() == 2 { Ok(()) } else { Err(format!("{nodes:?}")) }
