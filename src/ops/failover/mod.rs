@@ -285,6 +285,7 @@ impl Failover {
             target: &self.target,
             control: &self.control,
             generation: self.plan.generation,
+            is_resumed: self.plan.is_begun,
         };
         let mut unfenced = fence.run(only.as_ref()).await?;
         self.pause("half").await;
