@@ -1,0 +1,163 @@
+//! The accounts: every record that was produced, and where it is.
+
+use serde::Serialize;
+
+use super::MIRROR;
+use super::groups::is_same_record;
+use super::load::{Origin, order};
+use super::side::number;
+use super::stage::Stage;
+use super::summary::Summary;
+use crate::batch::Record;
+use crate::ops::MirrorState;
+
+/// Where every record is.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Accounts {
+    /// Records that were lost with the source: it has them alone.
+    pub(super) lost: u64,
+    /// Those in ranges that the failover's report calls lost.
+    pub(super) lost_listed: u64,
+    /// Those of which the mirror had not heard; the report says from where on that is.
+    pub(super) lost_unseen: u64,
+    pub(super) source: Held,
+    pub(super) standby: Held,
+    /// Records on the source when it was lost, by partition.
+    #[serde(skip)]
+    pub(super) landed: Vec<u64>,
+    /// Those of them that were on the standby.
+    #[serde(skip)]
+    pub(super) mirrored: Vec<u64>,
+    /// Written to the standby.
+    #[serde(skip)]
+    pub(super) on_standby: Vec<u64>,
+    /// Written at home again.
+    #[serde(skip)]
+    pub(super) at_home: Vec<u64>,
+}
+
+/// What a side holds in the end.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Held {
+    /// Records of the first load that both have.
+    pub(super) mirrored: u64,
+    /// And those that the source has alone.
+    pub(super) lost: u64,
+    /// Records that were written to the standby.
+    pub(super) from_standby: u64,
+    /// Records that were written at home again.
+    pub(super) from_home: u64,
+    /// All of them.
+    pub(super) records: u64,
+    /// Records that are missing, changed or out of order.
+    pub(super) wrong: u64,
+    /// Records beyond those that are to be there.
+    pub(super) surplus: u64,
+}
+
+/// A stretch of records that must stand there: who wrote them, and their numbers.
+type Stretch = (Origin, u64, u64);
+
+/// Records that stand at the same place on both sides, equal.
+pub(super) fn equal_in_order(here: &[Vec<Record>], there: &[Vec<Record>]) -> u64 {
+    let pairs = here.iter().zip(there).flat_map(|(here, there)| here.iter().zip(there));
+    pairs.filter(|(a, b)| is_same_record(a, b)).count() as u64
+}
+
+/// Accounts for every record, and for every offset.
+pub(super) async fn settle(stage: &Stage, summary: &mut Summary) -> anyhow::Result<()> {
+    let (source, standby) = (stage.source().contents()?, stage.standby().contents()?);
+    let on_both = without_tail(&source, &summary.accounts);
+    let accounts = &mut summary.accounts;
+    accounts.source = held(&source, accounts, true);
+    accounts.standby = held(&standby, accounts, false);
+    let sum = |of: &[u64]| of.iter().sum::<u64>();
+    summary.produced = sum(&accounts.landed) + sum(&accounts.on_standby) + sum(&accounts.at_home);
+    summary.equal = equal_in_order(&on_both, &standby);
+    summary.wrong = accounts.source.wrong + accounts.standby.wrong;
+    summary.surplus = accounts.source.surplus + accounts.standby.surplus;
+    let (of_source, of_standby, lost) = (accounts.source.records, accounts.standby.records, accounts.lost);
+    let mapped = check_offsets(stage, &on_both, &standby, summary).await?;
+    summary.expect("records produced", stage.args.records, summary.produced);
+    summary.expect("records on the source", summary.produced, of_source);
+    summary.expect("records on the standby, and those that were lost", summary.produced, of_standby + lost);
+    summary.expect("records equal on both sides", of_standby, summary.equal);
+    summary.expect("records missing, changed or out of order", 0, summary.wrong);
+    summary.expect("records twice", 0, summary.surplus);
+    summary.expect("offsets translated wrongly", 0, summary.offsets_wrong);
+    summary.expect("offsets translated exactly", summary.equal, summary.offsets_exact);
+    summary.expect("partitions with an offset map", stage.args.partitions.unsigned_abs() as usize, mapped);
+    summary.expect("records that verify found equal", summary.equal, summary.verify.equal);
+    let found = summary.verify.differing + summary.verify.missing + summary.verify.extra;
+    summary.expect("records that verify found otherwise", 0, found);
+    Ok(())
+}
+
+/// What a side holds, against what it must hold, stretch by stretch and in this order.
+fn held(contents: &[Vec<Record>], accounts: &Accounts, is_source: bool) -> Held {
+    let mut held = Held::default();
+    for (index, records) in contents.iter().enumerate() {
+        let of = |counts: &[u64]| counts.get(index).copied().unwrap_or_default();
+        let (landed, mirrored) = (of(&accounts.landed), of(&accounts.mirrored));
+        let stretches: [(Stretch, &mut u64); 4] = [
+            ((Origin::Source, 0, mirrored), &mut held.mirrored),
+            ((Origin::Source, mirrored, if is_source { landed } else { mirrored }), &mut held.lost),
+            ((Origin::Standby, 0, of(&accounts.on_standby)), &mut held.from_standby),
+            ((Origin::Home, 0, of(&accounts.at_home)), &mut held.from_home),
+        ];
+        let mut left = records.iter();
+        for ((origin, from, to), found) in stretches {
+            for expected in from..to {
+                let is_there = left.next().is_some_and(|record| is_order(record, origin, number(index), expected));
+                if is_there { *found += 1 } else { held.wrong += 1 }
+            }
+        }
+        held.surplus += left.count() as u64;
+        held.records += records.len() as u64;
+    }
+    held
+}
+
+fn is_order(record: &Record, origin: Origin, partition: i32, number: u64) -> bool {
+    is_same_record(record, &order(origin, partition, number, record.timestamp))
+}
+
+/// The source without what it has alone.
+fn without_tail(source: &[Vec<Record>], accounts: &Accounts) -> Vec<Vec<Record>> {
+    let ends = accounts.mirrored.iter().zip(&accounts.landed);
+    let kept = |(records, (mirrored, landed)): (&Vec<Record>, (&u64, &u64))| {
+        let numbered = records.iter().zip(0_u64..);
+        numbered.filter(|(_, n)| !(*mirrored..*landed).contains(n)).map(|(record, _)| record.clone()).collect()
+    };
+    source.iter().zip(ends).map(kept).collect()
+}
+
+/// Every record's offset, both ways, through the map in the state topic; gives the partitions that have one.
+async fn check_offsets(
+    stage: &Stage,
+    source: &[Vec<Record>],
+    standby: &[Vec<Record>],
+    summary: &mut Summary,
+) -> anyhow::Result<usize> {
+    let client = stage.standby().client("accounts").await?;
+    let Some(state) = MirrorState::read(MIRROR, &client).await? else { return Ok(0) };
+    let mut mapped = 0;
+    for known in state.partitions() {
+        let place = usize::try_from(known.declared.partition).unwrap_or(usize::MAX);
+        let (Some(here), Some(there)) = (source.get(place), standby.get(place)) else { continue };
+        mapped += 1;
+        let end = there.last().map_or(0, |record| record.offset + 1);
+        for (a, b) in here.iter().zip(there) {
+            let (to_target, to_source) = (known.map.to_target(a.offset, end), known.map.to_source(b.offset, end));
+            let exact = to_target.exact && to_source.exact;
+            let right = exact && (to_target.offset, to_source.offset) == (b.offset, a.offset);
+            if right {
+                summary.offsets_exact += 1
+            } else {
+                summary.offsets_wrong += 1
+            }
+            summary.shift_max = summary.shift_max.max((b.offset - a.offset).abs());
+        }
+    }
+    Ok(mapped)
+}
