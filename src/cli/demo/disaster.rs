@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::load::{Load, Origin, Written};
-use super::mirroring::{FIRST_LOAD, count, number};
+use super::mirroring::{FIRST_LOAD, count, number, some};
 use super::side::Side;
 use super::stage::{LOOK_EVERY, PATIENCE, Stage, typed};
 use super::summary::{Failover, Summary};
@@ -163,8 +163,9 @@ async fn fail_over(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<V
     summary.expect("partitions that refuse older writers", partitions, summary.failover.partitions_fenced);
     let Failover { rpo_records, rto_seconds, .. } = summary.failover;
     let words = format!(
-        "the standby is in charge after {rto_seconds:.2} s (RTO); {} records are known to be lost (RPO), in {lost} ranges",
-        count(rpo_records)
+        "the standby is in charge after {rto_seconds:.2} s (RTO); {} known to be lost (RPO), listed in {}",
+        some(rpo_records, "record"),
+        some(lost as u64, "range")
     );
     stage.scene.moved(true);
     stage.view.step("failover", Some(&typed(&args)), words).await?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::load::{Load, Origin};
-use super::mirroring::{count, number};
+use super::mirroring::{count, number, some};
 use super::stage::{LOOK_EVERY, PATIENCE, Stage, typed};
 use super::summary::{Failback, Summary, Switch, Verify};
 use super::view::Way;
@@ -81,8 +81,14 @@ async fn switch(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> 
     summary.expect("records lost by the switch home", 0, summary.switch.rpo_records);
     summary.expect("exit code of the mirror of the way home", 0, code);
     stage.scene.moved(false);
-    let words =
-        format!("the source is in charge again after {:.2} s (RTO); 0 records are lost", summary.switch.rto_seconds);
+    let steps = report["steps"].as_array().into_iter().flatten();
+    let verify = steps.filter(|step| step["step"] == "verify").find_map(|step| step["seconds"].as_f64());
+    let words = format!(
+        "the source is in charge again after {:.2} s (RTO), {} lost (RPO); looked over for {:.0} s more",
+        summary.switch.rto_seconds,
+        some(summary.switch.rpo_records, "record"),
+        verify.unwrap_or_default()
+    );
     stage.view.step("switch", Some(&typed(&args)), words).await?;
     let positions = groups::compare(stage.standby(), stage.source())?;
     summary.groups.after_switch = positions;

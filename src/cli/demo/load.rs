@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use crate::client::{Cluster, TopicPartition, Topics};
 use crate::engine::now_ms;
 
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
-const SIZES: [u64; 5] = [1, 400, 7, 90, 250];
+const SIZES: [u64; 5] = [250, 1, 400, 7, 90];
 
 /// Who writes a record; its number counts from 0 for each of them and partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,23 @@ pub(super) struct Progress {
 pub(super) struct Load {
     tasks: JoinSet<anyhow::Result<()>>,
     progress: Vec<Arc<Progress>>,
+    /// Whether the last sixth may be written.
+    gate: watch::Sender<bool>,
+}
+
+/// What a partition's producer is to do.
+#[derive(Debug)]
+struct Task {
+    tp: TopicPartition,
+    origin: Origin,
+    from: u64,
+    to: u64,
+    /// From this number on it waits for the gate.
+    held: u64,
+    /// Evenly over this time.
+    over: Duration,
+    gate: watch::Receiver<bool>,
+    progress: Arc<Progress>,
 }
 
 /// What a partition's producer knows in the end: records acknowledged, and sent.
@@ -76,17 +94,37 @@ impl Load {
         ranges: &[(u64, u64)],
         over: Duration,
     ) -> anyhow::Result<Self> {
+        let load = Self::start_held(side, origin, ranges, over).await?;
+        load.let_go_on();
+        Ok(load)
+    }
+
+    /// The same, but the last sixth waits for [`Load::let_go_on`], however slow whoever waits for the rest is.
+    pub(super) async fn start_held(
+        side: &Side,
+        origin: Origin,
+        ranges: &[(u64, u64)],
+        over: Duration,
+    ) -> anyhow::Result<Self> {
         let cluster = side.client("load").await?;
         let metadata = cluster.refresh(Topics::Named(&[TOPIC])).await?;
         let topic_id = metadata.topic(TOPIC).context("the demo's topic is there")?.id;
         let (mut tasks, mut progress) = (JoinSet::new(), Vec::new());
-        for (index, range) in ranges.iter().enumerate() {
+        let (gate, closed) = watch::channel(false);
+        for (index, &(from, to)) in ranges.iter().enumerate() {
             let tp = TopicPartition { topic: TOPIC.to_owned(), topic_id, partition: number(index) };
             let known = Arc::new(Progress::default());
             progress.push(Arc::clone(&known));
-            tasks.spawn(write(cluster.clone(), tp, origin, *range, over, known));
+            // One record at least is held, be there ever so few in each partition.
+            let last = ((to - from) / 6).max(u64::from(index == 0));
+            let (held, gate) = (to - last, closed.clone());
+            tasks.spawn(write(cluster.clone(), Task { tp, origin, from, to, held, over, gate, progress: known }));
         }
-        Ok(Self { tasks, progress })
+        Ok(Self { tasks, progress, gate })
+    }
+
+    pub(super) fn let_go_on(&self) {
+        self.gate.send_replace(true);
     }
 
     /// Waits until all is written.
@@ -108,22 +146,20 @@ impl Load {
     }
 }
 
-async fn write(
-    cluster: Cluster,
-    tp: TopicPartition,
-    origin: Origin,
-    (from, to): (u64, u64),
-    over: Duration,
-    progress: Arc<Progress>,
-) -> anyhow::Result<()> {
+async fn write(cluster: Cluster, task: Task) -> anyhow::Result<()> {
+    let Task { tp, origin, from, to, held, over, mut gate, progress } = task;
     let (began, mut next) = (Instant::now(), from);
     for (size, codec) in SIZES.into_iter().cycle().zip(CODECS.into_iter().cycle()) {
         if next >= to {
             break;
         }
-        let size = size.min(batch_max(to - from, over));
         let base = next;
-        next = to.min(base + size);
+        let stop = if base < held { held } else { to };
+        next = stop.min(base + size.min(batch_max(to - from, over)));
+        if next > held {
+            // Nobody is left who could open it where this fails, and nobody who waits.
+            gate.wait_for(|open| *open).await?;
+        }
         let now = now_ms();
         let records: Vec<Record> = (base..next)
             .map(|number| Record { offset: (number - base).cast_signed(), ..order(origin, tp.partition, number, now) })

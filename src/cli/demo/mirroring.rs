@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::load::{Load, Origin};
-use super::stage::{LOOK_EVERY, PATIENCE, Stage, typed};
+use super::stage::{PATIENCE, Stage, typed};
 use super::summary::Summary;
 use super::view::Way;
 use super::{MIRROR, TOPIC, accounts, groups};
@@ -25,31 +25,35 @@ pub(super) async fn play(stage: &mut Stage, summary: &mut Summary) -> anyhow::Re
 }
 
 async fn mirror_and_kill(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<Load> {
-    let records = stage.share(FIRST_LOAD);
-    stage.scene.doing("a load, and a mirror");
-    let over = FIRST_LOAD_LASTS + stage.view.pace() * 6;
-    let load = Load::start(stage.source(), Origin::Source, &stage.ranges(records), over).await?;
-    let rate = count((records as f64 / over.as_secs_f64()) as u64);
-    let partitions = stage.args.partitions;
-    let words = format!("{rate} records a second into {TOPIC}, {partitions} partitions, five codecs");
-    stage.view.step("load", None, words).await?;
+    let run = typed(&["run", "--mirror", MIRROR]);
+    stage.scene.doing(&run);
     let process = stage.start(MIRROR, Way::Forth)?;
+    stage.await_that("the topic on the standby", |stage| stage.standby().has_topic()).await?;
+    let partitions = u64::from(stage.args.partitions.unsigned_abs());
+    let words = format!("process {process}; {TOPIC} is on the standby with {}", some(partitions, "partition"));
+    stage.view.step("mirror", Some(&run), words).await?;
+    let records = stage.share(FIRST_LOAD);
+    let over = FIRST_LOAD_LASTS + stage.view.pace() * 3;
+    let load = Load::start_held(stage.source(), Origin::Source, &stage.ranges(records), over).await?;
+    let rate = count((records as f64 / over.as_secs_f64()) as u64);
+    stage.view.step("load", None, format!("{rate} records a second come in, by five codecs")).await?;
+    stage.scene.doing("mirroring under load");
     stage.await_records(Stage::standby, records / 3).await?;
-    let words = format!("process {process} copies while the load goes on");
-    stage.view.step("mirror", Some(&typed(&["run", "--mirror", MIRROR])), words).await?;
     stage.kill().await?;
-    let killed = Instant::now();
+    load.let_go_on();
+    let (killed, epoch) = (Instant::now(), stage.standby().epoch());
     summary.killed_at = stage.standby().count();
-    let words = format!("{} records are on the standby", count(summary.killed_at));
+    let words = format!("with {} records on the standby, and the load going on", count(summary.killed_at));
     // Nobody looks on for long: the time until it goes on is measured.
     let pace = stage.view.hurry();
     stage.view.step("kill -9", Some(&format!("kill -9 {process}")), words).await?;
     let process = stage.start(MIRROR, Way::Forth)?;
-    stage.await_records(Stage::standby, summary.killed_at + 1).await?;
+    // What the old process had sent may still come in; what the new one writes has a newer epoch.
+    stage.await_that("records of the new process", |stage| stage.standby().epoch() > epoch).await?;
     summary.recovery_seconds = killed.elapsed().as_secs_f64();
     stage.view.take_time(pace);
     let words = format!("process {process} goes on {:.2} s after the kill", summary.recovery_seconds);
-    stage.view.step("restart", Some(&typed(&["run", "--mirror", MIRROR])), words).await?;
+    stage.view.step("restart", Some(&run), words).await?;
     Ok(load)
 }
 
@@ -67,11 +71,9 @@ async fn catch_up(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()
 async fn keep_groups(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
     stage.scene.doing("consumer groups read, each this far");
     let committed = groups::read_some(stage.source()).await?;
+    let in_step = move |stage: &Stage| groups::committed_count(stage.standby()) == committed;
+    stage.await_that("the groups on the standby", in_step).await?;
     let began = Instant::now();
-    while groups::committed_count(stage.standby()) < committed && began.elapsed() < PATIENCE {
-        stage.check_mirror()?;
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
     let args = ["groups", "plan", "--mirror", MIRROR];
     // What was committed on the standby by now is on record there a moment later.
     let plan = loop {
@@ -117,6 +119,11 @@ async fn drill(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
 /// A number for people.
 pub(super) fn count(number: u64) -> String {
     output::count(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// So many of something, in words.
+pub(super) fn some(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{} {what}s", count(number)) }
 }
 
 /// A number in a report.

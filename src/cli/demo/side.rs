@@ -14,6 +14,8 @@ use crate::client::{Cluster, ClusterSpec};
 struct Counted {
     next_offset: i64,
     records: u64,
+    /// Newest epoch of whoever wrote them.
+    epoch: i16,
 }
 
 /// A cluster of the demo.
@@ -46,13 +48,18 @@ impl Side {
         !self.broker.bootstrap().is_empty()
     }
 
-    fn counted(&self) -> MutexGuard<'_, Vec<Counted>> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Records of each partition now, markers aside. Only what is new is looked at.
     pub(super) fn counts(&self) -> Vec<u64> {
-        let mut all = self.counted();
+        self.look().iter().map(|counted| counted.records).collect()
+    }
+
+    /// Newest epoch of a producer that has written records here.
+    pub(super) fn epoch(&self) -> i16 {
+        self.look().iter().map(|counted| counted.epoch).max().unwrap_or_default()
+    }
+
+    fn look(&self) -> MutexGuard<'_, Vec<Counted>> {
+        let mut all = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         for (counted, partition) in all.iter_mut().zip(0..) {
             let from = counted.next_offset;
             let Ok(batches) = self.broker.read(TOPIC, partition, from) else { continue };
@@ -60,15 +67,21 @@ impl Side {
                 counted.next_offset = batch.header.next_offset();
                 if !batch.header.is_control() {
                     counted.records += u64::from(batch.header.records_count.unsigned_abs());
+                    counted.epoch = counted.epoch.max(batch.header.producer_epoch);
                 }
             }
         }
-        all.iter().map(|counted| counted.records).collect()
+        all
     }
 
     /// Records of all partitions now.
     pub(super) fn count(&self) -> u64 {
         self.counts().into_iter().sum()
+    }
+
+    /// Whether the topic is there with all of its partitions.
+    pub(super) fn has_topic(&self) -> bool {
+        (0..self.partitions).all(|partition| self.broker.log(TOPIC, partition).is_ok())
     }
 
     /// What the partitions hold, as a consumer reads it; also while the cluster is down.

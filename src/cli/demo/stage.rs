@@ -144,6 +144,19 @@ impl Stage {
         Ok(())
     }
 
+    /// Waits for what the running mirror is to bring about.
+    pub(super) async fn await_that(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !is_so(self) {
+            self.check_mirror()?;
+            if began.elapsed() > PATIENCE {
+                bail!("waited in vain for {what}.{}", self.log());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
     /// Waits until a side holds so many records.
     pub(super) async fn await_records(&mut self, side: fn(&Self) -> &Side, count: u64) -> anyhow::Result<()> {
         let (mut last, mut since) = (0, Instant::now());
