@@ -123,7 +123,7 @@ fn is_order(record: &Record, origin: Origin, partition: i32, number: u64) -> boo
 }
 
 /// The source without what it has alone.
-fn without_tail(source: &[Vec<Record>], accounts: &Accounts) -> Vec<Vec<Record>> {
+pub(super) fn without_tail(source: &[Vec<Record>], accounts: &Accounts) -> Vec<Vec<Record>> {
     let ends = accounts.mirrored.iter().zip(&accounts.landed);
     let kept = |(records, (mirrored, landed)): (&Vec<Record>, (&u64, &u64))| {
         let numbered = records.iter().zip(0_u64..);
@@ -152,12 +152,73 @@ async fn check_offsets(
             let exact = to_target.exact && to_source.exact;
             let right = exact && (to_target.offset, to_source.offset) == (b.offset, a.offset);
             if right {
-                summary.offsets_exact += 1
+                summary.offsets_exact += 1;
             } else {
-                summary.offsets_wrong += 1
+                summary.offsets_wrong += 1;
             }
             summary.shift_max = summary.shift_max.max((b.offset - a.offset).abs());
         }
     }
     Ok(mapped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Six records of the load, of which four were mirrored, then two of the standby's and one more at home.
+    fn accounts() -> Accounts {
+        Accounts { landed: vec![6], mirrored: vec![4], on_standby: vec![2], at_home: vec![1], ..Accounts::default() }
+    }
+
+    fn written(stretches: &[Stretch]) -> Vec<Record> {
+        let numbers = stretches.iter().flat_map(|&(origin, from, to)| (from..to).map(move |n| (origin, n)));
+        let records = numbers.zip(0..).map(|((origin, n), at)| Record { offset: at, ..order(origin, 0, n, 77 + at) });
+        records.collect()
+    }
+
+    fn source() -> Vec<Record> {
+        written(&[(Origin::Source, 0, 6), (Origin::Standby, 0, 2), (Origin::Home, 0, 1)])
+    }
+
+    #[test]
+    fn each_record_is_counted_where_it_belongs() {
+        let found = held(&[source()], &accounts(), true);
+        let expected = Held { mirrored: 4, lost: 2, from_standby: 2, from_home: 1, records: 9, ..Held::default() };
+        assert_eq!(found, expected);
+        let standby = without_tail(&[source()], &accounts());
+        let found = held(&standby, &accounts(), false);
+        assert_eq!(found, Held { lost: 0, records: 7, ..expected });
+        assert_eq!(equal_in_order(&standby, &standby), 7);
+    }
+
+    #[test]
+    fn what_is_missing_twice_changed_or_in_another_place_is_found() {
+        let mut missing = source();
+        missing.remove(2);
+        assert!(held(&[missing], &accounts(), true).wrong > 0);
+        let mut twice = source();
+        twice.push(source()[8].clone());
+        assert_eq!(held(&[twice], &accounts(), true).surplus, 1);
+        let mut swapped = source();
+        swapped.swap(0, 1);
+        assert_eq!(held(&[swapped], &accounts(), true).wrong, 2);
+        let mut changed = source();
+        changed[3].headers.pop();
+        assert_eq!(held(&[changed.clone()], &accounts(), true).wrong, 1);
+        assert_eq!(equal_in_order(&[changed], &[source()]), 8);
+        // What the standby must not have: the records that were lost.
+        assert!(held(&[source()], &accounts(), false).wrong > 0);
+    }
+
+    #[test]
+    fn figures_that_do_not_agree_are_problems() {
+        let mut summary = Summary::default();
+        summary.expect("apples", 3, 3);
+        assert!(summary.problems.is_empty());
+        summary.expect("apples", 3, 4);
+        assert_eq!(summary.problems, ["apples: 4, where 3 was to be"]);
+        let page = super::super::summary::page(&summary);
+        assert!(page.contains("PROBLEM apples") && page.contains("it does not add up"), "{page}");
+    }
 }

@@ -25,14 +25,19 @@ const LOAD_TO_THE_END: u64 = 20;
 const LOAD_LASTS: Duration = Duration::from_secs(12);
 /// What is written to the standby, in percent.
 const ON_STANDBY: u64 = 10;
+/// The mirror would give up what it has sent, and send it again, if the line stalled for half a minute.
+const STAY_MAX: Duration = Duration::from_secs(4);
 /// At least so long the load goes on behind a line that stalls.
 const STALLED: Duration = Duration::from_secs(1);
 
 pub(super) async fn play(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
+    let pace = stage.view.hurry();
+    stage.view.take_time(pace.min(STAY_MAX));
     let (load, line) = stall(stage).await?;
     lose_source(stage, load, summary).await?;
     let report = fail_over(stage, summary).await?;
     too_late(stage, &line, summary).await?;
+    stage.view.take_time(pace);
     account(stage, &report, summary)?;
     compare_groups(stage, summary).await?;
     move_over(stage, summary).await
@@ -163,7 +168,7 @@ async fn fail_over(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<V
     summary.expect("partitions that refuse older writers", partitions, summary.failover.partitions_fenced);
     let Failover { rpo_records, rto_seconds, .. } = summary.failover;
     let words = format!(
-        "the standby is in charge after {rto_seconds:.2} s (RTO); {} known to be lost (RPO), listed in {}",
+        "standby in charge after {rto_seconds:.2} s (RTO); {} known to be lost (RPO), in {}",
         some(rpo_records, "record"),
         some(lost as u64, "range")
     );
@@ -184,8 +189,8 @@ async fn too_late(stage: &mut Stage, line: &Line, summary: &mut Summary) -> anyh
     summary.expect("exit code of the mirror that was told", 0, code);
     summary.expect("late records on the standby", 0, appended);
     let words = format!(
-        "{} records that were on their way are refused by the standby's brokers; the mirror has ended with exit code {code}",
-        count(summary.failover.late_records)
+        "{} that were on their way are refused by the standby; the mirror ended with exit code {code}",
+        some(summary.failover.late_records, "record")
     );
     stage.view.step("too late", None, words).await
 }
@@ -220,7 +225,8 @@ fn account(stage: &Stage, report: &Value, summary: &mut Summary) -> anyhow::Resu
 }
 
 async fn compare_groups(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
-    let positions = groups::compare(stage.source(), stage.standby())?;
+    let (source, standby) = (stage.source(), stage.standby());
+    let positions = groups::compare((source, &source.contents()?), (standby, &standby.contents()?))?;
     summary.groups.after_failover = positions;
     summary.expect("offsets of groups with another record on the standby", 0, positions.different);
     summary.expect("offsets of groups compared", summary.groups.in_step.same, positions.same);
@@ -239,7 +245,7 @@ async fn move_over(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<(
     summary.accounts.on_standby = ranges.iter().map(|(_, count)| *count).collect();
     let committed = groups::read_on(stage.standby()).await?;
     let words = format!(
-        "producers have written {} records there, consumers have read on and committed {committed} offsets",
+        "producers have written {} records there, consumers have read on: {committed} offsets",
         count(summary.accounts.on_standby.iter().sum())
     );
     stage.view.step("standby", None, words).await

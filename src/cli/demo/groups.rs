@@ -101,9 +101,11 @@ async fn commit(
     Ok(count)
 }
 
-/// Compares, byte for byte, the next record of every group and partition.
-pub(super) fn compare(from: &Side, to: &Side) -> anyhow::Result<Positions> {
-    let (here, there) = (from.contents()?, to.contents()?);
+/// Compares, byte for byte, the next record of every group and partition, among those that both sides are to have.
+pub(super) fn compare(
+    (from, here): (&Side, &[Vec<Record>]),
+    (to, there): (&Side, &[Vec<Record>]),
+) -> anyhow::Result<Positions> {
     let mut positions = Positions::default();
     for (group, _) in GROUPS {
         let written = committed(to, group);

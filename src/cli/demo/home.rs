@@ -84,17 +84,20 @@ async fn switch(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> 
     let steps = report["steps"].as_array().into_iter().flatten();
     let verify = steps.filter(|step| step["step"] == "verify").find_map(|step| step["seconds"].as_f64());
     let words = format!(
-        "the source is in charge again after {:.2} s (RTO), {} lost (RPO); looked over for {:.0} s more",
+        "source in charge again after {:.2} s (RTO), {} lost (RPO); looked over for {:.0} s more",
         summary.switch.rto_seconds,
         some(summary.switch.rpo_records, "record"),
         verify.unwrap_or_default()
     );
     stage.view.step("switch", Some(&typed(&args)), words).await?;
-    let positions = groups::compare(stage.standby(), stage.source())?;
+    // Whoever had read all that was mirrored, and no further, meets the divergent tail first, as it did never read it.
+    let on_both = accounts::without_tail(&stage.source().contents()?, &summary.accounts);
+    let standby = stage.standby();
+    let positions = groups::compare((standby, &standby.contents()?), (stage.source(), &on_both))?;
     summary.groups.after_switch = positions;
     summary.expect("offsets of groups with another record at home", 0, positions.different);
     let words = format!(
-        "{} of {} offsets, where consumers had come to on the standby: the next record is the very record",
+        "{} of {} offsets, from the standby: the next record is the very record",
         positions.same,
         positions.same + positions.different
     );

@@ -83,11 +83,12 @@ async fn keep_groups(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result
         }
     };
     summary.expect("offsets of groups in step, as the plan has it", committed, number(&plan["totals"]["unchanged"]));
-    summary.groups.in_step = groups::compare(stage.source(), stage.standby())?;
+    let (source, standby) = (stage.source(), stage.standby());
+    summary.groups.in_step = groups::compare((source, &source.contents()?), (standby, &standby.contents()?))?;
     summary.groups.groups = groups::count();
     summary.expect("offsets of groups with the same record on both sides", committed, summary.groups.in_step.same);
     let words = format!(
-        "{} groups at {committed} offsets: behind {} of them stands the same record on both sides",
+        "{} groups, {committed} offsets in step: behind {} of them stands the very record",
         summary.groups.groups, summary.groups.in_step.same
     );
     stage.view.step("groups", Some(&typed(&args)), words).await
@@ -109,7 +110,7 @@ async fn drill(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
     summary.expect("the drill passes", true, summary.drill.passed);
     summary.expect("records that the drill found the same", compared, same);
     let words = format!(
-        "{} by {checks} checks; {same} of {compared} records compared are the same; a failover would take about {:.1} s",
+        "{} by {checks} checks; {same} of {compared} records compared are the same; RTO of about {:.1} s",
         if summary.drill.passed { "passed" } else { "FAILED" },
         summary.drill.rto_seconds_estimate
     );

@@ -95,7 +95,11 @@ impl Stage {
             bail!("{words} ended with {}: {}", output.status, said.trim());
         }
         summary.expect(&format!("exit code of {words}"), 0, code.unwrap_or(-1));
-        serde_json::from_slice(&output.stdout).with_context(|| format!("reading what {words} says"))
+        let report: Value =
+            serde_json::from_slice(&output.stdout).with_context(|| format!("reading what {words} says"))?;
+        let problems = report["problems"].as_array().into_iter().flatten();
+        summary.problems.extend(problems.map(|problem| format!("{words}: {problem}")));
+        Ok(report)
     }
 
     /// Starts `kmirror run`, a process of its own so that a kill is a real one.

@@ -113,7 +113,7 @@ pub(super) struct Verify {
 
 impl Summary {
     /// Two figures that must agree.
-    pub(super) fn expect<T: PartialEq + Display>(&mut self, what: &str, expected: T, found: T) {
+    pub(super) fn expect<T: Copy + PartialEq + Display>(&mut self, what: &str, expected: T, found: T) {
         if expected != found {
             self.problems.push(format!("{what}: {found}, where {expected} was to be"));
         }

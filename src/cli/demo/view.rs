@@ -5,14 +5,14 @@ use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
 use super::super::output;
+use super::MIRROR;
 use super::groups;
 use super::side::Side;
-use super::{MIRROR, TOPIC};
 
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
@@ -82,6 +82,12 @@ impl Scene {
         (now.doing, now.since) = (words.to_owned(), Instant::now());
     }
 
+    /// What is done, and for how long already.
+    fn doing_for(&self, colours: bool) -> String {
+        let now = self.now();
+        format!("{}  {:.1}s", paint(colours, "36", &now.doing), now.since.elapsed().as_secs_f64())
+    }
+
     pub(super) fn mirrored_by(&self, process: Option<u32>, way: Way) {
         let mut now = self.now();
         (now.mirror, now.way) = (process, way);
@@ -125,9 +131,10 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn new(scene: &Arc<Scene>, json: bool, pace: Duration) -> Self {
-        let live = (!json && io::stdout().is_terminal() && io::stderr().is_terminal()).then(|| Live::new(scene));
+        let is_seen = !json && io::stdout().is_terminal() && io::stderr().is_terminal();
+        let colours = is_seen && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let live = is_seen.then(|| Live::new(scene, colours));
         let pace = if live.is_some() { pace } else { Duration::ZERO };
-        let colours = live.is_some() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { began: Instant::now(), json, colours, pace, live, steps: Vec::new() }
     }
 
@@ -158,7 +165,7 @@ impl View {
             return Ok(());
         }
         match &self.live {
-            Some(live) => live.multi.suspend(|| output::print(&line))?,
+            Some(live) => live.bar.suspend(|| output::print(&line))?,
             None => output::print(&line)?,
         }
         tokio::time::sleep(self.pace).await;
@@ -188,34 +195,23 @@ impl View {
 /// The lines at the bottom of a terminal.
 #[derive(Debug)]
 struct Live {
-    multi: MultiProgress,
-    bars: Vec<ProgressBar>,
+    bar: ProgressBar,
     ticker: JoinHandle<()>,
 }
 
-/// A rule, two clusters, the mirror, the groups, what is being done.
-const LINES: usize = 6;
-
 impl Live {
-    fn new(scene: &Arc<Scene>) -> Self {
-        let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let bars: Vec<ProgressBar> = (0..LINES).map(|_| multi.add(ProgressBar::new_spinner())).collect();
-        for (bar, template) in
-            bars.iter().zip(["{wide_msg:.dim}"; LINES - 1].into_iter().chain(["{spinner} {wide_msg}"]))
-        {
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-            }
+    fn new(scene: &Arc<Scene>, colours: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{msg}\n{spinner} {prefix}") {
+            bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
         }
-        let ticker = tokio::spawn(draw(Arc::clone(scene), bars.clone()));
-        Self { multi, bars, ticker }
+        let ticker = tokio::spawn(draw(Arc::clone(scene), bar.clone(), colours));
+        Self { bar, ticker }
     }
 
     fn end(&self) {
         self.ticker.abort();
-        self.bars.iter().for_each(ProgressBar::finish_and_clear);
-        // Nothing is lost where the terminal is gone.
-        let _ = self.multi.clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -241,26 +237,33 @@ impl Rate {
     }
 }
 
-async fn draw(scene: Arc<Scene>, bars: Vec<ProgressBar>) {
+async fn draw(scene: Arc<Scene>, bar: ProgressBar, colours: bool) {
     let mut rates = [Rate::default(), Rate::default()];
     let mut interval = tokio::time::interval(DRAW_EVERY);
     loop {
         interval.tick().await;
-        for (bar, line) in bars.iter().zip(lines(&scene, &mut rates)) {
-            bar.set_message(line);
-            bar.tick();
-        }
+        bar.set_message(clusters(&scene, &mut rates, colours));
+        bar.set_prefix(scene.doing_for(colours));
+        bar.tick();
     }
 }
 
-fn lines(scene: &Scene, rates: &mut [Rate; 2]) -> [String; LINES] {
+/// Both clusters, the mirror, the groups.
+fn clusters(scene: &Scene, rates: &mut [Rate; 2], colours: bool) -> String {
+    let bold = |text: &str| paint(colours, "1", text);
     let (source, standby) = (scene.source.count(), scene.standby.count());
     let [source_rate, standby_rate] = rates;
     let clusters = [(&scene.source, source, source_rate), (&scene.standby, standby, standby_rate)];
     let [of_source, of_standby] = clusters.map(|(side, records, rate)| {
-        let state = if side.is_up() { "up" } else { "LOST" };
-        let (records, rate) = (output::count(records.cast_signed()), output::count(rate.next(records) as i64));
-        format!("{:<9} {state:<5} {:<17} {records:>11} records  {rate:>9}/s", side.name, side.address())
+        let state = if side.is_up() { paint(colours, "32", "up  ") } else { paint(colours, "1;31", "LOST") };
+        let rate = output::count(rate.next(records) as i64);
+        let records = format!("{:>11}", output::count(records.cast_signed()));
+        format!(
+            "{} {state}  {:<16} {} records  {rate:>9}/s",
+            bold(&format!("{:<9}", side.name)),
+            side.address(),
+            bold(&records)
+        )
     });
     let lag = output::count(scene.lag(source, standby).cast_signed());
     let now = scene.now();
@@ -269,14 +272,12 @@ fn lines(scene: &Scene, rates: &mut [Rate; 2]) -> [String; LINES] {
         Way::Home => format!("← {MIRROR}.failback"),
     };
     let process = now.mirror.map_or_else(|| "does not run".to_owned(), |pid| format!("process {pid}"));
-    let mirror = format!("mirror    {way:<23} {process:>11}  lag {lag} records");
+    let mirror = format!("{} {way:<16} {process:<14} lag {} records", bold("mirror   "), bold(&lag));
     let (applications, name) = if now.on_standby { (&scene.standby, "standby") } else { (&scene.source, "source") };
     let to_read = groups::to_read(applications).into_iter();
     let to_read: Vec<String> = to_read.map(|(group, left)| format!("{group} {}", output::count(left))).collect();
-    let groups = match to_read.is_empty() {
-        true => "groups    none yet".to_owned(),
-        false => format!("groups    on the {name}; to read in {TOPIC}: {}", to_read.join(", ")),
-    };
-    let doing = format!("{}  {:.1}s", now.doing, now.since.elapsed().as_secs_f64());
-    ["─".repeat(78), of_source, of_standby, mirror, groups, doing]
+    let to_read = if to_read.is_empty() { "none yet".to_owned() } else { to_read.join(", ") };
+    let groups = format!("{} to read on the {name}: {to_read}", bold("groups   "));
+    let rule = paint(colours, "2", &"─".repeat(78));
+    [rule, of_source, of_standby, mirror, groups].join("\n")
 }
