@@ -166,6 +166,9 @@
 //! - **A fence can be forgotten.** Producer state expires by the age of the records, and with it the epoch that a marker
 //!   set: a request of an older epoch that comes late enough is let in. A batch of another epoch behind the origin is
 //!   therefore not ours (`mirror::is_ours`), and stops the partition.
+//! - **A failover that goes on does not know whom its first call put aside.** Where the coordinator had forgotten the owner, the first
+//!   call writes an id of its own over the owner's before it has fenced that one, and the next call finds its own id there. So whoever
+//!   goes on with a promotion fences every id that ever owned the shard (`ops::failover`, its fence).
 //! - **The high watermark is asked for before the last stable offset.** The other way round every busy partition would look
 //!   as if a transaction held it back (`ops::status`). How long it has stood there is known to the running mirror only; one
 //!   look has the timestamp of the record there, which a producer chose.

@@ -21,16 +21,16 @@ use crate::kafka::harness::{
 const PARTITIONS: i32 = 6;
 
 /// The partitions of a report: mirrored to, by number.
-fn mirrored_to(report: &Value) -> BTreeMap<i32, i64> {
+pub(super) fn mirrored_to(report: &Value) -> BTreeMap<i32, i64> {
     let rows = report["partitions"].as_array().expect("partitions");
     rows.iter().map(|p| (p["partition"].as_i64().unwrap() as i32, p["mirrored_to"].as_i64().unwrap())).collect()
 }
 
-fn contents(records: &[Digest]) -> Vec<(i64, u64, u64, u64)> {
+pub(super) fn contents(records: &[Digest]) -> Vec<(i64, u64, u64, u64)> {
     records.iter().map(|r| (r.timestamp, r.key, r.value, r.headers)).collect()
 }
 
-fn of<'a>(dump: &'a Dump, topic: &str, partition: i32) -> &'a [Digest] {
+pub(super) fn of<'a>(dump: &'a Dump, topic: &str, partition: i32) -> &'a [Digest] {
     dump.partitions.get(&(topic.to_owned(), partition)).map_or(&[], Vec::as_slice)
 }
 

@@ -20,5 +20,6 @@ mod topics;
 mod transactions;
 mod verify;
 mod versions;
+mod zombies;
 
 pub(crate) use mirror::Mirror;

@@ -127,7 +127,7 @@ fn there_and_back_with_every_record_accounted_for() {
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), lost);
     start_home(&mut mirror, &home);
     await_in_step(&mirror, &home);
-    let back = fail_over(&mirror, &["--mirror", &home, "--overwrite-groups", "all"], 0);
+    let back = fail_over(&mirror, &["--mirror", &home], 0);
     assert_eq!(back["rpo"]["records"], 0, "{back}");
     assert_eq!(mirror.await_end(), 0, "{}", mirror.log());
     assert_eq!(all(&from).len(), old.len() + 2_000, "the load, and what the standby wrote");

@@ -1,5 +1,10 @@
 //! Rehearsals of a failover, between embedded brokers.
 
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::protocol::StrBytes;
+use kmirror::broker::{Action, Cluster};
 use serde_json::Value;
 
 use super::failover::fail_over;
@@ -110,4 +115,55 @@ fn a_promoted_mirror_has_nothing_to_rehearse() {
     fail_over(&pair.mirror, &["--unplanned"], 0);
     let report = pair.drill(&[], 3);
     assert_eq!(check(&report, "plan")["verdict"], "fail", "{report}");
+}
+
+/// Lets a principal READ a topic (2) or a group (3), by its literal name or by a prefix.
+fn allow(cluster: &Cluster, kind: i8, name: &str, is_prefix: bool, who: &str) {
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let acl = AclCreation::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(name))
+        .with_resource_pattern_type(if is_prefix { 4 } else { 3 })
+        .with_principal(text(who))
+        .with_host(text("*"))
+        .with_operation(3)
+        .with_permission_type(3);
+    cluster.add_acl(&acl);
+}
+
+#[test]
+fn a_consumer_that_could_not_read_on_the_target_fails_the_drill() {
+    let pair = rehearsed("drill-acls");
+    assert_eq!(check(&pair.drill(&[], 0), "acls")["verdict"], "pass");
+    for (who, group) in [("User:alice", "done"), ("User:bob", "middle")] {
+        allow(&pair.source, 2, "drill-", true, who);
+        allow(&pair.source, 3, group, false, who);
+        allow(&pair.target, 3, group, false, who);
+    }
+    allow(&pair.target, 2, "drill-acls", false, "User:alice");
+    let report = pair.drill(&[], 3);
+    let acls = check(&report, "acls");
+    assert_eq!(acls["verdict"], "fail", "{report}");
+    let expected = [
+        "topic drill-acls: cannot read there, as they can on the source: User:bob",
+        "topic drill-acls: not there as on the source: allow User:bob READ",
+    ];
+    assert_eq!(acls["findings"], serde_json::json!(expected), "{report}");
+    let plan = pair.mirror.output(&["failover", "--dry-run"]);
+    let page = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(page.contains(&format!("ACLS {}", expected[0])), "{page}");
+    allow(&pair.target, 2, "*", false, "User:*");
+    assert_eq!(check(&pair.drill(&[], 0), "acls")["verdict"], "pass");
+}
+
+#[test]
+fn acls_that_may_not_be_read_are_said_not_to_be_compared() {
+    let pair = rehearsed("drill-acls-hidden");
+    let refused = ResponseError::ClusterAuthorizationFailed;
+    let hook = pair.target.intercept(ApiKey::DescribeAcls, None, move |_| Action::Error(refused));
+    let report = pair.drill(&[], 0);
+    let acls = check(&report, "acls");
+    assert_eq!(acls["verdict"], "warn", "{report}");
+    assert!(acls["summary"].as_str().unwrap().contains("DESCRIBE on the cluster"), "{report}");
+    assert!(hook.hits() > 0);
 }

@@ -41,22 +41,35 @@ impl Pair {
 
     /// Runs the mirror of the way home until the old source holds exactly these records.
     fn comes_home(&mut self, expected: &[String]) {
+        self.start_home();
+        self.is_home(expected);
+    }
+
+    fn start_home(&mut self) {
         let home = self.home();
         self.mirror.start_as(|mut command| {
             command.args(["--mirror", &home]);
             command
         });
+    }
+
+    fn is_home(&mut self, expected: &[String]) {
         wait_until("the records on the old source", LIMIT, || {
             let there = self.values(&self.source, 0);
             if there == expected { Ok(()) } else { Err(format!("{} records, last {:?}", there.len(), there.last())) }
         });
+        self.is_in_step();
+        self.mirror.stop();
+    }
+
+    fn is_in_step(&self) {
+        let home = self.home();
         wait_until("the way home to be in step", LIMIT, || {
             let output = self.mirror.output(&["status", "--mirror", &home, "--json"]);
             let report: Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
             let row = &report["mirrors"][0]["partitions"][0];
             if row["lag_records"] == 0 && row["state"] == "mirroring" { Ok(()) } else { Err(report.to_string()) }
         });
-        self.mirror.stop();
     }
 
     /// The old source takes over again.
@@ -102,6 +115,25 @@ fn what_the_old_source_has_alone_stays_and_what_the_standby_wrote_follows_it() {
     pair.begin(0);
     pair.comes_home(&[numbered("", 0, 10), numbered("alone-", 0, 3), numbered("standby-", 0, 5)].concat());
     pair.assert_mapped_home();
+}
+
+/// A writer that died in the middle of a transaction, and a coordinator that has not ended it yet.
+#[test]
+fn what_a_transaction_holds_back_on_the_old_source_does_not_count_and_stops_nothing() {
+    let mut pair = promoted("undecided");
+    append(&pair.source, "undecided", 0, "alone-", 0, 3);
+    super::threats::open_transaction(&pair, 0, 0);
+    append(&pair.source, "undecided", 0, "behind-", 0, 2);
+    let plan = pair.came_back(0);
+    assert_eq!((&plan["came_back"], &plan["tail"]["records"]), (&"ahead".into(), &3.into()), "{plan}");
+    append(&pair.target, "undecided", 0, "standby-", 0, 5);
+    pair.begin(0);
+    pair.start_home();
+    pair.is_in_step();
+    pair.mirror.stop();
+    // Behind the mirrored ones: three, the open one, two, a marker, and what came home.
+    let end = pair.source.log("undecided", 0).unwrap().high_watermark;
+    assert!(end >= 10 + 3 + 1 + 2 + 1 + 5, "{end}");
 }
 
 #[test]
@@ -160,16 +192,11 @@ fn an_old_source_that_came_back_empty_is_filled_from_its_beginning() {
     let plan = pair.came_back(0);
     assert_eq!(plan["came_back"], "empty", "{plan}");
     pair.begin(0);
-    let home = pair.home();
-    pair.mirror.start_as(|mut command| {
-        command.args(["--mirror", &home]);
-        command
-    });
+    pair.start_home();
     wait_until("the topic on the old source", LIMIT, || {
         pair.source.log("emptied-home", 0).map(drop).map_err(|error| error.to_string())
     });
-    pair.mirror.stop();
-    pair.comes_home(&[numbered("", 0, 10), numbered("standby-", 0, 5)].concat());
+    pair.is_home(&[numbered("", 0, 10), numbered("standby-", 0, 5)].concat());
     pair.assert_mapped_home();
 }
 

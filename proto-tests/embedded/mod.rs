@@ -3,6 +3,7 @@
 mod bandwidth;
 mod demo;
 mod drill;
+mod drill_schedule;
 mod failback;
 pub(crate) mod failover;
 mod group_commands;
@@ -12,6 +13,7 @@ mod identity;
 mod leaders;
 mod obstacles;
 mod policies;
+mod replay;
 mod shapes;
 mod starting;
 mod state;

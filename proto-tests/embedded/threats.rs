@@ -37,7 +37,7 @@ fn write(pair: &Pair, partition: i32, age_ms: i64) {
 }
 
 /// A record in a transaction that no coordinator knows of.
-fn open_transaction(pair: &Pair, partition: i32, age_ms: i64) {
+pub(super) fn open_transaction(pair: &Pair, partition: i32, age_ms: i64) {
     let base_timestamp = now_ms() - age_ms;
     let spec = BatchSpec::idempotent("open", PRODUCER, 0, 1);
     let spec = BatchSpec { attributes: ATTR_TRANSACTIONAL, base_timestamp, max_timestamp: base_timestamp, ..spec };

@@ -418,6 +418,17 @@ public final class Goldens {
                         new DeleteAclsResponseData.DeleteAclsMatchingAcl().setResourceType((byte) 2)
                                 .setResourceName("alpha").setPatternType((byte) 3).setPrincipal("User:*")
                                 .setHost("*").setOperation((byte) 4).setPermissionType((byte) 2))))));
+        for (byte kind = 2; kind <= 3; kind++) {
+            String name = kind == 2 ? "describe_topic_acls" : "describe_group_acls";
+            request(name + "_request", ApiKeys.DESCRIBE_ACLS, 3, new DescribeAclsRequestData()
+                    .setResourceTypeFilter(kind).setResourceNameFilter(null).setPatternTypeFilter((byte) 1)
+                    .setPrincipalFilter(null).setHostFilter(null).setOperation((byte) 1).setPermissionType((byte) 1));
+            response(name + "_response", ApiKeys.DESCRIBE_ACLS, 3, new DescribeAclsResponseData().setResources(List.of(
+                    new DescribeAclsResponseData.DescribeAclsResource().setResourceType(kind).setResourceName("al")
+                            .setPatternType((byte) 4).setAcls(List.of(
+                                    new DescribeAclsResponseData.AclDescription().setPrincipal("User:alice")
+                                            .setHost("*").setOperation((byte) 3).setPermissionType((byte) 3))))));
+        }
     }
 
     private static void groups() {

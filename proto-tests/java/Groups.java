@@ -11,6 +11,9 @@ import java.util.Properties;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConsumerGroupOffsetsResult;
+import org.apache.kafka.clients.admin.ListConsumerGroupOffsetsSpec;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -29,6 +32,8 @@ final class Groups {
         commands.put("join_group", Groups::join);
         commands.put("leave_group", Groups::leave);
         commands.put("read_on", Groups::readOn);
+        commands.put("commit_offsets", Groups::commit);
+        commands.put("committed_offsets", Groups::committed);
     }
 
     /** Answers once the member has its assignment. `protocol` is classic, consumer (KIP-848) or share (KIP-932). */
@@ -96,6 +101,38 @@ final class Groups {
                 }
             }
             consumer.commitSync(next);
+        }
+    }
+
+    /** Commits for groups without members; `groups`: name to rows of topic, partition and offset. */
+    private static void commit(JsonNode args, ObjectNode answer) throws Exception {
+        List<AlterConsumerGroupOffsetsResult> asked = new ArrayList<>();
+        try (Admin admin = Topics.admin(args)) {
+            JsonNode groups = args.get("groups");
+            groups.fieldNames().forEachRemaining(group -> {
+                Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
+                groups.get(group).forEach(row -> offsets.put(new TopicPartition(row.get("topic").asText(),
+                        row.get("partition").asInt()), new OffsetAndMetadata(row.get("offset").asLong())));
+                asked.add(admin.alterConsumerGroupOffsets(group, offsets));
+            });
+            for (AlterConsumerGroupOffsetsResult result : asked) {
+                result.all().get(60, TimeUnit.SECONDS);
+            }
+        }
+    }
+
+    /** What these groups have committed, in the form that `commit_offsets` takes. */
+    private static void committed(JsonNode args, ObjectNode answer) throws Exception {
+        Map<String, ListConsumerGroupOffsetsSpec> asked = new HashMap<>();
+        args.get("groups").forEach(group -> asked.put(group.asText(), new ListConsumerGroupOffsetsSpec()));
+        ObjectNode groups = answer.putObject("groups");
+        try (Admin admin = Topics.admin(args)) {
+            var found = admin.listConsumerGroupOffsets(asked);
+            for (String group : asked.keySet()) {
+                ArrayNode rows = groups.putArray(group);
+                found.partitionsToOffsetAndMetadata(group).get(60, TimeUnit.SECONDS).forEach((at, offset) -> rows
+                        .addObject().put("topic", at.topic()).put("partition", at.partition()).put("offset", offset.offset()));
+            }
         }
     }
 

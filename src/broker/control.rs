@@ -228,6 +228,11 @@ impl Cluster {
         })
     }
 
+    /// Adds an ACL.
+    pub fn add_acl(&self, acl: &kafka_protocol::messages::create_acls_request::AclCreation) {
+        super::acls::add(&mut self.shared.lock().acls, acl);
+    }
+
     /// The records from this offset on that a read_committed consumer would get: up to the last stable offset, without
     /// aborted ones and markers.
     pub fn records(&self, topic: &str, partition: i32, from: i64) -> Result<Vec<Record>, BrokerError> {

@@ -54,8 +54,9 @@ pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<Response
         RequestKind::IncrementalAlterConfigs(r) => {
             ResponseKind::IncrementalAlterConfigs(alter_configs::handle(call, r))
         }
-        RequestKind::CreateAcls(r) => ResponseKind::CreateAcls(acls::create(call, r)),
-        RequestKind::DeleteAcls(r) => ResponseKind::DeleteAcls(acls::delete(call, r)),
+        RequestKind::CreateAcls(r) => ResponseKind::CreateAcls(acls::create(call, &r)),
+        RequestKind::DeleteAcls(r) => ResponseKind::DeleteAcls(acls::delete(call, &r)),
+        RequestKind::DescribeAcls(r) => ResponseKind::DescribeAcls(acls::describe(call, &r)),
         RequestKind::DescribeCluster(r) => ResponseKind::DescribeCluster(describe_cluster::handle(call, &r)),
         RequestKind::DescribeProducers(r) => ResponseKind::DescribeProducers(describe_producers::handle(call, r)),
         RequestKind::DescribeTransactions(r) => {

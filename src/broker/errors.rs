@@ -51,7 +51,8 @@ pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError)
         | RequestKind::CreatePartitions(_)
         | RequestKind::IncrementalAlterConfigs(_)
         | RequestKind::CreateAcls(_)
-        | RequestKind::DeleteAcls(_) => return admin(request, code),
+        | RequestKind::DeleteAcls(_)
+        | RequestKind::DescribeAcls(_) => return admin(request, code),
         RequestKind::OffsetCommit(_)
         | RequestKind::OffsetFetch(_)
         | RequestKind::OffsetDelete(_)
@@ -168,7 +169,9 @@ fn admin(request: &RequestKind, code: i16) -> Option<ResponseKind> {
             });
             ResponseKind::CreatePartitions(CreatePartitionsResponse::default().with_results(results.collect()))
         }
-        RequestKind::CreateAcls(_) | RequestKind::DeleteAcls(_) => return acls::refuse(request, code),
+        RequestKind::CreateAcls(_) | RequestKind::DeleteAcls(_) | RequestKind::DescribeAcls(_) => {
+            return acls::refuse(request, code);
+        }
         RequestKind::IncrementalAlterConfigs(r) => {
             let responses = r.resources.iter().map(|resource| {
                 AlterConfigsResourceResponse::default()

@@ -80,7 +80,7 @@ fn append_all(call: &Call, request: ProduceRequest) -> Vec<Entry> {
             Outcome::Refused(ResponseError::UnknownTopicId, None)
         } else if !matches!(request.acks, -1..=1) {
             Outcome::Refused(ResponseError::InvalidRequiredAcks, None)
-        } else if state.read_only.contains(&name) {
+        } else if state.acls.iter().any(|acl| acl.denies_writes(&name)) {
             Outcome::Refused(ResponseError::TopicAuthorizationFailed, None)
         } else {
             let target = (name, index);

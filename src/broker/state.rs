@@ -1,7 +1,7 @@
 //! What all nodes of the cluster share: nodes, topics, partitions, transactions. One lock guards it; nothing awaits
 //! while holding it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -93,8 +93,8 @@ pub(super) struct State {
     pub(super) names: HashMap<Uuid, String>,
     /// Transactional ids.
     pub(super) txns: BTreeMap<String, Txn>,
-    /// Topics that nobody may write to, by ACL.
-    pub(super) read_only: BTreeSet<String>,
+    /// ACLs.
+    pub(super) acls: Vec<super::acls::Binding>,
     /// Groups by id.
     pub(super) groups: BTreeMap<String, Group>,
     /// Next producer id to hand out.

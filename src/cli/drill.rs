@@ -1,6 +1,5 @@
 //! `kmirror drill`: a rehearsal of a failover.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::context::Context;
-use super::drill_page::html;
+use super::drill_reports::{keep, kept};
 use super::exit::{CliError, Exit};
 use super::output;
 use crate::ops::drill::{DrillOptions, DrillReport, drill};
@@ -82,7 +81,7 @@ pub async fn run(args: DrillArgs, ctx: &Context) -> anyhow::Result<Exit> {
     }
     let report = drill(&config, mirror, &args.options()).await?;
     if let Some(folder) = &args.reports {
-        keep(folder, &report)?;
+        keep(folder, &report).context("--reports")?;
     }
     if ctx.json {
         output::json(&report)?;
@@ -92,43 +91,9 @@ pub async fn run(args: DrillArgs, ctx: &Context) -> anyhow::Result<Exit> {
     Ok(if report.passed { Exit::Done } else { Exit::Problems })
 }
 
-/// The beginning of the name of a report that is kept.
-fn prefix(mirror: &str) -> String {
-    format!("kmirror-drill-{mirror}-")
-}
-
-/// Keeps a report; one is never written over.
-fn keep(folder: &Path, report: &DrillReport) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("--reports {}", folder.display()))?;
-    let at: String = report.started_at.chars().filter(|c| !matches!(c, '-' | ':' | '.')).collect();
-    for (kind, text) in [("json", serde_json::to_string_pretty(report)? + "\n"), ("html", html(report))] {
-        let file = folder.join(format!("{}{at}.{kind}", prefix(&report.mirror)));
-        let made = fs::OpenOptions::new().write(true).create_new(true).open(&file);
-        let written = made.and_then(|mut made| std::io::Write::write_all(&mut made, text.as_bytes()));
-        written.with_context(|| format!("--reports: {}", file.display()))?;
-    }
-    Ok(())
-}
-
 /// The reports of a mirror that are kept, oldest first.
 fn history(folder: &Path, mirror: &str, ctx: &Context) -> anyhow::Result<Exit> {
-    let mut reports = Vec::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("--reports {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !name.starts_with(&prefix(mirror)) || path.extension().is_none_or(|kind| kind != "json") {
-            continue;
-        }
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let report: DrillReport =
-            serde_json::from_str(&text).with_context(|| format!("{}: no report of a drill", path.display()))?;
-        // Of a mirror whose name goes on behind this one.
-        if report.mirror == mirror {
-            reports.push(report);
-        }
-    }
-    reports.sort_by(|a, b| a.started_at.cmp(&b.started_at));
+    let reports = kept(folder, mirror)?;
     if ctx.json {
         output::json(&serde_json::json!({ "schema_version": 1, "mirror": mirror, "reports": reports }))?;
         return Ok(Exit::Done);

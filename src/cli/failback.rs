@@ -13,7 +13,9 @@ use super::exit::{CliError, Exit};
 use super::output;
 use crate::config::MirrorConfig;
 use crate::engine::connect_mirror;
-use crate::ops::failback::{self, CameBack, Ends, FailbackPartition, FailbackReport, Stage, TakenUp};
+use crate::ops::failback::{
+    self, CameBack, Ends, FailbackPartition, FailbackReport, Replay, Replayed, ReplayedPartition, Stage, Tail, TakenUp,
+};
 
 /// Options of `failback`.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +24,8 @@ After kmirror failover the standby is in charge. When the old source is back, it
 without copying again what both have. Each call does the next step, and says what comes after it:
 
   1. kmirror failback          shows where the two logs of every partition part, and what the old source has alone (its
-                               divergent tail: accepted there, never mirrored); --export writes those records to a file
+                               divergent tail: accepted there, never mirrored); --export writes those records to a file, --replay
+                               appends them to a topic of the standby
      kmirror failback --yes    begins a mirror of the way home, NAME.failback
   2. kmirror run --mirror NAME.failback        copies, and keeps up; status --mirror NAME.failback shows how far it is
   3. kmirror failover --mirror NAME.failback   the switch home, planned: the old source is in charge again
@@ -36,12 +39,16 @@ have it. An old source that came back empty is filled from its beginning; one th
 Examples:
   kmirror failback -c standby.yaml --mirror dr
   kmirror failback -c standby.yaml --mirror dr --export divergent.jsonl --yes
+  kmirror failback -c standby.yaml --mirror dr --replay orders.divergent --yes
   kmirror run -c standby.yaml --mirror dr.failback
   kmirror failback -c standby.yaml --mirror dr --json")]
 pub struct FailbackArgs {
     /// Write what the old source has alone to this file, one JSON object a record
     #[arg(long, value_name = "FILE")]
     pub export: Option<PathBuf>,
+    /// Append what the old source has alone to this topic of the standby, each record once, and do nothing else
+    #[arg(long, value_name = "TOPIC", conflicts_with = "export")]
+    pub replay: Option<String>,
 }
 
 /// Goes back.
@@ -53,11 +60,16 @@ pub async fn run(args: FailbackArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let mirror = ctx.one_mirror(&config)?;
     let (old, standby) = connect_mirror(&config, mirror).await?;
     let ends = Ends { old: &old, standby: &standby };
-    match failback::stage(mirror, ends).await? {
+    let stage = failback::stage(mirror, ends).await?;
+    if let (Some(file), Stage::Returning | Stage::Switched) = (&args.export, stage) {
+        export(file, &failback::tails(mirror, stage, ends).await?, ctx, mirror, ends).await?;
+    }
+    match stage {
         Stage::NotPromoted => {
             let what = "was not promoted: there is nothing to go back from (kmirror failover)";
             Err(CliError::Usage(format!("mirror {} {what}", mirror.name)).into())
         }
+        stage if args.replay.is_some() => replay(&args, ctx, mirror, stage, ends).await,
         Stage::Promoted => begin(&args, ctx, mirror, ends).await,
         Stage::Returning => returning(ctx, mirror),
         Stage::Switched => take_up(ctx, mirror, ends).await,
@@ -68,10 +80,7 @@ pub async fn run(args: FailbackArgs, ctx: &Context) -> anyhow::Result<Exit> {
 async fn begin(args: &FailbackArgs, ctx: &Context, mirror: &MirrorConfig, ends: Ends<'_>) -> anyhow::Result<Exit> {
     let mut report = failback::survey(mirror, ends).await?;
     if let Some(file) = &args.export {
-        let records = export(file, &report, mirror, ends).await?;
-        if !ctx.json {
-            output::print(&format!("{} divergent records written to {}\n\n", output::count(records), file.display()))?;
-        }
+        export(file, &failback::tails_of(&report), ctx, mirror, ends).await?;
     }
     let act = ctx.yes && !ctx.dry_run;
     if act {
@@ -152,13 +161,76 @@ async fn take_up(ctx: &Context, mirror: &MirrorConfig, ends: Ends<'_>) -> anyhow
 }
 
 /// A file that is there already is not written over: it may be the only copy of what it holds.
-async fn export(file: &Path, report: &FailbackReport, mirror: &MirrorConfig, ends: Ends<'_>) -> anyhow::Result<i64> {
+async fn export(
+    file: &Path,
+    tails: &[Tail],
+    ctx: &Context,
+    mirror: &MirrorConfig,
+    ends: Ends<'_>,
+) -> anyhow::Result<()> {
     let open = OpenOptions::new().write(true).create_new(true).open(file);
     let out = open.with_context(|| format!("--export {}: cannot be made", file.display()))?;
     let mut out = BufWriter::new(out);
-    let exported = failback::export(report, ends.old, mirror.isolation, &mut out).await?;
+    let exported = failback::export(tails, ends.old, mirror.isolation, &mut out).await?;
     out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all())?;
-    Ok(i64::try_from(exported.records).unwrap_or(i64::MAX))
+    if ctx.json {
+        return Ok(());
+    }
+    let records = output::count(exported.records.cast_signed());
+    output::print(&format!("{records} divergent records written to {}\n\n", file.display()))
+}
+
+/// The divergent tail into a topic of the standby.
+async fn replay(
+    args: &FailbackArgs,
+    ctx: &Context,
+    mirror: &MirrorConfig,
+    stage: Stage,
+    ends: Ends<'_>,
+) -> anyhow::Result<Exit> {
+    let into = args.replay.as_deref().unwrap_or_default();
+    if stage == Stage::Switched {
+        let what = "the old source is in charge again, and has them: nothing is replayed to the standby any more";
+        return Err(CliError::Usage(format!("mirror {}: {what}", mirror.name)).into());
+    }
+    let tails = failback::tails(mirror, stage, ends).await?;
+    let replay = Replay { mirror, ends, tails: &tails, into };
+    let plan = replay.plan().await?;
+    let act = ctx.yes && !ctx.dry_run;
+    let done = if act {
+        let bar = output::progress(plan.records, "replayed");
+        let done = replay.run(|records| bar.inc(records)).await;
+        bar.finish_and_clear();
+        done?
+    } else {
+        plan
+    };
+    if ctx.json {
+        output::json(&done)?;
+    } else {
+        output::print(&replay_page(&done, act))?;
+    }
+    if !act && !ctx.dry_run {
+        let what = format!("nothing was changed; to append these records to {into} on {}, add --yes", mirror.target);
+        return Err(CliError::Refused(what).into());
+    }
+    Ok(Exit::Done)
+}
+
+fn replay_page(done: &Replayed, act: bool) -> String {
+    let count = |n: u64| output::count(n.cast_signed());
+    let row = |p: &ReplayedPartition| {
+        vec![
+            format!("{}:{}", p.topic, p.partition),
+            format!("{}:{}", done.into, p.into_partition),
+            count(p.records),
+            count(p.already),
+        ]
+    };
+    let header = ["FROM", "INTO", if act { "REPLAYED" } else { "TO REPLAY" }, "THERE ALREADY"];
+    let table = output::table(&header, &[2, 3], done.partitions.iter().map(row));
+    let what = if act { "replayed" } else { "to be replayed" };
+    format!("{table}\n{} records {what}, {} there already\n", count(done.records), count(done.already))
 }
 
 fn page(report: &FailbackReport) -> String {
@@ -174,7 +246,8 @@ fn page(report: &FailbackReport) -> String {
     let divergent = i64::try_from(report.divergent_records()).unwrap_or(i64::MAX);
     if divergent > 0 {
         text.push_str(&format!(
-            "\n{} records are on the old source alone; --export FILE writes them out\n",
+            "\n{} records are on the old source alone; --export FILE writes them out, --replay TOPIC appends them to a topic of the \
+             standby\n",
             output::count(divergent)
         ));
     }

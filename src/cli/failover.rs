@@ -13,8 +13,9 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::groups::Over;
 use super::output;
+use crate::config::MirrorConfig;
 use crate::ops::{Failover, FailoverOptions, FailoverReport, PromotedGroups};
-use crate::plan::{FailoverPlan, PartitionOutlook, Rpo, Wish};
+use crate::plan::{AclDifference, FailoverPlan, PartitionOutlook, Rpo, Wish};
 
 /// Options of `failover`.
 #[derive(Debug, Clone, Args)]
@@ -44,9 +45,10 @@ pub struct FailoverArgs {
     /// Leave the topics' settings as they are: do not apply what was held back
     #[arg(long)]
     pub keep_topic_settings: bool,
-    /// Which groups' offsets on the target may be overwritten
-    #[arg(long, value_enum, default_value_t = Over::Unused)]
-    pub overwrite_groups: Over,
+    /// Which groups' offsets on the target may be overwritten [default: unused; on the way home, NAME.failback, all: what
+    /// consumers had left there before the first failover]
+    #[arg(long, value_enum)]
+    pub overwrite_groups: Option<Over>,
     /// Where to keep the target groups' former offsets [default: kmirror-groups-MIRROR-TIME.json]
     #[arg(long, value_name = "FILE")]
     pub groups_snapshot: Option<PathBuf>,
@@ -96,7 +98,7 @@ Examples:
 pub async fn run(args: FailoverArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let config = Arc::new(ctx.load()?);
     let mirror = ctx.one_mirror(&config)?;
-    let failover = Failover::prepare(&config, mirror, options(&args)).await?;
+    let failover = Failover::prepare(&config, mirror, options(&args, mirror)).await?;
     if args.cancel {
         return cancel(failover, ctx).await;
     }
@@ -162,7 +164,8 @@ async fn cancel(failover: Failover, ctx: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn options(args: &FailoverArgs) -> FailoverOptions {
+fn options(args: &FailoverArgs, mirror: &MirrorConfig) -> FailoverOptions {
+    let over = if mirror.is_way_home() { Over::All } else { Over::Unused };
     FailoverOptions {
         wish: match (args.planned, args.unplanned) {
             (true, _) => Wish::Planned,
@@ -175,7 +178,7 @@ fn options(args: &FailoverArgs) -> FailoverOptions {
         source_timeout: args.source_timeout,
         allow_halted: args.allow_halted,
         apply_settings: !args.keep_topic_settings,
-        overwrite_groups: args.overwrite_groups.into(),
+        overwrite_groups: args.overwrite_groups.unwrap_or(over).into(),
         groups_snapshot: args.groups_snapshot.clone(),
         pause_after: args.pause_after.clone(),
     }
@@ -214,6 +217,12 @@ fn plan_page(plan: &FailoverPlan) -> String {
             format!("{}: {} -> {}", change.key, shown(&change.from), shown(&change.to))
         });
         text.push_str(&format!("\nSETTINGS {}: {}\n", topic.topic, changes.collect::<Vec<_>>().join(", ")));
+    }
+    for finding in plan.acls.differences.iter().flat_map(AclDifference::findings) {
+        text.push_str(&format!("\nACLS {finding}\n"));
+    }
+    if let Some(detail) = plan.acls.detail.as_ref().filter(|_| plan.source_reachable) {
+        text.push_str(&format!("\nACLS not compared: {detail}\n"));
     }
     plan.warnings.iter().for_each(|warning| text.push_str(&format!("\nWARNING {warning}\n")));
     plan.blockers.iter().for_each(|blocker| text.push_str(&format!("\nBLOCKED {blocker}\n")));

@@ -14,6 +14,8 @@ pub mod context;
 pub mod demo;
 pub mod drill;
 mod drill_page;
+mod drill_reports;
+mod drill_schedule;
 pub mod exit;
 pub mod failback;
 pub mod failover;

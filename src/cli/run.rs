@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::context::Context;
+use super::drill_schedule::keep_drilling;
 use super::exit::Exit;
 use super::one_thread;
 use crate::config::Config;
@@ -35,6 +36,7 @@ pub struct RunArgs {}
 /// What ended the run; see [`super::exit::classify`].
 pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     ctx.no_dry_run("kmirror check says what a run would do")?;
+    let mut signals = Signals::new()?;
     let config = Arc::new(ctx.load()?);
     let (stop, stopped) = watch::channel(false);
     let boards: Vec<Board> = ctx.mirrors(&config)?.iter().map(|m| Board::new(&m.name)).collect();
@@ -46,7 +48,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     }
     let mut mirrors = start(&config, &boards, &budget, &stopped)?;
     let mut groups = keep_groups(&config, &boards, &stopped);
-    let mut signals = Signals::new()?;
+    let drills = keep_drilling_all(&config, &boards, &stopped);
     let mut failure = None;
     loop {
         tokio::select! {
@@ -67,6 +69,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
             },
         }
     }
+    drop(drills);
     match failure {
         None => Ok(Exit::Done),
         Some(error) => Err(error.into()),
@@ -106,6 +109,18 @@ fn keep_groups(
         Some((mirror.name.clone(), tokio::spawn(work)))
     });
     with_groups.collect()
+}
+
+/// Drills are done on this thread, too.
+fn keep_drilling_all(config: &Arc<Config>, boards: &[Board], stop: &watch::Receiver<bool>) -> JoinSet<()> {
+    let mut drills = JoinSet::new();
+    for terms in &config.drills {
+        // One of a mirror that this process does not run is another one's.
+        if let Some(board) = boards.iter().find(|board| board.mirror() == terms.mirror) {
+            drills.spawn(keep_drilling(Arc::clone(config), terms.clone(), board.clone(), stop.clone()));
+        }
+    }
+    drills
 }
 
 /// A thread that runs what is spawned on it, until the process ends.

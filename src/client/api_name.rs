@@ -26,6 +26,7 @@ pub(crate) fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::IncrementalAlterConfigs) => "IncrementalAlterConfigs",
         Ok(ApiKey::CreateAcls) => "CreateAcls",
         Ok(ApiKey::DeleteAcls) => "DeleteAcls",
+        Ok(ApiKey::DescribeAcls) => "DescribeAcls",
         Ok(ApiKey::OffsetDelete) => "OffsetDelete",
         Ok(ApiKey::DescribeProducers) => "DescribeProducers",
         Ok(ApiKey::DescribeTransactions) => "DescribeTransactions",

@@ -14,6 +14,7 @@ use super::frame::{OutFrame, split_response};
 use super::*;
 use crate::batch::goldens::golden;
 use crate::groups::{Committed, GroupType};
+use crate::plan::{Acl, AclResource, Acls, Grant};
 
 const WIRE: &str = include_str!("../../proto-tests/goldens/wire.txt");
 const BATCHES: &str = include_str!("../../proto-tests/goldens/batches.txt");
@@ -306,6 +307,19 @@ async fn changes() {
         cluster.allow_writes(&["alpha"]).await
     };
     assert_eq!(play(&["alter_configs", "create_acls", "delete_acls"], act).await, 1);
+}
+
+#[tokio::test]
+async fn acls_are_listed() {
+    let act = async |cluster: Cluster| cluster.acls().await;
+    let acl = |resource| Acl {
+        resource,
+        name: "al".to_owned(),
+        is_prefix: true,
+        grant: Grant { principal: "User:alice".to_owned(), host: "*".to_owned(), operation: 3, is_denied: false },
+    };
+    let both = [AclResource::Topic, AclResource::Group].map(acl).to_vec();
+    assert_eq!(play(&["describe_topic_acls", "describe_group_acls"], act).await, Acls::Listed(both));
 }
 
 /// What a wait for the two groups' coordinator may take.

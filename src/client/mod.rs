@@ -7,6 +7,7 @@
 //!
 //! Knows nothing of mirrors: offsets, maps and states are the callers' business.
 
+mod acls;
 mod api_name;
 mod buffer;
 mod changes;

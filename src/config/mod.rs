@@ -32,8 +32,8 @@ pub use topics::{
     is_topic_name, never_mirrored,
 };
 pub use types::{
-    ClusterConfig, Config, GroupSync, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
-    MirrorLimits, Policies, Policy, Start, Sync, TargetTopics,
+    ClusterConfig, Config, DrillConfig, GroupSync, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel,
+    MirrorConfig, MirrorLimits, Policies, Policy, Start, Sync, TargetTopics,
 };
 pub(crate) use units::parse_size;
 pub use units::{bytes, parse_rfc3339_ms};
@@ -42,6 +42,8 @@ pub use units::{bytes, parse_rfc3339_ms};
 pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// Least `mirrors[].groups.interval`.
 pub const GROUPS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// Least `drills[].every`.
+pub const DRILLS_EVERY_MIN: std::time::Duration = std::time::Duration::from_secs(60);
 /// Least `mirrors[].limits.bandwidth`, bytes a second.
 pub const BANDWIDTH_BYTES_MIN: u64 = 16 << 10;
 

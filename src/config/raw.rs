@@ -22,8 +22,7 @@ pub(super) struct File {
     pub(super) http: Option<Http>,
     #[allow(dead_code)]
     backups: Option<Untyped>,
-    #[allow(dead_code)]
-    drills: Option<Untyped>,
+    pub(super) drills: Option<Vec<Drill>>,
     pub(super) log: Log,
 }
 
@@ -152,6 +151,18 @@ struct HttpTls {
 #[allow(dead_code)]
 struct Probes {
     listen: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drill {
+    pub(super) mirror: String,
+    pub(super) reports: String,
+    pub(super) every: String,
+    pub(super) max_rpo: String,
+    pub(super) max_rto: String,
+    pub(super) sample: usize,
+    pub(super) isolated: bool,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

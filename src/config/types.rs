@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -24,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// The HTTP listener; `None` when the file has no `http` section.
     pub http: Option<HttpConfig>,
+    /// Drills on a schedule.
+    pub drills: Vec<DrillConfig>,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -114,6 +117,12 @@ pub struct MirrorLimits {
 }
 
 impl MirrorConfig {
+    /// Whether this is the mirror of a way home ([`Self::reversed`]).
+    #[must_use]
+    pub fn is_way_home(&self) -> bool {
+        self.name.ends_with(REVERSED)
+    }
+
     /// What this source topic is called on the target.
     #[must_use]
     pub fn target_topic(&self, topic: &str) -> String {
@@ -193,6 +202,25 @@ pub enum Policy {
     Halt,
     /// Note a gap with its reason, and go on.
     Continue,
+}
+
+/// A failover drill on a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrillConfig {
+    /// Which mirror is rehearsed.
+    pub mirror: String,
+    /// Folder of the reports.
+    pub reports: PathBuf,
+    /// Time from one to the next; at least [`super::DRILLS_EVERY_MIN`].
+    pub every: Duration,
+    /// What a failover may lose at most.
+    pub max_rpo: Duration,
+    /// How long it may take at most.
+    pub max_rto: Duration,
+    /// Committed offsets of each group whose records are compared, at most.
+    pub sample: usize,
+    /// Consume with copies of the groups.
+    pub isolated: bool,
 }
 
 /// Bounds of the whole process.

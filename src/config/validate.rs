@@ -8,8 +8,8 @@ use super::raw;
 use super::routes;
 use super::topics::{GroupFilter, Rename, TopicFilter};
 use super::types::{
-    ClusterConfig, Config, GroupSync, HttpConfig, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies, Sync,
-    TargetTopics,
+    ClusterConfig, Config, DrillConfig, GroupSync, HttpConfig, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies,
+    Sync, TargetTopics,
 };
 use super::units;
 
@@ -55,9 +55,11 @@ impl Validator<'_> {
             }
             None => None,
         };
+        let drills = file.drills.unwrap_or_default().into_iter().enumerate();
+        let drills: Vec<_> = drills.filter_map(|(index, drill)| self.drill(index, drill, &mirrors)).collect();
         let limits = Limits { memory_bytes: memory? };
         let log = LogConfig { level: file.log.level, format: file.log.format };
-        self.errors.is_empty().then_some(Config { clusters, mirrors, limits, http, log })
+        self.errors.is_empty().then_some(Config { clusters, mirrors, limits, http, drills, log })
     }
 
     fn clusters(&mut self, clusters: BTreeMap<String, raw::Cluster>) -> BTreeMap<String, ClusterConfig> {
@@ -155,6 +157,28 @@ impl Validator<'_> {
             self.error(&key, "is too short: every group is asked about each time; write 1s or more");
         }
         Some(GroupSync { filter: filter?, interval })
+    }
+
+    fn drill(&mut self, index: usize, drill: raw::Drill, mirrors: &[MirrorConfig]) -> Option<DrillConfig> {
+        let key = |name: &str| format!("drills[{index}].{name}");
+        // A mirror with a fault of its own is not among them.
+        if self.errors.is_empty() && !mirrors.iter().any(|mirror| mirror.name == drill.mirror) {
+            let known: Vec<&str> = mirrors.iter().map(|mirror| mirror.name.as_str()).collect();
+            self.error(&key("mirror"), format!("no mirror has this name; mirrors are: {}", known.join(", ")));
+        }
+        let every = self.take(&key("every"), units::parse_duration(&drill.every))?;
+        if every < super::DRILLS_EVERY_MIN {
+            self.error(&key("every"), "is too short: a drill asks both clusters about everything; write 1m or more");
+        }
+        Some(DrillConfig {
+            mirror: drill.mirror,
+            reports: drill.reports.into(),
+            every,
+            max_rpo: self.take(&key("max_rpo"), units::parse_duration(&drill.max_rpo))?,
+            max_rto: self.take(&key("max_rto"), units::parse_duration(&drill.max_rto))?,
+            sample: drill.sample,
+            isolated: drill.isolated,
+        })
     }
 
     fn names(&mut self, mirrors: &[MirrorConfig]) {

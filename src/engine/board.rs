@@ -57,6 +57,16 @@ struct Inner {
     parts: Arc<Vec<PartView>>,
     promoted: bool,
     groups_ms: Option<i64>,
+    drilled: Option<Drilled>,
+}
+
+/// The last drill of a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drilled {
+    /// When it began, ms since the epoch; `None` where none could be done so far.
+    pub at_ms: Option<i64>,
+    /// Whether it passed. One that could not be done has not.
+    pub passed: bool,
 }
 
 impl Board {
@@ -93,6 +103,16 @@ impl Board {
     /// When the consumer groups were last in step; `None` where none are kept.
     pub fn groups_ms(&self) -> Option<i64> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups_ms
+    }
+
+    /// Notes how a drill went.
+    pub fn drilled(&self, drilled: Drilled) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).drilled = Some(drilled);
+    }
+
+    /// How the last drill went; `None` where none was tried.
+    pub fn last_drill(&self) -> Option<Drilled> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).drilled
     }
 
     /// Whether it is time to publish again.

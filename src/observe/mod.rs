@@ -102,6 +102,12 @@ fn publish(app: &App) {
             let age_s = (now_ms - at_ms).max(0) as f64 / 1000.0;
             metrics::gauge!("kmirror_group_sync_age_seconds", "mirror" => mirror.clone()).set(age_s);
         }
+        if let Some(drill) = board.last_drill() {
+            let passed = f64::from(u8::from(drill.passed));
+            metrics::gauge!("kmirror_drill_passed", "mirror" => mirror.clone()).set(passed);
+            let age_s = drill.at_ms.map_or(f64::NAN, |at_ms| (now_ms - at_ms).max(0) as f64 / 1000.0);
+            metrics::gauge!("kmirror_drill_age_seconds", "mirror" => mirror.clone()).set(age_s);
+        }
         for part in parts.iter() {
             let labels =
                 [("mirror", mirror.clone()), ("topic", part.topic.clone()), ("partition", part.partition.to_string())];

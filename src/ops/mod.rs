@@ -1,6 +1,7 @@
 //! What an operator asks for beside `run`: status, translate, check, pause and resume, bandwidth, consumer groups, rebuilding the
 //! state, verifying, drills, failover and failback. Each reads the clusters; none needs a running kmirror. (And what keeps groups in step beside one.)
 
+mod acls;
 mod check;
 mod command;
 pub mod drill;

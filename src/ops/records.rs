@@ -57,7 +57,7 @@ impl<'a> Stretch<'a> {
         Self { cluster, tp, intake, committed: isolation == Isolation::ReadCommitted, to }
     }
 
-    /// The next records, with their offsets in this log; `None` at the end.
+    /// The next records, with their offsets in this log; `None` at the end, or where an open transaction begins.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Record>>, EngineError> {
         let at = self.intake.next();
         if at >= self.to {
@@ -88,6 +88,8 @@ impl<'a> Stretch<'a> {
         match halt.and_then(|halt| halt.range) {
             // A damaged batch: what is left of the log can still be read.
             Some((from, to)) => self.intake.give_up(from, to, GapReason::Corrupt),
+            // A transaction is open: nothing from here on is decided, and so none of it counts yet.
+            None if self.intake.next() == at && self.committed && slice.last_stable_offset <= at => return Ok(None),
             None if self.intake.next() == at => return Err(nothing_below_end(self.cluster, self.tp).into()),
             None => {}
         }

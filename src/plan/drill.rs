@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mirror::OffsetMap;
 
+use super::acls::{AclDifference, AclsOutlook};
 use super::failover::{FailoverPlan, PartitionOutlook};
 
 /// Findings listed under one check; the others are counted.
@@ -130,6 +131,23 @@ pub fn settings_check(plan: &FailoverPlan) -> Check {
     };
     let summary = format!("a failover would apply settings that are held back to {changed} topics{left}");
     Check::new("topic_settings", verdict, summary, findings)
+}
+
+/// Whether consumers may do there what they may do here.
+pub fn acls_check(acls: &AclsOutlook) -> Check {
+    if !acls.compared {
+        let detail = acls.detail.clone().unwrap_or_default();
+        return Check::new("acls", Verdict::Warn, format!("the ACLs were not compared: {detail}"), Vec::new());
+    }
+    let findings: Vec<String> = acls.differences.iter().flat_map(AclDifference::findings).collect();
+    let shut_out: BTreeSet<&str> =
+        acls.differences.iter().flat_map(|difference| difference.shut_out.iter().map(String::as_str)).collect();
+    let (verdict, summary) = match (shut_out.len(), acls.differences.len()) {
+        (0, 0) => (Verdict::Pass, "the ACLs of topics and groups allow and deny the same".to_owned()),
+        (0, n) => (Verdict::Warn, format!("the ACLs of {n} topics or groups differ; no consumer is shut out by that")),
+        (who, n) => (Verdict::Fail, format!("the ACLs of {n} topics or groups differ, and shut {who} consumers out")),
+    };
+    Check::new("acls", verdict, summary, findings)
 }
 
 /// What stands against a failover.

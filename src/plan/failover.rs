@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::groups::Totals;
 use crate::mirror::{PromotionMode, PromotionPhase};
 
+use super::acls::AclsOutlook;
 use super::settings::TopicSettings;
 
 /// Which kind of failover is asked for.
@@ -207,6 +208,8 @@ pub struct FailoverPlan {
     pub topics: Vec<TopicSettings>,
     /// Consumer groups as they are now, as `kmirror groups plan --json` shows them; `null` where they cannot be read.
     pub groups: Option<serde_json::Value>,
+    /// Where the ACLs of topics and selected groups differ. A failover leaves them as they are.
+    pub acls: AclsOutlook,
 }
 
 /// Makes the plan.
@@ -233,6 +236,7 @@ pub fn failover_plan(facts: FailoverFacts) -> FailoverPlan {
         partitions: facts.partitions,
         topics: facts.topics.into_iter().filter(|t| !t.changes.is_empty() || !t.left.is_empty()).collect(),
         groups: None,
+        acls: AclsOutlook::default(),
     }
 }
 

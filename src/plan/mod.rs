@@ -1,12 +1,14 @@
 //! Diffs that become actions. Pure: what is there goes in, what should be done comes out; `engine/` and `ops/` act.
 
+mod acls;
 mod drill;
 mod failover;
 mod settings;
 mod topics;
 
+pub use acls::{Acl, AclDifference, AclNames, AclResource, Acls, AclsOutlook, Grant, compare_acls};
 pub use drill::{
-    Check, Expected, Verdict, Witness, blockers_check, gaps_check, partitions_check, rpo_check, rto_check,
+    Check, Expected, Verdict, Witness, acls_check, blockers_check, gaps_check, partitions_check, rpo_check, rto_check,
     settings_check, spread, witness,
 };
 pub use failover::{

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use crate::load::Stage;
+use crate::machine::cores;
 
 /// The machine's CPU time so far, in ticks.
 #[derive(Debug, Clone, Copy)]
@@ -84,9 +85,4 @@ impl Spent {
         let known = (peer_s + self.source_s + self.target_s) / (self.seconds * cores() as f64) * 100.0;
         (100.0 - self.idle_percent - known).max(0.0)
     }
-}
-
-/// Cores that this process may use.
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

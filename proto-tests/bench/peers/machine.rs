@@ -1,5 +1,6 @@
 //! Where it was measured: figures mean nothing without.
 
+use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::fs;
 use std::process::Command;
@@ -7,9 +8,17 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::gauge::cores;
 use crate::kafka::harness::Version;
-use crate::peer::kmirror;
+
+/// The binary under test: that of this build, or what `KMIRROR_BINARY` names.
+pub(crate) fn kmirror() -> OsString {
+    std::env::var_os("KMIRROR_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_kmirror").into())
+}
+
+/// Cores that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
 
 /// The machine, and what ran on it. What cannot be found out is "unknown".
 #[derive(Debug, Clone, Serialize)]

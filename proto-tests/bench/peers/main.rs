@@ -26,6 +26,7 @@ mod gauge;
 mod hands;
 mod load;
 mod machine;
+mod mirror_maker;
 mod peer;
 mod plot;
 mod run;

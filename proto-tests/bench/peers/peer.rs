@@ -1,7 +1,5 @@
 //! The two that are compared, as child processes.
 
-use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,9 +8,10 @@ use clap::ValueEnum;
 
 use crate::hands::now_ms;
 use crate::kafka::harness::cluster::run_folder;
-use crate::kafka::harness::jars;
 use crate::kafka::harness::process::Process;
 use crate::load::Stage;
+use crate::machine::kmirror;
+use crate::mirror_maker::Flow;
 
 /// How long a clean stop may take before it is a kill.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -38,11 +37,6 @@ impl Peer {
             Self::MirrorMaker2 => "MirrorMaker 2",
         }
     }
-}
-
-/// The binary under test.
-pub(crate) fn kmirror() -> OsString {
-    std::env::var_os("KMIRROR_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_kmirror").into())
 }
 
 /// What stands before the names of the topics that run number `run` copies. No name comes twice: neither of the two shall
@@ -139,30 +133,10 @@ fn kmirror_command(folder: &Path, run: u32, stage: &Stage, pattern: &str) -> Com
     command
 }
 
-/// Its own defaults, but for replication factors that one broker can do. The alias of the source is what its topics begin
-/// with. Flags of the JVM are those of Kafka's own start scripts, with half the heap that they give to MirrorMaker 2.
+/// Its own defaults. The alias of the source is what its topics begin with.
 fn mirror_maker_command(folder: &Path, run: u32, stage: &Stage, pattern: &str) -> Command {
     let prefix = prefix(run);
-    let (from, to) = (prefix.trim_end_matches('.'), format!("to{run}"));
-    let mut text = format!(
-        "clusters = {from}, {to}\n{from}.bootstrap.servers = {}\n{to}.bootstrap.servers = {}\n\
-         {from}->{to}.enabled = true\n{from}->{to}.topics = {pattern}\n{to}->{from}.enabled = false\n",
-        stage.from.bootstrap(),
-        stage.to.bootstrap()
-    );
-    for key in ["replication", "checkpoints.topic.replication", "heartbeats.topic.replication"] {
-        let _ = writeln!(text, "{key}.factor = 1");
-    }
-    for topic in ["offset-syncs.topic", "offset.storage", "status.storage", "config.storage"] {
-        let _ = writeln!(text, "{topic}.replication.factor = 1");
-    }
-    let file = folder.join("mm2.properties");
-    std::fs::write(&file, &text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
-    let mut command = Command::new("java");
-    command.args(["-Xms256m", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
-    command.args(["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"]);
-    command.args(["-Djava.awt.headless=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"]);
-    command.arg(jars::class_path(stage.to.version())).arg("org.apache.kafka.connect.mirror.MirrorMaker");
-    command.arg(file).args(["--clusters", &to]);
-    command
+    let (source, target) = (stage.from.bootstrap(), stage.to.bootstrap());
+    let flow = Flow { from: prefix.trim_end_matches('.'), to: &format!("to{run}"), source: &source, target: &target };
+    flow.command(folder, stage.to.version(), pattern, 1_024, "")
 }

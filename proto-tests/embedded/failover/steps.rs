@@ -26,18 +26,23 @@ fn prepared(step: &str) -> Pair {
     pair
 }
 
-fn killed_after(step: &str) {
-    let mut pair = prepared(step);
+/// A call that is killed behind a step.
+pub(super) fn cut_short(pair: &Pair, step: &str) {
     let kind = if step == "drain" { "--planned" } else { "--unplanned" };
     let args = ["failover", "--yes", kind, "--quiet", "200ms", "--pause-after", step];
     let mut call = pair.mirror.spawn(&args, "failover.log");
     let log = pair.mirror.folder().join("failover.log");
-    let words = format!("step through mirror=cut-{step} step=\"{step}\"");
+    let words = format!("step through mirror={} step=\"{step}\"", pair.mirror.name);
     wait_until(&words, LIMIT, || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         if text.contains(&words) { Ok(()) } else { Err(text) }
     });
     call.kill();
+}
+
+fn killed_after(step: &str) {
+    let mut pair = prepared(step);
+    cut_short(&pair, step);
     // The mirror is told before the fence, and ends by itself; or is not told at all.
     if step == "drain" {
         assert!(pair.mirror.is_running());

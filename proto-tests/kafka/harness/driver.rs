@@ -214,6 +214,8 @@ pub(crate) struct ProducerState {
     pub(crate) producer_id: i64,
     /// Its epoch.
     pub(crate) producer_epoch: i32,
+    /// Sequence of its last record; −1 where its epoch has written none.
+    pub(crate) last_sequence: i32,
     /// First offset of its open transaction; −1 for none.
     pub(crate) transaction_start: i64,
 }

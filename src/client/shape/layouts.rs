@@ -4,17 +4,18 @@
 
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, CreateAclsRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, WriteTxnMarkersRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest, DescribeAclsRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest,
+    FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    WriteTxnMarkersRequest,
 };
 
 use super::{Field, Kind, Layout, Shaped};
 
 mod changes;
 
-use changes::{CREATE_ACLS, DELETE_ACLS, INCREMENTAL_ALTER_CONFIGS};
+use changes::{CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS, INCREMENTAL_ALTER_CONFIGS};
 
 /// Does something with every request that has a layout.
 pub(in crate::client) trait Visitor {
@@ -56,6 +57,7 @@ shaped! {
     IncrementalAlterConfigsRequest: INCREMENTAL_ALTER_CONFIGS,
     CreateAclsRequest: CREATE_ACLS,
     DeleteAclsRequest: DELETE_ACLS,
+    DescribeAclsRequest: DESCRIBE_ACLS,
     OffsetDeleteRequest: OFFSET_DELETE,
     DescribeProducersRequest: DESCRIBE_PRODUCERS,
     ConsumerGroupDescribeRequest: CONSUMER_GROUP_DESCRIBE,

@@ -413,6 +413,7 @@ fn what_kafka_writes_is_walked_to_its_end() {
         ("IncrementalAlterConfigs", 1, "alter_configs"),
         ("CreateAcls", 3, "create_acls"),
         ("DeleteAcls", 3, "delete_acls"),
+        ("DescribeAcls", 3, "describe_topic_acls"),
     ];
     let goldens = goldens.map(|(api, version, name)| (api, version, format!("{name}_response")));
     let fetches = (7..=12).map(|version| ("Fetch", version, format!("fetch_response_v{version}")));

@@ -124,6 +124,18 @@ pub enum ControlRecord {
         /// Target offset after the last.
         to: i64,
     },
+    /// What the old source has alone is about to be appended to a topic of the target: what stands behind these offsets may be of
+    /// that. The first of a topic counts.
+    Replay {
+        /// Topic of the target.
+        into: String,
+        /// Its id.
+        topic_id: uuid::Uuid,
+        /// Where each of its partitions ended.
+        ends: Vec<i64>,
+        /// When it was said, ms.
+        at_ms: i64,
+    },
     /// A sign of life.
     Heartbeat {
         /// When, ms.
@@ -279,6 +291,9 @@ pub struct ControlState {
     resumes: BTreeMap<(String, i32), u64>,
     accepted: BTreeMap<(String, i32), Vec<(i64, i64)>>,
     divergent: BTreeMap<(String, i32), Vec<(i64, i64)>>,
+    /// Those of this generation.
+    new_divergent: BTreeMap<(String, i32), (i64, i64)>,
+    replays: BTreeMap<uuid::Uuid, Vec<i64>>,
     promotion: Option<Promotion>,
     done: Option<Promotion>,
     steps: BTreeMap<PromotionPhase, PromotionStep>,
@@ -296,6 +311,8 @@ impl ControlState {
             {
                 self.generation = Some(new.clone());
                 self.forget_promotion();
+                self.new_divergent.clear();
+                self.replays.clear();
             }
             ControlRecord::Pause { scope, .. } => self.set_paused(scope, true),
             ControlRecord::Resume { scope, accept_loss, .. } => {
@@ -322,6 +339,10 @@ impl ControlState {
             ControlRecord::SourceFenced { topics, .. } => self.source_fenced.retain(|topic| !topics.contains(topic)),
             ControlRecord::Divergent { topic, partition, from, to } => {
                 self.divergent.entry((topic.clone(), *partition)).or_default().push((*from, *to));
+                self.new_divergent.insert((topic.clone(), *partition), (*from, *to));
+            }
+            ControlRecord::Replay { topic_id, ends, .. } => {
+                self.replays.entry(*topic_id).or_insert_with(|| ends.clone());
             }
             ControlRecord::SourceConfigs { topic, configs, .. } => {
                 self.source_configs.insert(topic.clone(), configs.clone());
@@ -401,6 +422,16 @@ impl ControlState {
     /// Ranges of a target partition that are known to be there alone.
     pub fn divergent(&self, topic: &str, partition: i32) -> &[(i64, i64)] {
         self.divergent.get(&(topic.to_owned(), partition)).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the target had alone when this generation began: topic, partition, range.
+    pub fn new_divergent(&self) -> impl Iterator<Item = (&str, i32, (i64, i64))> {
+        self.new_divergent.iter().map(|((topic, partition), range)| (topic.as_str(), *partition, *range))
+    }
+
+    /// Where the partitions of a topic of the target ended before anything was replayed into it.
+    pub fn replay_began(&self, topic_id: uuid::Uuid) -> Option<&[i64]> {
+        self.replays.get(&topic_id).map(Vec::as_slice)
     }
 
     /// The last word on bandwidth.

@@ -19,8 +19,8 @@ use crate::config::{Config, MirrorConfig};
 use crate::engine::{EngineError, connect_mirror, now_ms};
 use crate::groups::{Decision, GroupPlan, Outcome, Overwrite, Skip};
 use crate::plan::{
-    Check, Expected, FailoverPlan, Verdict, Wish, blockers_check, gaps_check, partitions_check, rpo_check, rto_check,
-    settings_check,
+    Check, Expected, FailoverPlan, Verdict, Wish, acls_check, blockers_check, gaps_check, partitions_check, rpo_check,
+    rto_check, settings_check,
 };
 
 use super::failover::{Failover, FailoverError, FailoverOptions};
@@ -165,6 +165,7 @@ fn of_plan(failover: &FailoverPlan, expected: Expected) -> Vec<Check> {
         gaps_check(failover),
         blockers_check(failover),
         settings_check(failover),
+        acls_check(&failover.acls),
     ]
 }
 

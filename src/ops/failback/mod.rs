@@ -10,6 +10,7 @@
 //! Each step finds out from the two state topics whether it was done.
 
 mod parting;
+mod replay;
 mod seed;
 mod survey;
 mod tail;
@@ -30,7 +31,8 @@ use super::failover::{lift_source_fence, prepare_for_mirroring};
 use seed::{Seed, Seeded, seed};
 use survey::ways;
 
-pub use tail::{ExportError, Exported, TailRange, export};
+pub use replay::{ORIGIN, Replay, ReplayError, Replayed, ReplayedPartition};
+pub use tail::{ExportError, Exported, Tail, TailRange, export, tails, tails_of};
 
 /// How far the way home has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

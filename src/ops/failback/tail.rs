@@ -13,8 +13,9 @@ use crate::engine::EngineError;
 use crate::mirror::Isolation;
 
 use super::super::records::Stretch;
-use super::FailbackReport;
 use super::seed::partitions_of;
+use super::{Ends, FailbackReport, Stage, control_of};
+use crate::config::MirrorConfig;
 
 /// A range of the old source's log, and how many records count in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -42,6 +43,39 @@ pub(super) async fn count(
     Ok(TailRange { from, to: to.max(from), records })
 }
 
+/// Where the divergent tail of a partition lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// Topic on the old source.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// First offset, and the one after the last.
+    pub range: (i64, i64),
+}
+
+/// The tails that a survey has found.
+pub fn tails_of(report: &FailbackReport) -> Vec<Tail> {
+    let with_tail = report.partitions.iter().filter(|partition| partition.tail.records > 0);
+    let tail = |partition: &super::FailbackPartition| Tail {
+        topic: partition.topic.clone(),
+        partition: partition.partition,
+        range: (partition.tail.from, partition.tail.to),
+    };
+    with_tail.map(tail).collect()
+}
+
+/// The tails wherever the way home has come to: once it has begun, records from the standby stand behind them, and where they lie is
+/// on record.
+pub async fn tails(mirror: &MirrorConfig, stage: Stage, ends: Ends<'_>) -> Result<Vec<Tail>, EngineError> {
+    if stage == Stage::Promoted {
+        return Ok(tails_of(&super::survey(mirror, ends).await?));
+    }
+    let home = control_of(&mirror.reversed(), ends.old).await?;
+    let tail = |(topic, partition, range): (&str, i32, (i64, i64))| Tail { topic: topic.to_owned(), partition, range };
+    Ok(home.new_divergent().map(tail).collect())
+}
+
 /// What an export has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Exported {
@@ -63,21 +97,17 @@ pub enum ExportError {
 /// Writes every divergent record as one JSON object a line: `topic`, `partition`, `offset`, `timestamp_ms`, `key`, `value`,
 /// `headers` (a list of `[name, value]`). Bytes that are UTF-8 stand as text, others as `{"base64": …}`.
 pub async fn export(
-    report: &FailbackReport,
+    tails: &[Tail],
     old: &Cluster,
     isolation: Isolation,
     out: &mut (dyn Write + Send),
 ) -> Result<Exported, ExportError> {
     let mut exported = Exported::default();
-    let with_tail = || report.partitions.iter().filter(|partition| partition.tail.records > 0);
-    let names: std::collections::BTreeSet<&str> = with_tail().map(|partition| partition.topic.as_str()).collect();
-    let there = partitions_of(old, &names.into_iter().collect::<Vec<_>>()).await?;
-    for partition in with_tail() {
-        let Some(tp) = there.get(&(partition.topic.clone(), partition.partition)) else { continue };
-        let mut stretch = Stretch::new(old, tp, isolation, (partition.tail.from, partition.tail.to));
+    for (tp, tail) in located(old, tails).await? {
+        let mut stretch = Stretch::new(old, &tp, isolation, tail.range);
         while let Some(records) = stretch.next().await? {
             for record in &records {
-                serde_json::to_writer(&mut *out, &line(tp, record)).map_err(std::io::Error::from)?;
+                serde_json::to_writer(&mut *out, &line(&tp, record)).map_err(std::io::Error::from)?;
                 out.write_all(b"\n")?;
                 exported.records += 1;
             }
@@ -85,6 +115,17 @@ pub async fn export(
     }
     out.flush()?;
     Ok(exported)
+}
+
+/// The partitions of the old source with their tails; one that is gone again has none.
+pub(super) async fn located<'a>(
+    old: &Cluster,
+    tails: &'a [Tail],
+) -> Result<Vec<(TopicPartition, &'a Tail)>, EngineError> {
+    let names: std::collections::BTreeSet<&str> = tails.iter().map(|tail| tail.topic.as_str()).collect();
+    let there = partitions_of(old, &names.into_iter().collect::<Vec<_>>()).await?;
+    let tp = |tail: &Tail| there.get(&(tail.topic.clone(), tail.partition)).cloned();
+    Ok(tails.iter().filter_map(|tail| Some((tp(tail)?, tail))).collect())
 }
 
 fn line(tp: &TopicPartition, record: &Record) -> Value {

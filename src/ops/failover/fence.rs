@@ -27,6 +27,8 @@ pub(super) struct Fence<'a> {
     pub(super) target: &'a Cluster,
     pub(super) control: &'a Control,
     pub(super) generation: u32,
+    /// Whether an earlier call has begun already: it may have put producer ids aside that it could not fence, or not any more.
+    pub(super) is_resumed: bool,
 }
 
 impl Fence<'_> {
@@ -43,7 +45,8 @@ impl Fence<'_> {
                 control: self.control.state.clone(),
             };
             let (mirror, target, only) = (self.mirror.clone(), self.target.clone(), only.cloned());
-            tasks.spawn(async move { fence_patiently(&mirror, &target, &spec, only.as_ref()).await });
+            let is_resumed = self.is_resumed;
+            tasks.spawn(async move { fence_patiently(&mirror, &target, &spec, only.as_ref(), is_resumed).await });
         }
         let (mut logs, mut out) = (Vec::new(), Vec::new());
         while let Some(done) = tasks.join_next().await {
@@ -144,15 +147,17 @@ async fn fence_patiently(
     target: &Cluster,
     spec: &ShardSpec,
     only: Option<&BTreeSet<(String, i32)>>,
+    mut is_resumed: bool,
 ) -> Result<(ShardLog, Vec<FencedPartition>), EngineError> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let error = match fence(mirror, target, spec, only).await {
+        let error = match fence(mirror, target, spec, only, is_resumed).await {
             Ok(done) => return Ok(done),
             Err(error) if error.is_retriable() && Instant::now() < until => error,
             Err(error) => return Err(error),
         };
         tracing::warn!(mirror = %mirror.name, shard = spec.shard, %error, "the shard is not fenced yet, trying again");
+        is_resumed = true;
         tokio::time::sleep(PAUSE).await;
         let _ = target.refresh(Topics::Named(&[spec.tp.topic.as_str()])).await;
     }
@@ -163,6 +168,7 @@ async fn fence(
     target: &Cluster,
     spec: &ShardSpec,
     only: Option<&BTreeSet<(String, i32)>>,
+    is_resumed: bool,
 ) -> Result<(ShardLog, Vec<FencedPartition>), EngineError> {
     let (mut log, mut replaced) = match take_to_promote(target, spec).await {
         // Its owner is fenced at the coordinator and in the state; of its partitions nothing is known.
@@ -172,8 +178,9 @@ async fn fence(
             (log, Vec::from_iter(replaced))
         }
     };
-    if only.is_some() {
-        // What an earlier call could not fence may be of any of these.
+    if is_resumed {
+        // The id on record may be one that an earlier attempt has put there, and it may have fenced nobody: what it could not fence,
+        // or had no time to, may be of any of these.
         let own = log.transactor.producer_id;
         replaced = log.state.producer_ids.iter().filter(|id| **id != own).map(|id| (*id, i16::MAX - 1)).collect();
     }

@@ -19,13 +19,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::acls::{self, names_of};
 use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::control::Control;
 use crate::engine::{EngineError, connect_source, connect_target, now_ms};
 use crate::groups::Overwrite;
 use crate::mirror::{ControlRecord, Promotion, PromotionMode, PromotionPhase, PromotionStep, Unfenced, UnfencedReason};
-use crate::plan::{FailoverFacts, FailoverPlan, GroupsFacts, PartitionOutlook, Wish, failover_plan};
+use crate::plan::{AclNames, FailoverFacts, FailoverPlan, GroupsFacts, PartitionOutlook, Wish, failover_plan};
 
 pub use groups::PromotedGroups;
 pub use report::{FailoverReport, LossManifest, LossRange, Sampled, StepReport, UnseenRange, Verification};
@@ -150,6 +151,9 @@ impl Failover {
         };
         let (groups, groups_plan) = groups.facts().await;
         let mut plan = plan(mirror, &options, &control, (found, groups), trouble)?;
+        let (topics, selected) = names_of(&plan.partitions, groups_plan.as_ref());
+        let names = AclNames { topics: &topics, groups: &selected, fenced: control.state.source_fenced() };
+        plan.acls = acls::compare(source.as_ref(), &target, names, options.source_timeout).await;
         plan.groups = groups_plan;
         Ok(Self { config: Arc::clone(config), mirror: mirror.clone(), options, source, target, control, plan })
     }
@@ -281,6 +285,7 @@ impl Failover {
             target: &self.target,
             control: &self.control,
             generation: self.plan.generation,
+            is_resumed: self.plan.is_begun,
         };
         let mut unfenced = fence.run(only.as_ref()).await?;
         self.pause("half").await;

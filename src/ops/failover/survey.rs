@@ -183,7 +183,8 @@ fn outlook(state: &MirrorState, known: &PartitionState, row: Option<&PartitionSt
     let seen = Some(known.seen).filter(|seen| seen.at_ms > 0);
     let (source_end, seen_ms) = match (row, seen) {
         (Some(row), _) => (row.source_end, None),
-        (None, Some(seen)) => (seen.end, Some(seen.at_ms)),
+        // What was mirrored since was there as well.
+        (None, Some(seen)) => (seen.end.max(mirrored_to), Some(seen.at_ms)),
         (None, None) => (-1, None),
     };
     let lag_records = if source_end < 0 || mirrored_to < 0 { -1 } else { (source_end - mirrored_to).max(0) };

@@ -49,3 +49,22 @@ pub(super) const DELETE_ACLS: Layout = Layout {
         ),
     ],
 };
+
+pub(super) const DESCRIBE_ACLS: Layout = Layout {
+    versions: (1, 3),
+    flexible: 2,
+    fields: &[
+        int32("throttle_time_ms"),
+        int16("error_code"),
+        string("error_message").nullable(0),
+        array(
+            "resources",
+            &[
+                int8("resource_type"),
+                string("resource_name"),
+                int8("pattern_type"),
+                array("acls", &[string("principal"), string("host"), int8("operation"), int8("permission_type")]),
+            ],
+        ),
+    ],
+};

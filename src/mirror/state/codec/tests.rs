@@ -229,6 +229,14 @@ fn records_of_a_promotion_are_written_and_read_as_on_record() {
             ControlRecord::SourceFenced { topics: vec![text("a")], is_fenced: true, at_ms: 9 },
             r#""source_fenced","topics":["a"],"is_fenced":true,"at_ms":9"#,
         ),
+        (
+            ControlRecord::Divergent { topic: text("a"), partition: 5, from: 7, to: 9 },
+            r#""divergent","topic":"a","partition":5,"from":7,"to":9"#,
+        ),
+        (
+            ControlRecord::Replay { into: text("a"), topic_id: Uuid::from_u128(1), ends: vec![7], at_ms: 9 },
+            r#""replay","into":"a","topic_id":"00000000-0000-0000-0000-000000000001","ends":[7],"at_ms":9"#,
+        ),
     ];
     list.into_iter().for_each(as_on_record);
 }
