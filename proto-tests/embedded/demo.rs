@@ -13,7 +13,7 @@ use crate::kafka::harness::wait_until;
 
 const RECORDS: u64 = 3_000;
 /// The steps of the story, in order.
-const STEPS: [&str; 22] = [
+const STEPS: [&str; 23] = [
     "brokers", "mirror", "load", "kill -9", "restart", "in step", "groups", "drill", "stall", "lag", "lost",
     "failover", "too late", "groups", "standby", "return", "tail", "failback", "home", "switch", "groups", "again",
 ];
@@ -58,11 +58,12 @@ fn the_demo_accounts_for_every_record() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["problems"], serde_json::json!([]), "{report}");
     let of = |path: &str| number(&report, path);
-    // Lost, listed, divergent, exported: four counts by four ways.
+    // Lost, listed, divergent, exported, replayed: as many counts by as many ways.
     let lost = of("/accounts/lost");
     assert!(lost > 0 && of("/accounts/lost_listed") > 0, "{report}");
     assert_eq!(of("/accounts/lost_listed") + of("/accounts/lost_unseen"), lost, "{report}");
     assert_eq!((of("/failback/divergent_records"), of("/failback/exported_records")), (lost, lost), "{report}");
+    assert_eq!(of("/failback/replayed_records"), lost, "{report}");
     assert_eq!((of("/accounts/source/lost"), of("/accounts/standby/lost")), (lost, 0), "{report}");
     // All that was produced is on the source, and all but what was lost on the standby.
     assert_eq!((of("/produced"), of("/accounts/source/records")), (RECORDS, RECORDS), "{report}");
@@ -106,9 +107,10 @@ fn elsewhere_than_on_a_terminal_the_demo_prints_plain_lines() {
         "kmirror groups plan --mirror demo",
         "kmirror drill --mirror demo --isolated --reports drills",
         "kmirror failover --mirror demo --yes",
+        "kmirror failback --mirror demo --replay orders.lost --yes",
         "kmirror failback --mirror demo --yes",
         "kmirror run --mirror demo.failback",
-        "kmirror failover --mirror demo.failback --planned --quiet 1s --overwrite-groups all --yes",
+        "kmirror failover --mirror demo.failback --planned --quiet 1s --yes",
         "kmirror verify --mirror demo",
     ] {
         assert!(commands.contains(&command), "{command}: {text}");

@@ -1,15 +1,18 @@
 //! The accounts: every record that was produced, and where it is.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use super::MIRROR;
 use super::groups::is_same_record;
 use super::load::{Origin, order};
 use super::side::number;
 use super::stage::Stage;
 use super::summary::Summary;
+use super::{MIRROR, TOPIC};
 use crate::batch::Record;
 use crate::ops::MirrorState;
+use crate::ops::failback::ORIGIN;
 
 /// Where every record is.
 #[derive(Debug, Default, Serialize)]
@@ -91,6 +94,31 @@ pub(super) async fn settle(stage: &Stage, summary: &mut Summary) -> anyhow::Resu
     let found = summary.verify.differing + summary.verify.missing + summary.verify.extra;
     summary.expect("records that verify found otherwise", 0, found);
     Ok(())
+}
+
+/// Records of the standby's topic that are, but for the header which says so, records of the source; each counts once.
+pub(super) fn replayed(stage: &Stage, topic: &str) -> anyhow::Result<u64> {
+    let source = stage.source().contents()?;
+    let mut found = BTreeSet::new();
+    for partition in 0..stage.args.partitions {
+        for mut record in stage.standby().broker.records(topic, partition, 0)? {
+            let Some((_, Some(origin))) = record.headers.pop_if(|(name, _)| name == ORIGIN.as_bytes()) else {
+                continue;
+            };
+            let place = String::from_utf8_lossy(&origin).into_owned();
+            let Some((from, offset)) = place.strip_prefix(TOPIC).and_then(|rest| rest.get(1..)?.split_once(':')) else {
+                continue;
+            };
+            let (from, offset): (usize, i64) = (from.parse()?, offset.parse()?);
+            let records = source.get(from).map_or(&[][..], Vec::as_slice);
+            let original = records.get(records.partition_point(|record| record.offset < offset));
+            let original = original.filter(|record| record.offset == offset);
+            if original.is_some_and(|original| is_same_record(original, &record)) {
+                found.insert((from, offset));
+            }
+        }
+    }
+    Ok(found.len() as u64)
 }
 
 /// What a side holds, against what it must hold, stretch by stretch and in this order.

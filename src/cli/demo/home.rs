@@ -12,10 +12,13 @@ use super::view::Way;
 use super::{MIRROR, accounts, groups};
 
 const EXPORT: &str = "divergent.jsonl";
+/// What was lost is appended to this topic of the standby, which the mirror does not match.
+const REPLAYED: &str = "orders.lost";
 
 pub(super) async fn play(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
     bring_back(stage).await?;
     divergent_tail(stage, summary).await?;
+    replay(stage, summary).await?;
     mirror_home(stage, summary).await?;
     switch(stage, summary).await?;
     as_before(stage, summary).await?;
@@ -41,15 +44,28 @@ async fn divergent_tail(stage: &mut Stage, summary: &mut Summary) -> anyhow::Res
     let plan = stage.kmirror(&args, summary).await?;
     let tails = plan["partitions"].as_array().into_iter().flatten().map(|p| number(&p["tail"]["records"]));
     let exported = std::fs::read_to_string(stage.file(EXPORT)).context("reading the exported records")?;
-    summary.failback = Failback { divergent_records: tails.sum(), exported_records: exported.lines().count() as u64 };
-    let (lost, Failback { divergent_records, exported_records }) = (summary.accounts.lost, &summary.failback);
-    let (divergent, exported) = (*divergent_records, *exported_records);
+    let (divergent, exported): (u64, u64) = (tails.sum(), exported.lines().count() as u64);
+    summary.failback = Failback { divergent_records: divergent, exported_records: exported, ..Failback::default() };
+    let lost = summary.accounts.lost;
     summary.expect("records that the old source has alone", lost, divergent);
     summary.expect("records exported", lost, exported);
     let words =
         format!("{} records are on the source alone: those that were lost; written to a file", count(divergent));
     stage.scene.diverged_by(divergent);
     stage.view.step("tail", Some(&typed(&args)), words).await
+}
+
+/// Whoever owns the topic may have what was lost appended to a topic of choice.
+async fn replay(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
+    stage.standby().broker.create_topic(REPLAYED, stage.args.partitions, 1, &[])?;
+    let args = ["failback", "--mirror", MIRROR, "--replay", REPLAYED, "--yes"];
+    let report = stage.kmirror(&args, summary).await?;
+    let found = accounts::replayed(stage, REPLAYED)?;
+    summary.failback.replayed_records = found;
+    summary.expect("records replayed, as the report says", summary.accounts.lost, number(&report["records"]));
+    summary.expect("records replayed that are those that were lost", summary.accounts.lost, found);
+    let words = format!("{} that were lost are on the standby as well, in a topic of their own", some(found, "record"));
+    stage.view.step("replay", Some(&typed(&args)), words).await
 }
 
 async fn mirror_home(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
@@ -71,7 +87,7 @@ async fn mirror_home(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result
 
 async fn switch(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<()> {
     let home = stage.mirror.reversed().name;
-    let args = ["failover", "--mirror", &home, "--planned", "--quiet", "1s", "--overwrite-groups", "all", "--yes"];
+    let args = ["failover", "--mirror", &home, "--planned", "--quiet", "1s", "--yes"];
     let report = stage.kmirror(&args, summary).await?;
     let code = stage.await_end().await?;
     summary.switch = Switch {

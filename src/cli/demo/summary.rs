@@ -93,6 +93,8 @@ pub(super) struct Failback {
     pub(super) divergent_records: u64,
     /// Those that were written to the file.
     pub(super) exported_records: u64,
+    /// Those that were appended to a topic of the standby, compared with the source's.
+    pub(super) replayed_records: u64,
 }
 
 /// The planned failover home.
@@ -157,6 +159,7 @@ fn figures(summary: &Summary) -> String {
         ("failover: standby in charge after (RTO)", format!("{:.2} s", failover.rto_seconds)),
         ("failover: groups at their very record", of(groups.after_failover)),
         ("failover: late records let in", format!("{} of {}", failover.late_records_appended, failover.late_records)),
+        ("failback: lost records replayed on the standby", count(summary.failback.replayed_records)),
         ("switch home: records lost (RPO)", count(summary.switch.rpo_records)),
         ("switch home: source in charge after (RTO)", format!("{:.2} s", summary.switch.rto_seconds)),
         ("switch home: groups at their very record", of(groups.after_switch)),
