@@ -1,6 +1,7 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
 mod bandwidth;
+mod demo;
 mod drill;
 mod drill_schedule;
 mod failback;
