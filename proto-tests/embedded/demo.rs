@@ -15,7 +15,8 @@ const RECORDS: u64 = 3_000;
 /// The steps of the story, in order.
 const STEPS: [&str; 23] = [
     "brokers", "mirror", "load", "kill -9", "restart", "in step", "groups", "drill", "stall", "lag", "lost",
-    "failover", "too late", "groups", "standby", "return", "tail", "failback", "home", "switch", "groups", "again",
+    "failover", "too late", "groups", "standby", "return", "tail", "replay", "failback", "home", "switch", "groups",
+    "again",
 ];
 
 /// A demo whose files can be looked for.
