@@ -98,7 +98,7 @@ async fn stall(stage: &mut Stage) -> anyhow::Result<(Load, Line)> {
     stage.view.step("stall", None, words).await?;
     stage.scene.doing("the mirror falls behind");
     await_seen(stage, &line).await?;
-    let lag = stage.source().count() - stage.standby().count();
+    let lag = stage.source().count().saturating_sub(stage.standby().count());
     let words =
         format!("{} records behind, {} of them on their way", count(lag), count(line.records.load(Ordering::Relaxed)));
     stage.view.step("lag", Some(&typed(&["status", "--mirror", MIRROR])), words).await?;
@@ -183,7 +183,7 @@ async fn too_late(stage: &mut Stage, line: &Line, summary: &mut Summary) -> anyh
     let before = stage.standby().count();
     line.release(stage.standby()).await?;
     let code = stage.await_end().await?;
-    let appended = stage.standby().count() - before;
+    let appended = stage.standby().count().saturating_sub(before);
     summary.failover.late_records = line.records.load(Ordering::Relaxed);
     summary.failover.late_records_appended = appended;
     summary.expect("exit code of the mirror that was told", 0, code);
@@ -211,7 +211,7 @@ fn account(stage: &Stage, report: &Value, summary: &mut Summary) -> anyhow::Resu
     accounts.landed = source.iter().map(|records| records.len() as u64).collect();
     accounts.mirrored.clone_from(&standby);
     let there: u64 = standby.iter().sum();
-    accounts.lost = accounts.landed.iter().sum::<u64>() - there;
+    accounts.lost = accounts.landed.iter().sum::<u64>().saturating_sub(there);
     let (lost, listed, told) = (accounts.lost, accounts.lost_listed + accounts.lost_unseen, accounts.lost_listed);
     summary.expect("records lost with the source, and in a range of the loss manifest", lost, listed);
     summary.expect("records in ranges that the manifest calls lost", summary.failover.rpo_records, told);

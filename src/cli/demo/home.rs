@@ -79,7 +79,7 @@ async fn mirror_home(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result
     stage.scene.doing("the standby's records come home");
     let process = stage.start(&home.name, Way::Home)?;
     stage.await_in_step(&home).await?;
-    let copied = stage.source().count() - before;
+    let copied = stage.source().count().saturating_sub(before);
     summary.expect("records copied home", summary.accounts.on_standby.iter().sum(), copied);
     let words = format!("process {process} has copied {} records home", count(copied));
     stage.view.step("home", Some(&typed(&["run", "--mirror", &home.name])), words).await
@@ -129,7 +129,7 @@ async fn as_before(stage: &mut Stage, summary: &mut Summary) -> anyhow::Result<(
     stage.scene.doing("as before");
     let process = stage.start(MIRROR, Way::Forth)?;
     // As many as are missing to what was asked for.
-    let ranges = stage.ranges(stage.args.records - stage.standby().count() - summary.accounts.lost);
+    let ranges = stage.ranges(stage.args.records.saturating_sub(stage.standby().count() + summary.accounts.lost));
     Load::start(stage.source(), Origin::Home, &ranges, stage.view.pace()).await?.finish().await?;
     summary.accounts.at_home = ranges.iter().map(|(_, count)| *count).collect();
     let mirror = stage.mirror.clone();

@@ -126,6 +126,7 @@ pub(super) struct View {
     colours: bool,
     pace: Duration,
     live: Option<Live>,
+    scene: Arc<Scene>,
     pub(super) steps: Vec<Step>,
 }
 
@@ -135,7 +136,7 @@ impl View {
         let colours = is_seen && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let live = is_seen.then(|| Live::new(scene, colours));
         let pace = if live.is_some() { pace } else { Duration::ZERO };
-        Self { began: Instant::now(), json, colours, pace, live, steps: Vec::new() }
+        Self { began: Instant::now(), json, colours, pace, live, scene: Arc::clone(scene), steps: Vec::new() }
     }
 
     pub(super) fn seconds(&self) -> f64 {
@@ -168,7 +169,10 @@ impl View {
             Some(live) => live.bar.suspend(|| output::print(&line))?,
             None => output::print(&line)?,
         }
-        tokio::time::sleep(self.pace).await;
+        if !self.pace.is_zero() {
+            self.scene.doing("on in a moment");
+            tokio::time::sleep(self.pace).await;
+        }
         Ok(())
     }
 
