@@ -108,7 +108,9 @@ fn what_the_old_source_has_alone_stays_and_what_the_standby_wrote_follows_it() {
     let plan = pair.came_back(0);
     assert_eq!(plan["came_back"], "ahead", "{plan}");
     assert_eq!((&plan["parted_at"], &plan["compared"]), (&10.into(), &true.into()), "{plan}");
-    assert_eq!(plan["tail"], serde_json::json!({ "from": 10, "to": 13, "records": 3 }), "{plan}");
+    let whole = serde_json::json!({ "held_from": null, "damaged_offsets": 0, "deleted_offsets": 0 });
+    let tail = serde_json::json!({ "from": 10, "to": 13, "records": 3, "shortfall": whole });
+    assert_eq!(plan["tail"], tail, "{plan}");
     let refused = pair.mirror.output(&["failback"]);
     assert_eq!(refused.status.code(), Some(6), "{refused:?}");
     assert_eq!(pair.source.topics().len(), 1, "nothing was changed");
@@ -126,6 +128,11 @@ fn what_a_transaction_holds_back_on_the_old_source_does_not_count_and_stops_noth
     append(&pair.source, "undecided", 0, "behind-", 0, 2);
     let plan = pair.came_back(0);
     assert_eq!((&plan["came_back"], &plan["tail"]["records"]), (&"ahead".into(), &3.into()), "{plan}");
+    assert_eq!(plan["tail"]["shortfall"]["held_from"], 13, "{plan}");
+    assert!(plan["detail"].as_str().unwrap().contains("a transaction is open from offset 13 on"), "{plan}");
+    let file = pair.mirror.folder().join("tail.jsonl");
+    let export = pair.mirror.output(&["failback", "--dry-run", "--export", file.to_str().unwrap()]);
+    assert_eq!(export.status.code(), Some(3), "not all of it is there: {export:?}");
     append(&pair.target, "undecided", 0, "standby-", 0, 5);
     pair.begin(0);
     pair.start_home();

@@ -139,7 +139,10 @@ fn a_topic_that_is_not_there_or_has_lost_what_was_replayed_is_refused() {
         let output = pair.mirror.output(args);
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    for (topic, words) in [("nowhere", "create it first"), ("__kmirror.replay-refused", "belongs to")] {
+    pair.target.create_topic("kept", 1, 1, &[("cleanup.policy", "compact")]).unwrap();
+    let refusals =
+        [("nowhere", "create it first"), ("__kmirror.replay-refused", "belongs to"), ("kept", "is compacted")];
+    for (topic, words) in refusals {
         let (code, said) = refused(&["failback", "--replay", topic, "--yes"]);
         assert!(code == Some(1) && said.contains(words), "{said}");
     }

@@ -45,7 +45,7 @@ pub struct DrillArgs {
     /// Consume with copies of the groups
     #[arg(long)]
     pub isolated: bool,
-    /// A source that does not answer for so long counts as gone
+    /// How long the source may take to tell where its partitions stand. One that cannot be reached ends the drill (exit code 4)
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     pub source_timeout: Duration,
     /// Keep the report in this folder, as JSON and as HTML

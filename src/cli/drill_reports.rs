@@ -1,6 +1,8 @@
 //! Reports of drills, as they are kept in a folder: as JSON for `--history` and for machines, as HTML for an audit.
 
 use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -17,13 +19,22 @@ fn prefix(mirror: &str) -> String {
 pub(super) fn keep(folder: &Path, report: &DrillReport) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let at: String = report.started_at.chars().filter(|c| !matches!(c, '-' | ':' | '.')).collect();
-    for (kind, text) in [("json", serde_json::to_string_pretty(report)? + "\n"), ("html", html(report))] {
+    // The JSON last, which is what counts as a report.
+    for (kind, text) in [("html", html(report)), ("json", serde_json::to_string_pretty(report)? + "\n")] {
         let file = folder.join(format!("{}{at}.{kind}", prefix(&report.mirror)));
-        let made = fs::OpenOptions::new().write(true).create_new(true).open(&file);
-        let written = made.and_then(|mut made| std::io::Write::write_all(&mut made, text.as_bytes()));
-        written.with_context(|| file.display().to_string())?;
+        write_whole(&file, text.as_bytes()).with_context(|| file.display().to_string())?;
     }
     Ok(())
+}
+
+/// All of it or nothing, and not in the place of what is there.
+fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let readable = fs::Permissions::from_mode(0o644);
+    let mut unfinished = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
+    unfinished.write_all(bytes)?;
+    unfinished.as_file().sync_all()?;
+    unfinished.persist_noclobber(file).map(drop).map_err(|error| error.error)
 }
 
 /// The reports of a mirror that are kept, oldest first.
@@ -37,11 +48,14 @@ pub(super) fn kept(folder: &Path, mirror: &str) -> anyhow::Result<Vec<DrillRepor
             continue;
         }
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let report: DrillReport =
-            serde_json::from_str(&text).with_context(|| format!("{}: no report of a drill", path.display()))?;
-        // Of a mirror whose name goes on behind this one.
-        if report.mirror == mirror {
-            reports.push(report);
+        match serde_json::from_str::<DrillReport>(&text) {
+            // Others are of a mirror whose name goes on behind this one.
+            Ok(report) if report.mirror == mirror => reports.push(report),
+            Ok(_) => {}
+            // One that nobody can read hides none of the others.
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "this is no report of a drill: it is left out");
+            }
         }
     }
     reports.sort_by(|a, b| a.started_at.cmp(&b.started_at));

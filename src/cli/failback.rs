@@ -62,7 +62,7 @@ pub async fn run(args: FailbackArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let ends = Ends { old: &old, standby: &standby };
     let stage = failback::stage(mirror, ends).await?;
     if let (Some(file), Stage::Returning | Stage::Switched) = (&args.export, stage) {
-        export(file, &failback::tails(mirror, stage, ends).await?, ctx, mirror, ends).await?;
+        return export(file, &failback::tails(mirror, stage, ends).await?, ctx, mirror, ends).await;
     }
     match stage {
         Stage::NotPromoted => {
@@ -79,9 +79,10 @@ pub async fn run(args: FailbackArgs, ctx: &Context) -> anyhow::Result<Exit> {
 /// Shows the way, and goes the first step of it.
 async fn begin(args: &FailbackArgs, ctx: &Context, mirror: &MirrorConfig, ends: Ends<'_>) -> anyhow::Result<Exit> {
     let mut report = failback::survey(mirror, ends).await?;
-    if let Some(file) = &args.export {
-        export(file, &failback::tails_of(&report), ctx, mirror, ends).await?;
-    }
+    let exported = match &args.export {
+        Some(file) => export(file, &failback::tails_of(&report), ctx, mirror, ends).await?,
+        None => Exit::Done,
+    };
     let act = ctx.yes && !ctx.dry_run;
     if act {
         report = failback::begin(mirror, ends).await?;
@@ -95,7 +96,7 @@ async fn begin(args: &FailbackArgs, ctx: &Context, mirror: &MirrorConfig, ends: 
         let what = format!("nothing was changed; to begin the way home of mirror {}, add --yes", mirror.name);
         return Err(CliError::Refused(what).into());
     }
-    Ok(if report.refused().next().is_some() { Exit::Problems } else { Exit::Done })
+    Ok(if report.refused().next().is_some() { Exit::Problems } else { exported })
 }
 
 /// The copying is for an ordinary run.
@@ -167,17 +168,23 @@ async fn export(
     ctx: &Context,
     mirror: &MirrorConfig,
     ends: Ends<'_>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Exit> {
     let open = OpenOptions::new().write(true).create_new(true).open(file);
     let out = open.with_context(|| format!("--export {}: cannot be made", file.display()))?;
     let mut out = BufWriter::new(out);
     let exported = failback::export(tails, ends.old, mirror.isolation, &mut out).await?;
     out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all())?;
-    if ctx.json {
-        return Ok(());
+    if !ctx.json {
+        let records = output::count(exported.records.cast_signed());
+        output::print(&format!("{records} divergent records written to {}\n", file.display()))?;
+        output::print(&(notes(&exported.shortfalls) + "\n"))?;
     }
-    let records = output::count(exported.records.cast_signed());
-    output::print(&format!("{records} divergent records written to {}\n\n", file.display()))
+    Ok(if exported.shortfalls.is_empty() { Exit::Done } else { Exit::Problems })
+}
+
+/// What is left out of an export or a replay.
+fn notes(shortfalls: &[String]) -> String {
+    shortfalls.iter().map(|words| format!("NOTE {words}\n")).collect()
 }
 
 /// The divergent tail into a topic of the standby.
@@ -214,7 +221,7 @@ async fn replay(
         let what = format!("nothing was changed; to append these records to {into} on {}, add --yes", mirror.target);
         return Err(CliError::Refused(what).into());
     }
-    Ok(Exit::Done)
+    Ok(if done.shortfalls.is_empty() { Exit::Done } else { Exit::Problems })
 }
 
 fn replay_page(done: &Replayed, act: bool) -> String {
@@ -230,7 +237,8 @@ fn replay_page(done: &Replayed, act: bool) -> String {
     let header = ["FROM", "INTO", if act { "REPLAYED" } else { "TO REPLAY" }, "THERE ALREADY"];
     let table = output::table(&header, &[2, 3], done.partitions.iter().map(row));
     let what = if act { "replayed" } else { "to be replayed" };
-    format!("{table}\n{} records {what}, {} there already\n", count(done.records), count(done.already))
+    let notes = notes(&done.shortfalls);
+    format!("{table}\n{} records {what}, {} there already\n{notes}", count(done.records), count(done.already))
 }
 
 fn page(report: &FailbackReport) -> String {
@@ -277,7 +285,7 @@ fn cells(partition: &FailbackPartition) -> Vec<String> {
         CameBack::Different => "different",
     };
     let tail = &partition.tail;
-    let range = if tail.records > 0 { format!("[{}, {})", tail.from, tail.to) } else { "-".to_owned() };
+    let range = if tail.is_any() { format!("[{}, {})", tail.from, tail.to) } else { "-".to_owned() };
     vec![
         format!("{}:{}", partition.topic, partition.partition),
         came_back.to_owned(),

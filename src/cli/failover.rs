@@ -13,7 +13,6 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::groups::Over;
 use super::output;
-use crate::config::MirrorConfig;
 use crate::ops::{Failover, FailoverOptions, FailoverReport, PromotedGroups};
 use crate::plan::{AclDifference, FailoverPlan, PartitionOutlook, Rpo, Wish};
 
@@ -46,7 +45,7 @@ pub struct FailoverArgs {
     #[arg(long)]
     pub keep_topic_settings: bool,
     /// Which groups' offsets on the target may be overwritten [default: unused; on the way home, NAME.failback, all: what
-    /// consumers had left there before the first failover]
+    /// consumers had left there before the first failover; once the target is promoted, own]
     #[arg(long, value_enum)]
     pub overwrite_groups: Option<Over>,
     /// Where to keep the target groups' former offsets [default: kmirror-groups-MIRROR-TIME.json]
@@ -98,7 +97,7 @@ Examples:
 pub async fn run(args: FailoverArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let config = Arc::new(ctx.load()?);
     let mirror = ctx.one_mirror(&config)?;
-    let failover = Failover::prepare(&config, mirror, options(&args, mirror)).await?;
+    let failover = Failover::prepare(&config, mirror, options(&args)).await?;
     if args.cancel {
         return cancel(failover, ctx).await;
     }
@@ -117,7 +116,8 @@ pub async fn run(args: FailoverArgs, ctx: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let is_fenced = plan.steps.iter().any(|step| step.step == "fence" && step.is_done);
-    let is_settled = plan.is_done && is_fenced;
+    let groups_through = plan.steps.iter().any(|step| step.step == "groups" && step.is_done);
+    let is_settled = plan.is_done && is_fenced && groups_through;
     if !ctx.yes && !is_settled {
         let question = format!("This promotes the target of mirror {}.", mirror.name);
         // One document on stdout: nobody is asked in the middle of it.
@@ -149,10 +149,11 @@ pub async fn run(args: FailoverArgs, ctx: &Context) -> anyhow::Result<Exit> {
 
 async fn cancel(failover: Failover, ctx: &Context) -> anyhow::Result<Exit> {
     let (mirror, generation) = (failover.plan.mirror.clone(), failover.plan.generation);
-    failover.cancel(ctx.dry_run).await?;
+    let denied = failover.cancel(ctx.dry_run).await?;
     if ctx.json {
         output::json(&serde_json::json!({
-            "schema_version": 1, "action": "cancel", "mirror": mirror, "generation": generation, "dry_run": ctx.dry_run
+            "schema_version": 1, "action": "cancel", "mirror": mirror, "generation": generation, "dry_run": ctx.dry_run,
+            "still_denied": denied,
         }))?;
     } else if ctx.dry_run {
         output::print(&format!("would call off the promotion of mirror {mirror}\n"))?;
@@ -160,12 +161,17 @@ async fn cancel(failover: Failover, ctx: &Context) -> anyhow::Result<Exit> {
         output::print(&format!(
             "the promotion of mirror {mirror} is called off; start kmirror run to go on mirroring\n"
         ))?;
+        if !denied.is_empty() {
+            output::print(&format!(
+                "\nPROBLEM the source still denies to write to {}: call kmirror failover --cancel again once it answers\n",
+                denied.join(", ")
+            ))?;
+        }
     }
-    Ok(Exit::Done)
+    Ok(if denied.is_empty() { Exit::Done } else { Exit::Problems })
 }
 
-fn options(args: &FailoverArgs, mirror: &MirrorConfig) -> FailoverOptions {
-    let over = if mirror.is_way_home() { Over::All } else { Over::Unused };
+fn options(args: &FailoverArgs) -> FailoverOptions {
     FailoverOptions {
         wish: match (args.planned, args.unplanned) {
             (true, _) => Wish::Planned,
@@ -178,7 +184,7 @@ fn options(args: &FailoverArgs, mirror: &MirrorConfig) -> FailoverOptions {
         source_timeout: args.source_timeout,
         allow_halted: args.allow_halted,
         apply_settings: !args.keep_topic_settings,
-        overwrite_groups: args.overwrite_groups.unwrap_or(over).into(),
+        overwrite_groups: args.overwrite_groups.map(Into::into),
         groups_snapshot: args.groups_snapshot.clone(),
         pause_after: args.pause_after.clone(),
     }
@@ -290,7 +296,9 @@ fn report_page(report: &FailoverReport) -> String {
         "\nverified: {} partitions, {} of them refuse older writers\n",
         report.verification.partitions, report.verification.refusing
     ));
-    if let Some(sampled) = &report.verification.sampled {
+    if let Some(detail) = report.verification.sampled.as_ref().and_then(|sampled| sampled.detail.as_ref()) {
+        text.push_str(&format!("not compared with the source: {detail}\n"));
+    } else if let Some(sampled) = &report.verification.sampled {
         text.push_str(&format!(
             "compared with the source: {} records of {} partitions are the same\n",
             output::count(i64::try_from(sampled.equal).unwrap_or(i64::MAX)),
@@ -323,9 +331,15 @@ fn groups_words(groups: &PromotedGroups) -> String {
     }
     let totals = &groups.totals;
     let mut text = format!(
-        "\ngroups: {} translated, {} left alone; {} offsets written, {} were in place, {} have no counterpart, at most {} records \
-         will be missing\n",
-        totals.groups, totals.skipped, groups.applied.offsets, totals.unchanged, totals.untranslatable, totals.missing
+        "\ngroups: {} translated, {} left alone; {} offsets written, {} were in place, {} left as somebody has committed them, {} have \
+         no counterpart, at most {} records will be missing\n",
+        totals.groups,
+        totals.skipped,
+        groups.applied.offsets,
+        totals.unchanged,
+        totals.left_alone,
+        totals.untranslatable,
+        totals.missing
     );
     if let Some(file) = &groups.snapshot {
         text.push_str(&format!("former offsets: {} (kmirror groups rollback)\n", file.display()));

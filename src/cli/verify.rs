@@ -20,7 +20,8 @@ use crate::ops::{Found, VerifiedPartition, VerifyOptions, VerifyReport, Walked, 
 Reads both sides of every partition up to what is mirrored now, also while the mirror runs, and compares them by the offset \
 map. A batch that was passed through as it is is compared by its header and by the checksum of its payload, and not \
 decompressed; every other record by key, value, headers and timestamp. What one side does not hold any more (retention, \
-compaction) is listed with the reason, and counts neither as equal nor as a problem. Nothing is changed.
+compaction) is listed with the reason, and counts neither as equal nor as a problem; what the target let go of although its retention has no \
+reason to is missing (deleted_on_target). Nothing is changed.
 
 Exit code 3 where a record differs, is missing, or stands on the target alone, each range with its first record; 4 where a \
 partition cannot be reached.
@@ -66,6 +67,7 @@ pub async fn run(args: VerifyArgs, ctx: &Context) -> anyhow::Result<Exit> {
         sample: args.sample.map(|count| count as usize),
         seed: args.seed,
         bytes: args.bytes,
+        trust_retention: true,
         parallel: usize::from(args.parallel),
         progress: Arc::default(),
     };

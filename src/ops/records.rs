@@ -1,6 +1,7 @@
 //! Single records, and stretches of a log as a reader under read_committed sees them.
 
 use bytes::{BufMut as _, BytesMut};
+use serde::Serialize;
 
 use crate::batch::{self, RawBatch, Record};
 use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
@@ -43,6 +44,41 @@ pub(super) struct Stretch<'a> {
     intake: Intake,
     committed: bool,
     to: i64,
+    /// What of it did not come.
+    pub(super) shortfall: Shortfall,
+}
+
+/// What of a stretch of a log cannot be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Shortfall {
+    /// An open transaction begins here: nothing from here on counts yet.
+    pub held_from: Option<i64>,
+    /// Offsets in batches that cannot be read.
+    pub damaged_offsets: i64,
+    /// Offsets that retention or DeleteRecords took before they were read.
+    pub deleted_offsets: i64,
+}
+
+impl Shortfall {
+    /// Whether there is any.
+    pub fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// In words; `None` where there is none.
+    pub fn words(&self) -> Option<String> {
+        let held = self.held_from.map(|from| {
+            format!("a transaction is open from offset {from} on: what stands behind it does not count yet, call again once it has ended")
+        });
+        let of = |count: i64, what: &str| (count > 0).then(|| format!("{count} offsets {what}"));
+        let all = [
+            held,
+            of(self.damaged_offsets, "are in batches that cannot be read"),
+            of(self.deleted_offsets, "were deleted before anybody read them"),
+        ];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
 }
 
 impl<'a> Stretch<'a> {
@@ -54,7 +90,8 @@ impl<'a> Stretch<'a> {
         (from, to): (i64, i64),
     ) -> Self {
         let intake = Intake::new(from, None, isolation, DECODE_LIMIT_BYTES);
-        Self { cluster, tp, intake, committed: isolation == Isolation::ReadCommitted, to }
+        let committed = isolation == Isolation::ReadCommitted;
+        Self { cluster, tp, intake, committed, to, shortfall: Shortfall::default() }
     }
 
     /// The next records, with their offsets in this log; `None` at the end, or where an open transaction begins.
@@ -72,6 +109,7 @@ impl<'a> Stretch<'a> {
                 if start <= at {
                     return Err(nothing_below_end(self.cluster, self.tp).into());
                 }
+                self.shortfall.deleted_offsets += start - at;
                 self.intake.give_up(at, start, GapReason::Retention);
                 return Ok(Some(Vec::new()));
             }
@@ -87,9 +125,15 @@ impl<'a> Stretch<'a> {
         }
         match halt.and_then(|halt| halt.range) {
             // A damaged batch: what is left of the log can still be read.
-            Some((from, to)) => self.intake.give_up(from, to, GapReason::Corrupt),
+            Some((from, to)) => {
+                self.shortfall.damaged_offsets += to.min(self.to) - from;
+                self.intake.give_up(from, to, GapReason::Corrupt);
+            }
             // A transaction is open: nothing from here on is decided, and so none of it counts yet.
-            None if self.intake.next() == at && self.committed && slice.last_stable_offset <= at => return Ok(None),
+            None if self.intake.next() == at && self.committed && slice.last_stable_offset <= at => {
+                self.shortfall.held_from = Some(at);
+                return Ok(None);
+            }
             None if self.intake.next() == at => return Err(nothing_below_end(self.cluster, self.tp).into()),
             None => {}
         }

@@ -230,10 +230,10 @@ fn difference(
         .iter()
         .chain(&denied)
         .filter(reads)
-        .flat_map(|grant| consumers.iter().filter(move |p| grant.principal == EVERYBODY || grant.principal == **p))
+        .flat_map(|grant| consumers.iter().filter(move |p| grant.names(p)))
         .copied()
-        // Who could not read on the source either loses nothing.
-        .filter(|principal| here.iter().any(|grant| reads(grant) && grant.is_for(principal)))
+        // Who could not read on the source either loses nothing; nor who can on the target, by whatever is said there.
+        .filter(|principal| can_read(here, principal) && !can_read(there, principal))
         .collect();
     let words = |grants: Vec<Grant>| grants.iter().map(ToString::to_string).collect::<Vec<_>>();
     let shut_out = shut.into_iter().map(str::to_owned).collect();
@@ -250,9 +250,15 @@ fn difference(
 }
 
 impl Grant {
-    fn is_for(&self, principal: &str) -> bool {
-        !self.is_denied && (self.principal == EVERYBODY || self.principal == principal)
+    fn names(&self, principal: &str) -> bool {
+        self.principal == EVERYBODY || self.principal == principal
     }
+}
+
+/// From any host, by what is listed: a denial wins (`AclAuthorizer`).
+fn can_read(grants: &BTreeSet<&Grant>, principal: &str) -> bool {
+    let of = || grants.iter().filter(|grant| [READ, ALL].contains(&grant.operation) && grant.names(principal));
+    of().any(|grant| !grant.is_denied) && !of().any(|grant| grant.is_denied)
 }
 
 #[cfg(test)]
@@ -305,6 +311,25 @@ mod tests {
         assert_eq!(found[0].missing, ["allow User:alice READ", "allow User:writer WRITE"]);
         assert_eq!(found[0].shut_out, ["User:alice"], "the writer is no consumer");
         assert_eq!((found[0].source.as_str(), found[0].target.as_str()), ("orders", "dr.orders"));
+    }
+
+    #[test]
+    fn who_can_read_by_another_acl_or_could_not_before_is_not_shut_out() {
+        let source = vec![
+            acl(Topic, "orders", "*", READ),
+            acl(Group, "billing", "alice", READ),
+            acl(Group, "billing", "bob", READ),
+            acl(Topic, "orders", "!bob", READ),
+        ];
+        let target = vec![
+            acl(Topic, "dr.orders", "alice", READ),
+            acl(Group, "billing", "*", READ),
+            acl(Topic, "dr.orders", "!bob", READ),
+        ];
+        let found = compared(source, target, &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].missing, ["allow User:* READ"]);
+        assert_eq!(found[0].shut_out, Vec::<String>::new());
     }
 
     #[test]

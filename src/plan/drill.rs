@@ -143,7 +143,10 @@ pub fn acls_check(acls: &AclsOutlook) -> Check {
     let shut_out: BTreeSet<&str> =
         acls.differences.iter().flat_map(|difference| difference.shut_out.iter().map(String::as_str)).collect();
     let (verdict, summary) = match (shut_out.len(), acls.differences.len()) {
-        (0, 0) => (Verdict::Pass, "the ACLs of topics and groups allow and deny the same".to_owned()),
+        (0, 0) => (
+            Verdict::Pass,
+            "nobody may do less with topics and groups there than on the source, and nobody is denied less".to_owned(),
+        ),
         (0, n) => (Verdict::Warn, format!("the ACLs of {n} topics or groups differ; no consumer is shut out by that")),
         (who, n) => (Verdict::Fail, format!("the ACLs of {n} topics or groups differ, and shut {who} consumers out")),
     };

@@ -282,8 +282,8 @@ fn groups_action(groups: &GroupsFacts) -> String {
         }
         GroupsFacts::Planned(totals) => format!(
             "translate what {} consumer groups have committed at the settled ends: {} offsets to write as of now, {} in place, \
-             {} without a counterpart; {} groups are left alone",
-            totals.groups, totals.commits, totals.unchanged, totals.untranslatable, totals.skipped
+             {} left as somebody has committed them, {} without a counterpart; {} groups are left alone",
+            totals.groups, totals.commits, totals.unchanged, totals.left_alone, totals.untranslatable, totals.skipped
         ),
     }
 }
@@ -347,6 +347,15 @@ fn warnings(facts: &FailoverFacts, mode: PromotionMode) -> Vec<String> {
     if mode == PromotionMode::Unplanned || facts.allow_halted {
         let what = "nothing is known of its partitions, and once promoted the state is not rebuilt any more";
         warnings.extend(facts.damaged.iter().map(|damage| format!("{damage}: {what}")));
+    }
+    if let GroupsFacts::Planned(totals) = &facts.groups
+        && totals.left_alone > 0
+    {
+        warnings.push(format!(
+            "{} offsets of consumer groups on the target are not this mirror's, and stay; kmirror groups plan shows them, and \
+             --overwrite-groups all writes over them",
+            totals.left_alone
+        ));
     }
     if let GroupsFacts::Unknown(why) = &facts.groups {
         warnings.push(format!("the consumer groups cannot be looked at now: {why}"));

@@ -1,6 +1,8 @@
 //! Consumer groups at a promotion: exact, kept before they are overwritten, and nobody's are taken who uses them.
 
-use kmirror::broker::Cluster;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
+use kmirror::broker::{Action, Cluster, GroupKind, RequestKind};
 use serde_json::Value;
 
 use super::super::{Pair, numbered};
@@ -55,6 +57,56 @@ fn groups_are_translated_exactly_and_what_stood_there_is_kept() {
         pair.mirror.json(&["groups", "rollback", &file, "--yes"], 0);
         assert_eq!(offset(&pair.target, "late", &pair.topic), None);
     }
+}
+
+fn contains(list: &Value, words: &[&str]) {
+    let all: Vec<&str> = list.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for words in words {
+        assert!(all.iter().any(|problem| problem.contains(words)), "{words}: {all:#?}");
+    }
+}
+
+/// Who consumes on the target keeps what it has; and that is said before, in a drill, and afterwards. A group that is not
+/// written at first is by the next call, which sets nobody back who has gone on meanwhile.
+#[test]
+fn what_stays_where_it_was_is_named_and_who_goes_on_is_not_set_back() {
+    let topic = "groups-kept";
+    let mut pair = Pair::mirrored(topic, GROUPS);
+    pair.mirror.await_caught_up(1);
+    for group in ["used", "live", "moves", "secret"] {
+        pair.source.commit_offset(group, topic, 0, 4);
+    }
+    pair.target.set_members("used", GroupKind::Classic, 0, &[topic]);
+    pair.target.commit_offset("used", topic, 0, 2);
+    pair.target.set_members("live", GroupKind::Consumer, 1, &[topic]);
+    let stays = "group used has offsets on the target that this mirror has not written, and 1 of them stay, such as 2 of \
+                 groups-kept:0, which would be 4";
+    let drill = pair.mirror.json(&["drill"], 3);
+    let check = drill["checks"].as_array().unwrap().iter().find(|check| check["check"] == "groups").unwrap();
+    assert_eq!(check["verdict"], "fail", "{drill}");
+    contains(&check["findings"], &[stays]);
+    let plan = pair.mirror.json(&["failover", "--unplanned", "--dry-run"], 0);
+    contains(&plan["warnings"], &["1 offsets of consumer groups on the target are not this mirror's"]);
+
+    let refused = pair.target.intercept(ApiKey::OffsetCommit, None, |context| match context.request {
+        RequestKind::OffsetCommit(request) if request.group_id.as_str() == "secret" => {
+            Action::Error(ResponseError::GroupAuthorizationFailed)
+        }
+        _ => Action::Pass,
+    });
+    let report = pair.fail_over(&["--unplanned"], 3);
+    assert_eq!(pair.mirror.await_end(), 0);
+    contains(&report["problems"], &[stays, "group live was left as it was", "group secret was not written"]);
+    let there = |pair: &Pair, group| offset(&pair.target, group, topic);
+    assert_eq!((there(&pair, "used"), there(&pair, "moves"), there(&pair, "secret")), (Some(2), Some(4), None));
+
+    pair.target.set_members("moves", GroupKind::Classic, 0, &[topic]);
+    pair.target.commit_offset("moves", topic, 0, 9);
+    pair.target.remove_intercept(&refused);
+    let report = pair.fail_over(&[], 3);
+    contains(&report["problems"], &[stays]);
+    assert_eq!(report["problems"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!((there(&pair, "used"), there(&pair, "moves"), there(&pair, "secret")), (Some(2), Some(9), Some(4)));
 }
 
 /// A group that is beyond what is mirrored goes on at its end, and that is said.

@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::{EngineError, connect_mirror, now_ms};
-use crate::groups::{Decision, GroupPlan, Outcome, Overwrite, Skip};
+use crate::groups::{Decision, GroupPlan, Outcome, Skip};
 use crate::plan::{
     Check, Expected, FailoverPlan, Verdict, Wish, acls_check, blockers_check, gaps_check, partitions_check, rpo_check,
     rto_check, settings_check,
 };
 
-use super::failover::{Failover, FailoverError, FailoverOptions};
+use super::failover::{Failover, FailoverError, FailoverOptions, left_alone, overwrite};
 use super::groups::{Commits, Gathering, GroupsWorld, gather, plan};
 use super::time::rfc3339;
 use positions::{Positions, positions};
@@ -108,7 +108,7 @@ pub async fn drill(
         source_timeout: options.source_timeout,
         allow_halted: true,
         apply_settings: true,
-        overwrite_groups: Overwrite::All,
+        overwrite_groups: None,
         groups_snapshot: None,
         pause_after: None,
     };
@@ -127,7 +127,8 @@ pub async fn drill(
         )),
         Some(world) => {
             let views = world.views();
-            let plans = plan(world, &views, Overwrite::All, |_| true);
+            let over = overwrite(mirror, None, false);
+            let plans = plan(world, &views, over, |_| true);
             commits = Commits::of(&plans, &world.targets).len();
             checks.push(groups_check(world, &plans));
             let found = positions(mirror, &source, &target, &plans, options.sample).await?;
@@ -191,6 +192,7 @@ fn groups_check(world: &GroupsWorld, plans: &[GroupPlan<'_>]) -> Check {
     findings.extend(
         world.unreadable.iter().map(|((topic, partition), why)| format!("{topic}:{partition}: cannot be read: {why}")),
     );
+    findings.extend(plans.iter().filter_map(|plan| left_alone(plan, |_, _| true)));
     let failed = !findings.is_empty();
     let mut lines = 0;
     for plan in plans {
@@ -236,14 +238,14 @@ fn group_rows(plans: &[GroupPlan<'_>], found: &Positions) -> Vec<GroupDrill> {
 /// Offsets of a group on the target, as a failover would leave them: topic, partition, offset.
 fn translated<'a>(plan: &'a GroupPlan<'a>) -> impl Iterator<Item = Position<'a>> {
     plan.lines().iter().filter_map(|line| match line.outcome {
-        Outcome::Commit { to, .. } | Outcome::Unchanged { to } | Outcome::LeftAlone { to, .. } => Some(Position {
+        Outcome::Commit { to, .. } | Outcome::Unchanged { to } => Some(Position {
             topic: line.topic,
             target_topic: line.target_topic?,
             partition: line.partition,
             committed: line.committed.offset,
             offset: to.offset,
         }),
-        Outcome::Untranslatable { .. } => None,
+        Outcome::Untranslatable { .. } | Outcome::LeftAlone { .. } => None,
     })
 }
 

@@ -31,6 +31,7 @@ use super::failover::{lift_source_fence, prepare_for_mirroring};
 use seed::{Seed, Seeded, seed};
 use survey::ways;
 
+pub use super::records::Shortfall;
 pub use replay::{ORIGIN, Replay, ReplayError, Replayed, ReplayedPartition};
 pub use tail::{ExportError, Exported, Tail, TailRange, export, tails, tails_of};
 

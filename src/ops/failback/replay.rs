@@ -30,6 +30,7 @@ const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
 /// Bytes of keys and values in one batch; brokers take a mebibyte by default.
 const BATCH_BYTES: usize = 256 << 10;
 const BATCH_RECORDS: usize = 1_000;
+const CLEANUP_POLICY: &str = "cleanup.policy";
 
 /// What a replay did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,6 +47,8 @@ pub struct Replayed {
     pub already: u64,
     /// By partition of the old source.
     pub partitions: Vec<ReplayedPartition>,
+    /// What is not among them, by partition.
+    pub shortfalls: Vec<String>,
 }
 
 /// A partition of the old source in a replay.
@@ -133,6 +136,7 @@ impl Replay<'_> {
             while let Some(some) = stretch.next().await? {
                 records += some.len() as u64;
             }
+            report.shortfalls.extend(stretch.shortfall.words().map(|words| format!("{tp}: {words}")));
             report.add(tail, into_of(&into, tail), (records, already));
         }
         Ok(report)
@@ -164,6 +168,7 @@ impl Replay<'_> {
                     each(part.len() as u64);
                 }
             }
+            report.shortfalls.extend(stretch.shortfall.words().map(|words| format!("{tp}: {words}")));
             report.add(tail, target, (records, already));
         }
         Ok(report)
@@ -171,7 +176,15 @@ impl Replay<'_> {
 
     fn report(&self) -> Replayed {
         let (mirror, into) = (self.mirror.name.clone(), self.into.to_owned());
-        Replayed { schema_version: 1, mirror, into, records: 0, already: 0, partitions: Vec::new() }
+        Replayed {
+            schema_version: 1,
+            mirror,
+            into,
+            records: 0,
+            already: 0,
+            partitions: Vec::new(),
+            shortfalls: Vec::new(),
+        }
     }
 
     fn topic_error(&self, what: &str) -> ReplayError {
@@ -187,6 +200,13 @@ impl Replay<'_> {
         let Some(meta) = metadata.topic(self.into).filter(|meta| !meta.partitions.is_empty()) else {
             return Err(self.topic_error("is not there; create it first"));
         };
+        // Without the right to read it nobody knows, and the runbook warns.
+        let configs = self.ends.standby.configs_of_topics(&[self.into], &[CLEANUP_POLICY]).await.unwrap_or_default();
+        let policy = configs.get(self.into).and_then(|configs| configs.get(CLEANUP_POLICY));
+        if policy.is_some_and(|policy| policy.contains("compact")) {
+            let what = "is compacted: what was replayed could not be told from what its cleaner took since; replay into another one";
+            return Err(self.topic_error(what));
+        }
         let count = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
         let tp = |partition| TopicPartition { topic: self.into.to_owned(), topic_id: meta.id, partition };
         Ok((0..count).map(tp).collect())
@@ -326,11 +346,18 @@ fn origin(record: &Record) -> Option<(String, i32, i64)> {
     Some((topic.to_owned(), partition.parse().ok()?, offset.parse().ok()?))
 }
 
+/// Bytes of a record, its origin and the fields around included.
+fn size_of(record: &Record) -> usize {
+    let text = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + text(value) + 10).sum();
+    text(&record.key) + text(&record.value) + headers + 350
+}
+
 /// Records in parts that fit a batch; one that does not is alone.
 fn in_parts(records: &[Record]) -> Vec<&[Record]> {
     let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
     for (at, record) in records.iter().enumerate() {
-        let size = record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
+        let size = size_of(record);
         if at > from && (bytes + size > BATCH_BYTES || at - from >= BATCH_RECORDS) {
             parts.push(&records[from..at]);
             (from, bytes) = (at, 0);
@@ -370,10 +397,18 @@ mod tests {
 
     #[test]
     fn parts_are_bounded_and_leave_nothing_out() {
-        let many: Vec<Record> = (0..2_500).map(|offset| record(offset, 10)).collect();
-        assert_eq!(in_parts(&many).iter().map(|part| part.len()).collect::<Vec<_>>(), [1_000, 1_000, 500]);
-        let large = [record(0, BATCH_BYTES * 2), record(1, BATCH_BYTES / 2), record(2, BATCH_BYTES / 2), record(3, 1)];
-        assert_eq!(in_parts(&large).iter().map(|part| part.len()).collect::<Vec<_>>(), [1, 2, 1]);
+        let lengths = |records: &[Record]| in_parts(records).iter().map(|part| part.len()).collect::<Vec<_>>();
+        let many: Vec<Record> = (0..1_500).map(|offset| record(offset, 10)).collect();
+        assert_eq!(lengths(&many).iter().sum::<usize>(), 1_500);
+        for part in in_parts(&many) {
+            assert!(part.iter().map(size_of).sum::<usize>() <= BATCH_BYTES && part.len() <= BATCH_RECORDS);
+        }
+        let large = [record(0, BATCH_BYTES * 2), record(1, BATCH_BYTES / 3), record(2, BATCH_BYTES / 3), record(3, 1)];
+        assert_eq!(lengths(&large), [1, 3]);
+        // What is in the headers counts as well.
+        let header = (Bytes::from_static(b"token"), Some(Bytes::from(vec![7; BATCH_BYTES / 2])));
+        let with = |offset| Record { headers: vec![header.clone()], ..record(offset, 1) };
+        assert_eq!(lengths(&[with(0), with(1), with(2)]), [1, 1, 1]);
         assert!(in_parts(&[]).is_empty());
     }
 

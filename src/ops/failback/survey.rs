@@ -110,7 +110,7 @@ impl Question {
                  have it copied from its beginning"
             ))),
             Found::Parting(parting) => {
-                let tail = count(ends.old, &old, isolation, (parting.old.max(old_bounds.0), old_bounds.1)).await?;
+                let tail = count(ends.old, &old, isolation, parting.old, old_bounds).await?;
                 let mut way = self.parted(parting, tail, standby_bounds);
                 let seed = self.seed(parting, standby, old.clone());
                 way.seed = Some(seed.map_err(|error| EngineError::Unexpected {
@@ -167,7 +167,7 @@ impl Question {
 
     fn parted(&self, parting: Parting, tail: TailRange, (start, end): (i64, i64)) -> Way {
         let whole = parting.old >= self.map.position(self.end);
-        let mut way = self.way(match (whole, tail.records > 0) {
+        let mut way = self.way(match (whole, tail.is_any()) {
             (true, false) => CameBack::Intact,
             (true, true) => CameBack::Ahead,
             (false, false) => CameBack::Behind,
@@ -177,9 +177,10 @@ impl Question {
         (report.parted_at, report.copied_from, report.compared) = (parting.old, parting.standby, parting.compared);
         report.to_copy = (end - parting.standby.max(start)).max(0);
         report.tail = tail;
-        if !parting.compared {
-            report.detail = Some("no record is left on both sides that could be compared".to_owned());
-        }
+        let uncompared =
+            (!parting.compared).then(|| "no record is left on both sides that could be compared".to_owned());
+        let notes: Vec<String> = uncompared.into_iter().chain(tail.shortfall.words()).collect();
+        report.detail = (!notes.is_empty()).then(|| notes.join("; "));
         way
     }
 

@@ -12,7 +12,7 @@ use crate::client::{Cluster, TopicPartition};
 use crate::engine::EngineError;
 use crate::mirror::Isolation;
 
-use super::super::records::Stretch;
+use super::super::records::{Shortfall, Stretch};
 use super::seed::partitions_of;
 use super::{Ends, FailbackReport, Stage, control_of};
 use crate::config::MirrorConfig;
@@ -26,21 +26,34 @@ pub struct TailRange {
     pub to: i64,
     /// Records that a read_committed reader gets.
     pub records: u64,
+    /// What of the range does not count, or cannot be had.
+    pub shortfall: Shortfall,
 }
 
-/// Counts what is there.
+impl TailRange {
+    /// Whether the old source has, or had, anything alone.
+    pub fn is_any(&self) -> bool {
+        self.records > 0 || self.shortfall.is_any()
+    }
+}
+
+/// Counts what is there, from where the logs part.
 pub(super) async fn count(
     cluster: &Cluster,
     tp: &TopicPartition,
     isolation: Isolation,
-    (from, to): (i64, i64),
+    parted: i64,
+    (start, to): (i64, i64),
 ) -> Result<TailRange, EngineError> {
+    let from = parted.max(start);
     let mut stretch = Stretch::new(cluster, tp, isolation, (from, to));
     let mut records = 0;
     while let Some(some) = stretch.next().await? {
         records += some.len() as u64;
     }
-    Ok(TailRange { from, to: to.max(from), records })
+    let mut shortfall = stretch.shortfall;
+    shortfall.deleted_offsets += from.min(to.max(parted)) - parted;
+    Ok(TailRange { from, to: to.max(from), records, shortfall })
 }
 
 /// Where the divergent tail of a partition lies.
@@ -56,7 +69,7 @@ pub struct Tail {
 
 /// The tails that a survey has found.
 pub fn tails_of(report: &FailbackReport) -> Vec<Tail> {
-    let with_tail = report.partitions.iter().filter(|partition| partition.tail.records > 0);
+    let with_tail = report.partitions.iter().filter(|partition| partition.tail.is_any());
     let tail = |partition: &super::FailbackPartition| Tail {
         topic: partition.topic.clone(),
         partition: partition.partition,
@@ -77,10 +90,12 @@ pub async fn tails(mirror: &MirrorConfig, stage: Stage, ends: Ends<'_>) -> Resul
 }
 
 /// What an export has written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Exported {
     /// Records.
     pub records: u64,
+    /// What is not among them, by partition.
+    pub shortfalls: Vec<String>,
 }
 
 /// Why an export ended early.
@@ -112,6 +127,7 @@ pub async fn export(
                 exported.records += 1;
             }
         }
+        exported.shortfalls.extend(stretch.shortfall.words().map(|words| format!("{tp}: {words}")));
     }
     out.flush()?;
     Ok(exported)

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::client::Cluster;
 use crate::config::{GroupSync, MirrorConfig};
 use crate::engine::{EngineError, now_ms};
-use crate::groups::{Overwrite, Snapshot, Totals};
+use crate::groups::{Decision, GroupPlan, Outcome, Overwrite, Skip, Snapshot, Totals};
 use crate::plan::{GroupsFacts, PartitionOutlook};
 
 use super::super::groups::{
@@ -37,6 +37,18 @@ pub struct PromotedGroups {
     pub snapshot: Option<PathBuf>,
     /// Why the source's groups could not be read: they stay where they were last kept in step.
     pub source_unreachable: Option<String>,
+    /// Groups and offsets that were not written, and why.
+    pub unmoved: Vec<String>,
+    /// Some of them may be, by another call.
+    #[serde(skip)]
+    pub(super) is_open: bool,
+}
+
+impl PromotedGroups {
+    /// Whether another call would do no more.
+    pub(super) fn is_through(&self) -> bool {
+        !self.is_open && self.applied.refused.iter().all(|refused| refused.live)
+    }
 }
 
 /// The groups of a mirror, and how they are written.
@@ -47,6 +59,8 @@ pub(super) struct Groups<'a> {
     pub(super) source_trouble: Option<&'a str>,
     pub(super) target: &'a Cluster,
     pub(super) overwrite: Overwrite,
+    /// The target was promoted by an earlier call: its groups have a life of their own.
+    pub(super) is_done: bool,
 }
 
 impl Groups<'_> {
@@ -128,7 +142,8 @@ impl Groups<'_> {
     ) -> Result<PromotedGroups, FailoverError> {
         let world = self.world(groups, settled).await?;
         let views = world.views();
-        let (commits, totals, report, kept) = {
+        let is_open = !(world.failed.is_empty() && world.unreadable.is_empty());
+        let (commits, totals, report, kept, unmoved) = {
             let plans = plan(&world, &views, overwrite, |group| groups.filter.matches(group));
             let commits = Commits::of(&plans, &world.targets);
             let report = serde_json::to_value(world.report(&self.mirror.name, &plans)).unwrap_or_default();
@@ -140,7 +155,7 @@ impl Groups<'_> {
                 keep(file, &former).map_err(cannot)?;
                 kept = Some(file.to_owned());
             }
-            (commits, totals(&plans), report, kept)
+            (commits, totals(&plans), report, kept, unmoved(&world, &plans, self.is_done))
         };
         let mut ledger = world.ledger.clone();
         let applied = match commits.is_empty() {
@@ -153,8 +168,48 @@ impl Groups<'_> {
             applied,
             snapshot: kept,
             source_unreachable: world.source_gone.clone(),
+            unmoved,
+            is_open,
         })
     }
+}
+
+/// What a failover leaves where it was, though it is selected.
+fn unmoved(world: &GroupsWorld, plans: &[GroupPlan<'_>], is_done: bool) -> Vec<String> {
+    let failed = world.failed.iter().map(|(group, error)| format!("group {group} could not be read: {error}"));
+    let unreadable = world.unreadable.iter().map(|((topic, partition), why)| {
+        format!("no offset in {topic}:{partition} could be translated, for it could not be read: {why}")
+    });
+    let of_plans = plans.iter().filter_map(|plan| match &plan.decision {
+        Decision::Skipped { why: Skip::LiveOnTarget } if is_done => None,
+        Decision::Skipped { why: why @ (Skip::LiveOnTarget | Skip::TypeDiffers { .. } | Skip::UnknownType) } => {
+            Some(format!("group {} was left as it was: {why}", plan.group))
+        }
+        Decision::Skipped { .. } => None,
+        // Who has gone on since stands in front of where it would be put.
+        Decision::Planned { .. } => left_alone(plan, |to, found| !is_done || found < to),
+    });
+    failed.chain(unreadable).chain(of_plans).collect()
+}
+
+/// Offsets of a group that somebody has committed on the target, and that stay; those that count, by where they would be put and where they
+/// are.
+pub(in crate::ops) fn left_alone(plan: &GroupPlan<'_>, counts: impl Fn(i64, i64) -> bool) -> Option<String> {
+    let mut left = plan.lines().iter().filter_map(|line| match line.outcome {
+        Outcome::LeftAlone { to, found, .. } if counts(to.offset, found) => Some((line, to.offset, found)),
+        _ => None,
+    });
+    let (line, to, found) = left.next()?;
+    Some(format!(
+        "group {} has offsets on the target that this mirror has not written, and {} of them stay, such as {} of {}:{}, which would be \
+         {to}; where they need not be kept: kmirror groups apply --group {} --overwrite all",
+        plan.group,
+        1 + left.count(),
+        found,
+        line.topic,
+        line.partition,
+        plan.group
+    ))
 }
 
 /// Where the data of each fenced partition ends.

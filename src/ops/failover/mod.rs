@@ -31,6 +31,7 @@ use crate::plan::{AclNames, FailoverFacts, FailoverPlan, GroupsFacts, PartitionO
 pub use groups::PromotedGroups;
 pub use report::{FailoverReport, LossManifest, LossRange, Sampled, StepReport, UnseenRange, Verification};
 
+pub(super) use groups::left_alone;
 pub(super) use settings::prepare_for_mirroring;
 pub(super) use source_fence::lift as lift_source_fence;
 
@@ -54,7 +55,7 @@ pub struct FailoverOptions {
     /// Apply topic settings that were held back.
     pub apply_settings: bool,
     /// Which groups' offsets on the target may be overwritten.
-    pub overwrite_groups: Overwrite,
+    pub overwrite_groups: Option<Overwrite>,
     /// Where the target groups' former offsets are kept; by default in a file of the working directory.
     pub groups_snapshot: Option<PathBuf>,
     /// Stand still for ever once this step is through: for tests, which kill the process there.
@@ -147,7 +148,8 @@ impl Failover {
             source: source.as_ref(),
             source_trouble: trouble.as_deref(),
             target: &target,
-            overwrite: options.overwrite_groups,
+            overwrite: overwrite(mirror, options.overwrite_groups, control.state.promotion_done().is_some()),
+            is_done: control.state.promotion_done().is_some(),
         };
         let (groups, groups_plan) = groups.facts().await;
         let mut plan = plan(mirror, &options, &control, (found, groups), trouble)?;
@@ -228,15 +230,21 @@ impl Failover {
     }
 
     /// What is not promoted is written to again.
-    async fn lift_source_fence(&self) {
+    /// Gives the topics whose ACLs stay, where they could not be taken back.
+    async fn lift_source_fence(&self) -> Vec<String> {
+        let fenced: Vec<String> = self.control.state.source_fenced().iter().cloned().collect();
         let Some(source) = &self.source else {
-            if !self.control.state.source_fenced().is_empty() {
+            if !fenced.is_empty() {
                 tracing::warn!(mirror = %self.mirror.name, "the source does not answer: the ACLs that deny writes to it stay");
             }
-            return;
+            return fenced;
         };
-        if let Err(error) = source_fence::lift(&self.mirror, source, &self.target).await {
-            tracing::error!(mirror = %self.mirror.name, %error, "the ACLs that deny writes to the source stay");
+        match source_fence::lift(&self.mirror, source, &self.target).await {
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                tracing::error!(mirror = %self.mirror.name, %error, "the ACLs that deny writes to the source stay");
+                fenced
+            }
         }
     }
 
@@ -343,7 +351,7 @@ impl Failover {
                 return Ok(Err(error.to_string()));
             }
         };
-        if promoted.as_ref().is_none_or(|groups| groups.applied.refused.iter().all(|refused| refused.live)) {
+        if promoted.as_ref().is_none_or(PromotedGroups::is_through) {
             self.step_through(PromotionPhase::Groups, Vec::new()).await?;
         }
         if let Some(groups) = &promoted {
@@ -379,7 +387,8 @@ impl Failover {
             source: self.source.as_ref(),
             source_trouble: self.plan.source_trouble.as_deref(),
             target: &self.target,
-            overwrite: self.options.overwrite_groups,
+            overwrite: overwrite(&self.mirror, self.options.overwrite_groups, self.plan.is_done),
+            is_done: self.plan.is_done,
         }
     }
 
@@ -427,16 +436,14 @@ impl Failover {
     }
 
     /// Calls a promotion off that is not through, where the mirror can go on as if nothing had been.
-    pub async fn cancel(mut self, dry_run: bool) -> Result<(), FailoverError> {
+    /// Gives the source topics that still deny writes, where that could not be taken back.
+    pub async fn cancel(mut self, dry_run: bool) -> Result<Vec<String>, FailoverError> {
         self.control.read_to_end().await?;
         let refuse = |detail: String| FailoverError::NotCancelled { mirror: self.mirror.name.clone(), detail };
         let state = &self.control.state;
         if state.standing_promotion().is_none() && !state.source_fenced().is_empty() {
             // A drain that was cut short has left it.
-            if !dry_run {
-                self.lift_source_fence().await;
-            }
-            return Ok(());
+            return Ok(if dry_run { Vec::new() } else { self.lift_source_fence().await });
         }
         if state.standing_promotion().is_none() {
             return Err(refuse("no promotion stands that could be called off".to_owned()));
@@ -458,10 +465,20 @@ impl Failover {
         if !dry_run {
             let cancelled = Promotion { generation: self.plan.generation, at_ms: now_ms(), ..Promotion::default() };
             self.control.write(ControlRecord::PromotionCancelled(cancelled)).await?;
-            self.lift_source_fence().await;
+            return Ok(self.lift_source_fence().await);
         }
-        Ok(())
+        Ok(Vec::new())
     }
+}
+
+/// Whose offsets on the target are written over. On the way home consumers have left theirs there before the first failover. Once the
+/// target is promoted, consumers may have gone on with any of them: unless it is asked for, none is set back.
+pub(super) fn overwrite(mirror: &MirrorConfig, asked: Option<Overwrite>, is_done: bool) -> Overwrite {
+    asked.unwrap_or(match (is_done, mirror.is_way_home()) {
+        (true, _) => Overwrite::Own,
+        (false, true) => Overwrite::All,
+        (false, false) => Overwrite::Unused,
+    })
 }
 
 /// What became of the groups, if anything; or why nothing did.

@@ -56,6 +56,8 @@ pub struct Sampled {
     pub alone: u64,
     /// What differs or is missing.
     pub problems: Vec<String>,
+    /// Why nothing was compared.
+    pub detail: Option<String>,
 }
 
 /// Source offsets that are known to exist and are not on the target.
@@ -250,7 +252,8 @@ fn group_problems(groups: &GroupsDone) -> Vec<String> {
         }
         false => format!("group {} was not written: {}; {again}", refused.group, refused.error),
     };
-    groups.iter().flat_map(|groups| &groups.applied.refused).map(words).collect()
+    let refused = groups.iter().flat_map(|groups| &groups.applied.refused).map(words);
+    refused.chain(groups.iter().flat_map(|groups| groups.unmoved.iter().cloned())).collect()
 }
 
 impl FailoverReport {

@@ -115,14 +115,24 @@ pub(super) async fn sample(
     if only.is_empty() {
         return None;
     }
-    let options = VerifyOptions { only, sample: Some(STRETCHES), seed, ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        only,
+        sample: Some(STRETCHES),
+        seed,
+        // The settings step may have raised it a moment ago.
+        trust_retention: false,
+        ..VerifyOptions::default()
+    };
     let report = match tokio::time::timeout(limit, compare(mirror, source, target, &options)).await {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => {
             tracing::warn!(mirror = %mirror.name, %error, "no records are compared: the source cannot be read");
-            return None;
+            return Some(Sampled { detail: Some(error.to_string()), ..Sampled::default() });
         }
-        Err(_) => return None,
+        Err(_) => {
+            let detail = format!("the comparison was not through within {} s", limit.as_secs());
+            return Some(Sampled { detail: Some(detail), ..Sampled::default() });
+        }
     };
     let mut sampled = Sampled { partitions: report.partitions.len(), ..Sampled::default() };
     for partition in &report.partitions {

@@ -164,7 +164,11 @@ impl Question {
         // The source may have lost its end.
         row.to = to.min(bounds.1.max(from));
         let target_from = map.to_source(target_start, end).offset;
-        let kept_from = if target_from > bounds.0 { self.kept_from(source, source_tp).await? } else { i64::MAX };
+        let kept_from = if options.trust_retention && target_from > bounds.0 {
+            self.kept_from(source, source_tp).await?
+        } else {
+            i64::MAX
+        };
         let both = target_from.min(kept_from).max(bounds.0).clamp(from, to);
         let terms = Terms {
             source: bounds,

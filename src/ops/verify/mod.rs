@@ -37,6 +37,8 @@ pub struct VerifyOptions {
     pub seed: u64,
     /// Compare payloads byte for byte as well.
     pub bytes: bool,
+    /// The target topic's retention has been what it is: what it had no reason to delete is missing.
+    pub trust_retention: bool,
     /// Partitions compared side by side, 1 at least.
     pub parallel: usize,
     /// Source offsets to do and done, for a progress bar.
@@ -46,7 +48,7 @@ pub struct VerifyOptions {
 impl Default for VerifyOptions {
     fn default() -> Self {
         let progress = Arc::default();
-        Self { only: Vec::new(), sample: None, seed: 0, bytes: false, parallel: 4, progress }
+        Self { only: Vec::new(), sample: None, seed: 0, bytes: false, trust_retention: true, parallel: 4, progress }
     }
 }
 
