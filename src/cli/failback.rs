@@ -202,15 +202,16 @@ async fn replay(
     }
     let tails = failback::tails(mirror, stage, ends).await?;
     let replay = Replay { mirror, ends, tails: &tails, into };
-    let plan = replay.plan().await?;
     let act = ctx.yes && !ctx.dry_run;
     let done = if act {
-        let bar = output::progress(plan.records, "replayed");
+        // Offsets: to count the records everything would be read once more.
+        let offsets = tails.iter().map(|tail| (tail.range.1 - tail.range.0).unsigned_abs()).sum();
+        let bar = output::progress(offsets, "replayed");
         let done = replay.run(|records| bar.inc(records)).await;
         bar.finish_and_clear();
         done?
     } else {
-        plan
+        replay.plan().await?
     };
     if ctx.json {
         output::json(&done)?;

@@ -94,6 +94,15 @@ impl<'a> Stretch<'a> {
         Self { cluster, tp, intake, committed, to, shortfall: Shortfall::default() }
     }
 
+    /// How many records there are, and what of the stretch does not count.
+    pub(super) async fn count(mut self) -> Result<(u64, Shortfall), EngineError> {
+        let mut records = 0;
+        while let Some(some) = self.next().await? {
+            records += some.len() as u64;
+        }
+        Ok((records, self.shortfall))
+    }
+
     /// The next records, with their offsets in this log; `None` at the end, or where an open transaction begins.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Record>>, EngineError> {
         let at = self.intake.next();

@@ -19,7 +19,7 @@ use crate::engine::markers::{Transactor, await_marker, write_markers};
 use crate::engine::shard::now_ms;
 use crate::mirror::{ControlRecord, Isolation};
 
-use super::super::records::Stretch;
+use super::super::records::{Shortfall, Stretch};
 use super::Ends;
 use super::tail::{Tail, located};
 
@@ -131,13 +131,9 @@ impl Replay<'_> {
         let mut report = self.report();
         for (tp, tail) in located(self.ends.old, self.tails).await? {
             let (behind, already) = self.place(&there, tail);
-            let mut stretch = Stretch::new(self.ends.old, &tp, self.mirror.isolation, (behind, tail.range.1));
-            let mut records = 0;
-            while let Some(some) = stretch.next().await? {
-                records += some.len() as u64;
-            }
-            report.shortfalls.extend(stretch.shortfall.words().map(|words| format!("{tp}: {words}")));
-            report.add(tail, into_of(&into, tail), (records, already));
+            let stretch = Stretch::new(self.ends.old, &tp, self.mirror.isolation, (behind, tail.range.1));
+            let (records, shortfall) = stretch.count().await?;
+            report.add((&tp, tail), into_of(&into, tail), (records, already), shortfall);
         }
         Ok(report)
     }
@@ -168,8 +164,7 @@ impl Replay<'_> {
                     each(part.len() as u64);
                 }
             }
-            report.shortfalls.extend(stretch.shortfall.words().map(|words| format!("{tp}: {words}")));
-            report.add(tail, target, (records, already));
+            report.add((&tp, tail), target, (records, already), stretch.shortfall);
         }
         Ok(report)
     }
@@ -312,7 +307,14 @@ impl Replay<'_> {
 }
 
 impl Replayed {
-    fn add(&mut self, tail: &Tail, into: &TopicPartition, (records, already): (u64, u64)) {
+    fn add(
+        &mut self,
+        (from, tail): (&TopicPartition, &Tail),
+        into: &TopicPartition,
+        (records, already): (u64, u64),
+        shortfall: Shortfall,
+    ) {
+        self.shortfalls.extend(shortfall.words().map(|words| format!("{from}: {words}")));
         self.records += records;
         self.already += already;
         let (topic, partition, into_partition) = (tail.topic.clone(), tail.partition, into.partition);

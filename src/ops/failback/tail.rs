@@ -46,12 +46,7 @@ pub(super) async fn count(
     (start, to): (i64, i64),
 ) -> Result<TailRange, EngineError> {
     let from = parted.max(start);
-    let mut stretch = Stretch::new(cluster, tp, isolation, (from, to));
-    let mut records = 0;
-    while let Some(some) = stretch.next().await? {
-        records += some.len() as u64;
-    }
-    let mut shortfall = stretch.shortfall;
+    let (records, mut shortfall) = Stretch::new(cluster, tp, isolation, (from, to)).count().await?;
     shortfall.deleted_offsets += from.min(to.max(parted)) - parted;
     Ok(TailRange { from, to: to.max(from), records, shortfall })
 }
