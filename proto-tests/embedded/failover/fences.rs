@@ -307,3 +307,34 @@ fn what_cannot_be_fenced_is_told_apart_and_the_others_are_fenced() {
     );
     assert_eq!(pair.target.log("apart", 0).unwrap().end_offset, before);
 }
+
+/// While one partition of a shard waits for its leader the others are fenced: the coordinator may forget an owner that waits, and a
+/// short outage is no reason to leave one behind.
+#[test]
+fn a_leader_that_is_waited_for_holds_up_no_other_of_its_shard() {
+    const PARTITIONS: i32 = 64;
+    let mut pair = Pair::new("late-leader", 2, PARTITIONS, "");
+    for partition in 0..PARTITIONS {
+        pair.write(partition, 0, 10);
+    }
+    pair.mirror.start();
+    pair.mirror.await_caught_up(PARTITIONS as usize);
+    pair.mirror.kill();
+    pair.target.set_leaderless("late-leader", 0).unwrap();
+    let marked = |partition| pair.target.log("late-leader", partition).unwrap().end_offset;
+    let before: Vec<i64> = (0..PARTITIONS).map(marked).collect();
+    let args = ["failover", "--yes", "--unplanned", "--quiet", "200ms"];
+    let mut call = pair.mirror.spawn(&args, "failover.log");
+    wait_until("a marker in every partition that has a leader", LIMIT, || {
+        let without: Vec<i32> = (1..PARTITIONS).filter(|p| marked(*p) == before[*p as usize]).collect();
+        if without.is_empty() { Ok(()) } else { Err(format!("{without:?}")) }
+    });
+    for shard in 0..16 {
+        pair.target.expire_transactional_id(&format!("kmirror.late-leader.1.{shard}"));
+    }
+    pair.target.move_leader("late-leader", 0, 1).unwrap();
+    let code = call.wait_exit(LIMIT);
+    let log = std::fs::read_to_string(pair.mirror.folder().join("failover.log")).unwrap();
+    assert_eq!(code, 0, "{log}");
+    assert!(marked(0) > before[0], "{log}");
+}

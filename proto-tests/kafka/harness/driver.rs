@@ -216,6 +216,8 @@ pub(crate) struct ProducerState {
     pub(crate) producer_epoch: i32,
     /// Sequence of its last record; −1 where its epoch has written none.
     pub(crate) last_sequence: i32,
+    /// Of its last batch, ms.
+    pub(crate) last_timestamp: i64,
     /// First offset of its open transaction; −1 for none.
     pub(crate) transaction_start: i64,
 }

@@ -90,12 +90,21 @@ pub(crate) async fn fence_shard(
             None => open.push((index, state)),
         }
     }
-    let (marked, unreachable) = reach(ctx.target, open).await;
-    out.extend(unreachable);
-    // First: what they write must not come behind the end that is found.
-    let forgotten = fence_replaced(ctx.target, &marked, replaced).await;
-    for part in marked.chunks(MARKED_AT_ONCE) {
-        out.extend(fence_some(ctx, shard, part).await?);
+    let until = Instant::now() + LEADER_PATIENCE;
+    let mut forgotten = HashMap::new();
+    loop {
+        let Reached { marked, away, may_come } = reach(ctx.target, open).await;
+        // First: what they write must not come behind the end that is found.
+        forgotten.extend(fence_replaced(ctx.target, &marked, replaced).await);
+        for part in marked.chunks(MARKED_AT_ONCE) {
+            out.extend(fence_some(ctx, shard, part).await?);
+        }
+        if !may_come || Instant::now() > until {
+            out.extend(away.into_iter().map(|(_, state, fenced)| FencedPartition { declared: state.declared, fenced }));
+            break;
+        }
+        open = away.into_iter().map(|(index, state, _)| (index, state)).collect();
+        tokio::time::sleep(LEADER_PAUSE).await;
     }
     for partition in &mut out {
         let key = (partition.declared.target_topic.clone(), partition.declared.partition);
@@ -158,32 +167,34 @@ async fn standing(
         .collect())
 }
 
-/// Those whose leader serves them, with the bounds of their logs; and the others. A transaction must not name one without a leader: it
-/// would stay open.
-async fn reach(target: &Cluster, open: Vec<(u32, PartitionState)>) -> (Vec<Marked>, Vec<FencedPartition>) {
-    let until = Instant::now() + LEADER_PATIENCE;
-    let (mut marked, mut missing) = (Vec::new(), open);
-    loop {
-        let targets: Vec<TopicPartition> = missing.iter().map(|(_, state)| target_of(state)).collect();
-        let mut bounds = target.log_bounds_each(&targets).await;
-        let (mut still, mut out, mut may_come) = (Vec::new(), Vec::new(), false);
-        for (index, state) in missing {
-            let tp = target_of(&state);
-            match bounds.remove(&tp).unwrap_or_else(|| Err(target.api_error("ListOffsets", -1, &tp.to_string()))) {
-                Ok((start, end)) => marked.push(Marked { wanted: wanted(&state), index, at: Bounds { start, end } }),
-                Err(error) => {
-                    may_come |= error.is_retriable();
-                    out.push(FencedPartition { declared: state.declared.clone(), fenced: unreachable(&error) });
-                    still.push((index, state));
-                }
+/// Which partitions can be marked now. The others do not hold them up: an owner that waits is one whose id the coordinator may forget.
+struct Reached {
+    /// With the bounds of their logs.
+    marked: Vec<Marked>,
+    /// No leader serves these, and why.
+    away: Vec<(u32, PartitionState, Fenced)>,
+    /// Whether one of them may have a leader soon.
+    may_come: bool,
+}
+
+/// A transaction must not name a partition without a leader: it would stay open.
+async fn reach(target: &Cluster, open: Vec<(u32, PartitionState)>) -> Reached {
+    let targets: Vec<TopicPartition> = open.iter().map(|(_, state)| target_of(state)).collect();
+    let mut bounds = target.log_bounds_each(&targets).await;
+    let mut reached = Reached { marked: Vec::new(), away: Vec::new(), may_come: false };
+    for (index, state) in open {
+        let tp = target_of(&state);
+        match bounds.remove(&tp).unwrap_or_else(|| Err(target.api_error("ListOffsets", -1, &tp.to_string()))) {
+            Ok((start, end)) => {
+                reached.marked.push(Marked { wanted: wanted(&state), index, at: Bounds { start, end } });
+            }
+            Err(error) => {
+                reached.may_come |= error.is_retriable();
+                reached.away.push((index, state, unreachable(&error)));
             }
         }
-        if !may_come || Instant::now() > until {
-            return (marked, out);
-        }
-        tokio::time::sleep(LEADER_PAUSE).await;
-        missing = still;
     }
+    reached
 }
 
 fn unreachable(error: &ClientError) -> Fenced {
