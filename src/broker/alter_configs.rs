@@ -36,6 +36,9 @@ fn alter(state: &mut State, resource: &AlterConfigsResource, validate_only: bool
     if resource.resource_type != TOPIC {
         return Err((ResponseError::InvalidRequest, "only topic configs can be altered here".to_owned()));
     }
+    if state.is_backed(&resource.resource_name) {
+        return Err((ResponseError::PolicyViolation, "the topic is there to be read".to_owned()));
+    }
     let broker = state.broker_configs.clone();
     let Some(topic) = state.topics.get_mut(resource.resource_name.as_str()) else {
         return Err((ResponseError::UnknownTopicOrPartition, String::new()));

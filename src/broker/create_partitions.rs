@@ -26,6 +26,9 @@ fn grow(state: &mut State, topic: &CreatePartitionsTopic, validate_only: bool) -
     let Some(found) = state.topics.get(name) else {
         return Err((ResponseError::UnknownTopicOrPartition, "This server does not host this topic.".to_owned()));
     };
+    if state.is_backed(name) {
+        return Err((ResponseError::PolicyViolation, format!("The topic {name} is there to be read.")));
+    }
     let have = found.partitions.len();
     let replicas = found.partitions.first().map_or(1, |partition| partition.replicas.len());
     let wanted = usize::try_from(topic.count).unwrap_or(0);

@@ -27,7 +27,7 @@ pub(super) fn handle(call: &Call, request: DeleteRecordsRequest) -> DeleteRecord
 }
 
 fn delete(call: &Call, state: &mut State, topic: &str, index: i32, offset: i64) -> Result<i64, ResponseError> {
-    state.led(call.node, topic, index)?;
+    state.led(call.node, topic, index)?.log.writable()?;
     let deletes = state.topic_config(topic, "cleanup.policy").split(',').any(|part| part.trim() == "delete");
     if !deletes {
         return Err(ResponseError::PolicyViolation);

@@ -25,10 +25,17 @@ fn delete(state: &mut State, name: Option<TopicName>, id: Uuid) -> DeletableTopi
         let Some(name) = state.names.get(&id).cloned() else {
             return result.with_topic_id(id).with_name(None).with_error_code(ResponseError::UnknownTopicId.code());
         };
-        state.delete_topic(&name);
-        return result.with_topic_id(id).with_name(Some(TopicName(StrBytes::from_string(name))));
+        let error = delete_named(state, &name);
+        return result.with_topic_id(id).with_name(Some(TopicName(StrBytes::from_string(name)))).with_error_code(error);
     };
     let id = state.topics.get(name.as_str()).map_or(Uuid::nil(), |topic| topic.id);
-    let error = if state.delete_topic(&name) { 0 } else { ResponseError::UnknownTopicOrPartition.code() };
+    let error = delete_named(state, &name);
     result.with_topic_id(id).with_name(Some(name)).with_error_code(error)
+}
+
+fn delete_named(state: &mut State, name: &str) -> i16 {
+    if state.is_backed(name) {
+        return ResponseError::PolicyViolation.code();
+    }
+    if state.delete_topic(name) { 0 } else { ResponseError::UnknownTopicOrPartition.code() }
 }

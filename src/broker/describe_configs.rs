@@ -50,7 +50,18 @@ fn describe(
     let keys = resource.configuration_keys.as_ref();
     let wanted = table.iter().filter(|known| keys.is_none_or(|keys| keys.iter().any(|key| &**key == known.name)));
     let is_broker = resource.resource_type == BROKER;
-    Ok(wanted.map(|known| describe_one(state, known, set, is_broker, synonyms)).collect())
+    let known = wanted.map(|known| describe_one(state, known, set, is_broker, synonyms));
+    // Only a backed topic can have such, from a cluster that knows more names.
+    let others = set.iter().filter(|(name, _)| configs::topic_config(name).is_none());
+    let others = others.filter(|(name, _)| keys.is_none_or(|keys| keys.iter().any(|key| **key == **name)));
+    Ok(known.chain(others.map(|(name, value)| describe_other(name, value))).collect())
+}
+
+fn describe_other(name: &str, value: &str) -> DescribeConfigsResourceResult {
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_string(name.to_owned()))
+        .with_value(Some(StrBytes::from_string(value.to_owned())))
+        .with_config_source(SOURCE_TOPIC)
 }
 
 fn describe_one(

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{
@@ -86,7 +87,7 @@ fn read_all(call: &Call, request: &FetchRequest, plan: &Plan) -> Pass {
             Reader { call, state: &state, committed_only: request.isolation_level == 1, left, first: pass.bytes == 0 };
         let data = reader.partition(&cached.key, &cached.wanted).unwrap_or_else(refused);
         let data = data.with_partition_index(cached.key.index);
-        let bytes = data.records.as_ref().map_or(0, bytes::Bytes::len);
+        let bytes = data.records.as_ref().map_or(0, Bytes::len);
         left = left.saturating_sub(bytes);
         pass.bytes += bytes;
         pass.urgent |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
@@ -175,9 +176,9 @@ impl Reader<'_> {
         }
         let bound = if self.committed_only { stable } else { log.high_watermark };
         let limit = self.left.min(usize::try_from(wanted.partition_max_bytes).unwrap_or(0));
-        let records = log.read(offset, bound, limit, self.first);
+        let records = log.read((offset, bound), limit, self.first)?;
         if self.committed_only {
-            data.aborted_transactions = Some(aborted(log, offset, records.len()));
+            data.aborted_transactions = Some(aborted(log, offset, &records));
         }
         Ok(data.with_records(Some(records)))
     }
@@ -193,10 +194,9 @@ fn diverging(log: &Log, wanted: &FetchPartition) -> Result<Option<EpochEndOffset
     Ok(None)
 }
 
-fn aborted(log: &Log, offset: i64, read_bytes: usize) -> Vec<AbortedTransaction> {
-    let to = log.offset_after(offset, read_bytes);
-    let between = log.aborted_between(offset, to).into_iter();
-    between
+fn aborted(log: &Log, offset: i64, records: &Bytes) -> Vec<AbortedTransaction> {
+    log.aborted_in(offset, records)
+        .into_iter()
         .map(|txn| {
             AbortedTransaction::default()
                 .with_producer_id(ProducerId(txn.producer_id))

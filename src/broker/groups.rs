@@ -129,7 +129,11 @@ impl Cluster {
 
     /// Commits an offset for a group, members or not; its leader epoch is unknown and it has no metadata.
     pub fn commit_offset(&self, group: &str, topic: &str, partition: i32, offset: i64) {
-        let committed = GroupOffset { offset, leader_epoch: -1, metadata: String::new() };
+        self.plant_offset(group, topic, partition, GroupOffset { offset, leader_epoch: -1, metadata: String::new() });
+    }
+
+    /// The same with leader epoch and metadata. A group that does not exist comes into being, empty.
+    pub fn plant_offset(&self, group: &str, topic: &str, partition: i32, committed: GroupOffset) {
         let mut state = self.shared.lock();
         let group = state.groups.entry(group.to_owned()).or_default();
         group.offsets.insert((topic.to_owned(), partition), committed);

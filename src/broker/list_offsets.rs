@@ -58,16 +58,13 @@ fn find(
             (-1, bound)
         }
         -2 | -4 => (-1, log.start_offset),
+        -3 if log.is_backed() => return Err(ResponseError::UnsupportedForMessageFormat),
         -3 => max_timestamp(log, bound),
-        timestamp if timestamp < 0 => return Err(unsupported(timestamp)).or(Ok(((-1, -1), -1))),
+        timestamp if timestamp < 0 => (-1, -1),
         timestamp => by_time(log, timestamp, bound),
     };
     let epoch = if wanted.timestamp == -1 { log.epochs.latest() } else { log.epochs.epoch_at(found.1) };
     Ok((found, if found.1 < 0 { -1 } else { epoch.unwrap_or(-1) }))
-}
-
-fn unsupported(_timestamp: i64) -> ResponseError {
-    ResponseError::UnsupportedForMessageFormat
 }
 
 fn not_behind_its_epoch(call: &Call, partition: &Partition) -> Result<(), ResponseError> {
@@ -79,6 +76,10 @@ fn not_behind_its_epoch(call: &Call, partition: &Partition) -> Result<(), Respon
 
 /// First record at or after the log start whose timestamp is at least this.
 fn by_time(log: &Log, timestamp: i64, bound: i64) -> Found {
+    if let Some(backing) = &log.backing {
+        let found = backing.offset_for_time(timestamp);
+        return found.filter(|&(offset, _)| offset < bound).map_or((-1, -1), |(offset, at)| (at, offset));
+    }
     let candidates = log.batches.iter().filter(|batch| batch.header.max_timestamp >= timestamp);
     for batch in candidates {
         let found =

@@ -4,17 +4,18 @@
 //! end at once unless a test holds it).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 
+use super::backed::{self, Backing};
 use super::epochs::Epochs;
 use super::marker;
-use super::null_ends::Template;
 use super::producers::{Producers, SequenceCheck, SequenceRange};
 use super::stamp::{Stamp, stamp};
 use super::validate::Accepted;
-use crate::batch::{BatchHeader, RawBatch};
+use crate::batch::{BatchHeader, Batches, RawBatch};
 
 /// A transaction that ended in an ABORT marker (Kafka's `AbortedTxn`, one entry of the transaction index).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +59,8 @@ pub(super) struct Log {
     pub(super) epochs: Epochs,
     /// Producers.
     pub(super) producers: Producers,
-    /// What is read, in place of `batches`.
-    pub(super) template: Option<Template>,
+    /// What is read, in place of `batches`: then nothing is written.
+    pub(super) backing: Option<Arc<dyn Backing>>,
     /// What is produced is counted and not kept.
     pub(super) forgets: bool,
     open_txns: BTreeMap<i64, i64>,
@@ -69,6 +70,27 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// A log whose batches lie elsewhere, all of them replicated and decided.
+    pub(super) fn backed(
+        backing: Arc<dyn Backing>,
+        (start_offset, end_offset): (i64, i64),
+        epochs: Epochs,
+        aborted: Vec<AbortedTxn>,
+    ) -> Self {
+        let (backing, high_watermark) = (Some(backing), end_offset);
+        Self { start_offset, end_offset, high_watermark, epochs, backing, aborted, ..Self::default() }
+    }
+
+    /// Whether the batches lie elsewhere.
+    pub(super) fn is_backed(&self) -> bool {
+        self.backing.is_some()
+    }
+
+    /// A log whose batches lie elsewhere is there to be read.
+    pub(super) fn writable(&self) -> Result<(), ResponseError> {
+        if self.is_backed() { Err(ResponseError::PolicyViolation) } else { Ok(()) }
+    }
+
     /// Appends a validated data batch under this leader epoch.
     pub(super) fn append(
         &mut self,
@@ -102,6 +124,7 @@ impl Log {
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<i64, ResponseError> {
+        self.writable()?;
         self.producers.check_marker(marker)?;
         let offset = self.end_offset;
         let batch = marker::encode(marker, offset, leader_epoch, now_ms);
@@ -160,10 +183,20 @@ impl Log {
 
     /// Batches from the one that holds `offset` up to `bound`, at most `max_bytes`: the last one may be cut short. The
     /// first one comes whole in spite of the limit when `at_least_one`; else nothing comes when it does not fit (KIP-74).
-    pub(super) fn read(&self, offset: i64, bound: i64, max_bytes: usize, at_least_one: bool) -> Bytes {
-        if let Some(template) = &self.template {
-            return template.read(offset, bound, max_bytes, at_least_one);
+    /// Whether anything is to be had is for whoever brings the batches to say, where they lie elsewhere.
+    pub(super) fn read(
+        &self,
+        (offset, bound): (i64, i64),
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Bytes, ResponseError> {
+        match &self.backing {
+            Some(backing) => backed::read(&**backing, (offset, bound), max_bytes, at_least_one),
+            None => Ok(self.read_stored(offset, bound, max_bytes, at_least_one)),
         }
+    }
+
+    fn read_stored(&self, offset: i64, bound: i64, max_bytes: usize, at_least_one: bool) -> Bytes {
         let from = self.index_of(offset);
         let mut chosen = Vec::new();
         let mut total = 0usize;
@@ -196,18 +229,14 @@ impl Log {
         self.aborted.iter().filter(|txn| txn.last_offset >= from && txn.first_offset < to).copied().collect()
     }
 
-    /// Offset after the last batch of what [`Log::read`] returned for this offset and length.
-    pub(super) fn offset_after(&self, offset: i64, read_bytes: usize) -> i64 {
-        let mut left = read_bytes;
-        let mut end = offset;
-        for batch in self.batches.range(self.index_of(offset)..) {
-            if left == 0 {
-                break;
-            }
-            left = left.saturating_sub(batch.bytes.len());
-            end = batch.header.next_offset();
+    /// Those that touch what [`Log::read`] returned for this offset, as far as its batches are whole.
+    pub(super) fn aborted_in(&self, offset: i64, records: &Bytes) -> Vec<AbortedTxn> {
+        if self.aborted.is_empty() {
+            return Vec::new();
         }
-        end
+        let whole = Batches::new(records.clone()).map_while(Result::ok);
+        let to = whole.last().map_or(offset, |batch| batch.header.next_offset());
+        self.aborted_between(offset, to)
     }
 
     /// Deletes everything before this offset; batches that reach beyond it stay whole.
@@ -253,6 +282,7 @@ impl Log {
 
     /// Puts a batch behind the end as it is. Kafka has no such thing; only the offsets must go up.
     pub(super) fn place(&mut self, batch: RawBatch) -> Result<(), ResponseError> {
+        self.writable()?;
         let header = batch.header;
         if header.base_offset < self.end_offset {
             return Err(ResponseError::OffsetOutOfRange);

@@ -5,7 +5,10 @@
 //! which versions it speaks and what it omits. Faults are injected by intercepting requests ([`Cluster::intercept`])
 //! and by control functions on [`Cluster`].
 //!
-//! Everything lives in memory behind one lock; all nodes share it, so a follower never lags unless a test holds the high
+//! It also serves logs that lie elsewhere, an archive's for one, to a mirror that reads them as any source: see [`Backing`].
+//! Such a cluster answers those alone who know its [`ClusterOptions::client_id_required`].
+//!
+//! Everything else lives in memory behind one lock; all nodes share it, so a follower never lags unless a test holds the high
 //! watermark. Requests of one connection are handled one after another and answered in order, as Kafka does.
 //!
 //! Omitted as a whole: members of groups (offsets are kept, see `groups`), most ACLs (see `acls`), quotas, SASL, TLS, record batches older than magic 2, tiered storage.
@@ -13,6 +16,7 @@
 mod acls;
 mod alter_configs;
 mod api_versions;
+mod backed;
 mod cleaner;
 mod cluster;
 mod configs;
@@ -58,6 +62,7 @@ mod txn;
 mod validate;
 mod write_txn_markers;
 
+pub use backed::{BackedLog, BackedRead, Backing, Waker};
 pub use cluster::Cluster;
 pub use control::{LogView, ProducerView, TopicView, TransactionView};
 pub use groups::{GroupKind, GroupOffset};

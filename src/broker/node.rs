@@ -72,7 +72,7 @@ async fn converse(shared: &Arc<Shared>, node: i32, id: u64, mut stream: TcpStrea
     stream.set_nodelay(true).map_err(|_| "nodelay")?;
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     while let Some(frame) = read_frame(&mut stream, &mut buffer, shared.options.max_frame_bytes).await? {
-        let request = decode(frame)?;
+        let request = decode(frame, shared.options.client_id_required.as_deref())?;
         let throttles = matches!(&request.body, Body::Known(body) if matches!(**body, RequestKind::Produce(_) | RequestKind::Fetch(_)));
         if let Some(answer) = answer(shared, node, id, request).await? {
             stream.write_all(&answer).await.map_err(|_| "write failed")?;
@@ -125,7 +125,7 @@ struct Request {
 
 /// For demo and tests alone: `kafka-protocol` allocates arrays by the count on the wire, and the cap on a frame's length
 /// does not bound that. What comes from brokers is checked (`client`).
-fn decode(mut frame: Bytes) -> Result<Request, &'static str> {
+fn decode(mut frame: Bytes, client_id_required: Option<&str>) -> Result<Request, &'static str> {
     if frame.len() < 8 {
         return Err("frame shorter than a request header");
     }
@@ -134,7 +134,8 @@ fn decode(mut frame: Bytes) -> Result<Request, &'static str> {
     let version = start.get_i16();
     let correlation_id = start.get_i32();
     if !messages::offers(api_key, version) {
-        if api_key == ApiKey::ApiVersions {
+        // From the future comes nobody who was told the client id.
+        if api_key == ApiKey::ApiVersions && client_id_required.is_none() {
             let body = Body::FutureApiVersions;
             return Ok(Request { api_key, version: 0, correlation_id, client_id: String::new(), body });
         }
@@ -142,6 +143,9 @@ fn decode(mut frame: Bytes) -> Result<Request, &'static str> {
     }
     let header = RequestHeader::decode(&mut frame, api_key.request_header_version(version)).map_err(|_| "header")?;
     let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
+    if client_id_required.is_some_and(|required| required != client_id) {
+        return Err("a stranger");
+    }
     let body = RequestKind::decode(api_key, &mut frame, version).map_err(|_| "request body")?;
     Ok(Request { api_key, version, correlation_id, client_id, body: Body::Known(Box::new(body)) })
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 
+use super::backed::{BackedRead, Backing};
 use super::cluster::Cluster;
 use super::log::Log;
 use super::producers::SequenceCheck;
@@ -40,30 +41,31 @@ impl Template {
     fn batch(&self, number: usize) -> &Bytes {
         &self.batches[number % self.batches.len()]
     }
+}
 
-    /// As [`Log::read`].
-    pub(super) fn read(&self, offset: i64, bound: i64, max_bytes: usize, at_least_one: bool) -> Bytes {
+impl Backing for Template {
+    fn read(&self, offset: i64, bound: i64, max_bytes: usize) -> BackedRead {
         let first = usize::try_from(offset / self.records_each).unwrap_or(0);
         let last = usize::try_from(bound / self.records_each).unwrap_or(0);
-        if first >= last || (self.batch(first).len() > max_bytes && !at_least_one) {
-            return Bytes::new();
+        if first >= last {
+            return BackedRead::Nothing;
         }
-        let limit = max_bytes.max(self.batch(first).len());
-        let mut out = BytesMut::with_capacity(limit);
+        let largest = self.batches.iter().map(Bytes::len).max().unwrap_or(0);
+        let mut out = BytesMut::with_capacity(max_bytes.min((last - first) * largest) + largest);
         for number in first..last {
-            let room = limit - out.len();
-            if room == 0 {
+            let at = out.len();
+            if at > 0 && at >= max_bytes {
                 break;
             }
-            let (at, batch) = (out.len(), self.batch(number));
-            out.extend_from_slice(&batch[..room.min(batch.len())]);
+            out.extend_from_slice(self.batch(number));
             let base_offset = (number as i64 * self.records_each).to_be_bytes();
-            // Of a batch cut short within its offset nothing is read.
-            if let Some(place) = out.get_mut(at..at + base_offset.len()) {
-                place.copy_from_slice(&base_offset);
-            }
+            out[at..at + base_offset.len()].copy_from_slice(&base_offset);
         }
-        out.freeze()
+        BackedRead::Bytes(out.freeze())
+    }
+
+    fn offset_for_time(&self, _timestamp_ms: i64) -> Option<(i64, i64)> {
+        None
     }
 }
 
@@ -102,7 +104,7 @@ impl Cluster {
         self.change(topic, partition, |partition| {
             let log = &mut partition.log;
             log.end_offset = batches.cast_signed() * template.records_each;
-            log.template = Some(template.clone());
+            log.backing = Some(Arc::new(template.clone()));
             log.release_watermark();
         })
     }
@@ -115,6 +117,7 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use super::super::backed;
     use super::*;
     use crate::batch::{Batches, Codec, Record, Stamp, check_crc, encode};
 
@@ -127,10 +130,14 @@ mod tests {
         Template::new(&lens.iter().map(batch).collect::<Vec<_>>()).unwrap()
     }
 
+    fn read(template: &Template, range: (i64, i64), max_bytes: usize, at_least_one: bool) -> Bytes {
+        backed::read(template, range, max_bytes, at_least_one).unwrap()
+    }
+
     #[test]
     fn a_made_up_log_has_valid_batches_at_the_offsets_asked_for() {
         let template = template(&[10, 300]);
-        let mut walk = Batches::new(template.read(3, 10, 1 << 20, true));
+        let mut walk = Batches::new(read(&template, (3, 10), 1 << 20, true));
         for (number, batch) in (1..).zip(walk.by_ref()) {
             let batch = batch.unwrap();
             check_crc(&batch).unwrap();
@@ -138,17 +145,17 @@ mod tests {
             assert_eq!((header.base_offset, header.partition_leader_epoch, header.records_count), (number * 2, 0, 2));
             assert_eq!(batch.bytes.len() > 300, number % 2 == 1);
         }
-        assert!(!walk.truncated() && template.read(10, 10, 1 << 20, true).is_empty());
+        assert!(!walk.truncated() && read(&template, (10, 10), 1 << 20, true).is_empty());
     }
 
     #[test]
     fn a_limit_cuts_the_last_batch_and_never_the_first() {
         let template = template(&[10]);
-        let whole = template.read(0, 2, 1 << 20, true).len();
-        assert_eq!(template.read(0, 10, 5, true).len(), whole);
-        assert!(template.read(0, 10, 5, false).is_empty());
+        let whole = read(&template, (0, 2), 1 << 20, true).len();
+        assert_eq!(read(&template, (0, 10), 5, true).len(), whole);
+        assert!(read(&template, (0, 10), 5, false).is_empty());
         for cut in 0..whole {
-            let mut walk = Batches::new(template.read(0, 10, whole + cut, true));
+            let mut walk = Batches::new(read(&template, (0, 10), whole + cut, true));
             assert_eq!((walk.by_ref().count(), walk.truncated()), (1, cut > 0), "{cut}");
         }
     }

@@ -28,6 +28,9 @@ pub struct ClusterOptions {
     pub fetch_sessions_max: usize,
     /// How often producers are expired by record time (`producer.id.expiration.ms`); `None`: only when a test asks.
     pub producer_sweep_interval: Option<Duration>,
+    /// The client id that every request must bear; any other closes the connection without an answer. Keeps others on the
+    /// machine from reading what is not for them: make it long and random, and do not log it.
+    pub client_id_required: Option<String>,
 }
 
 impl Default for ClusterOptions {
@@ -44,6 +47,7 @@ impl Default for ClusterOptions {
             partition_bytes_max: None,
             fetch_sessions_max: 1000,
             producer_sweep_interval: None,
+            client_id_required: None,
         }
     }
 }

@@ -118,6 +118,7 @@ fn append(
     let bare = |error| (error, None);
     let records = records.unwrap_or_default();
     let partition = state.led_mut(call.node, &target.0, target.1).map_err(bare)?;
+    partition.log.writable().map_err(bare)?;
     if partition.log.forgets {
         return count(partition, records);
     }

@@ -196,10 +196,21 @@ impl State {
         configs: BTreeMap<String, String>,
     ) -> Uuid {
         let id = new_uuid();
-        self.names.insert(id, name.to_owned());
-        self.topics.insert(name.to_owned(), Topic { id, configs, partitions: Vec::new() });
+        self.insert_topic(name, id, configs, Vec::new());
         self.add_partitions(name, partitions, replicas);
         id
+    }
+
+    /// Puts a topic in its place under this id.
+    pub(super) fn insert_topic(
+        &mut self,
+        name: &str,
+        id: Uuid,
+        configs: BTreeMap<String, String>,
+        partitions: Vec<Partition>,
+    ) {
+        self.names.insert(id, name.to_owned());
+        self.topics.insert(name.to_owned(), Topic { id, configs, partitions });
     }
 
     /// Adds partitions to a topic, placed round-robin.
