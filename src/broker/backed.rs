@@ -21,7 +21,10 @@ use super::create_topics;
 use super::epochs::Epochs;
 use super::log::{AbortedTxn, Log};
 use super::state::{Partition, Shared, State};
-use crate::batch::BatchHeader;
+use crate::batch::LOG_OVERHEAD;
+
+/// Where a batch says how long the rest of it is.
+const LENGTH_AT: usize = 8;
 
 /// Where the batches of a backed log come from.
 ///
@@ -107,11 +110,18 @@ pub(super) fn read(
         BackedRead::Bytes(_) | BackedRead::Pending | BackedRead::Nothing => return Ok(Bytes::new()),
         BackedRead::Failed => return Err(ResponseError::KafkaStorageError),
     };
-    let first = BatchHeader::parse(&bytes).map_err(|_| ResponseError::KafkaStorageError)?.total_len();
+    let first = first_len(&bytes);
     if first > max_bytes && !at_least_one {
         return Ok(Bytes::new());
     }
     Ok(bytes.slice(..bytes.len().min(max_bytes.max(first))))
+}
+
+/// Length of the first batch. Nothing else of it is looked at: what is wrong with it is for the reader to find.
+fn first_len(bytes: &Bytes) -> usize {
+    let length = bytes.get(LENGTH_AT..LOG_OVERHEAD).and_then(|length| length.try_into().ok()).map(i32::from_be_bytes);
+    let whole = length.and_then(|length| usize::try_from(length).ok()).map(|length| LOG_OVERHEAD + length);
+    whole.map_or(bytes.len(), |whole| whole.min(bytes.len()))
 }
 
 impl BackedLog {
@@ -218,5 +228,98 @@ impl Cluster {
     /// Fetches that wait look again.
     pub fn wake(&self) {
         self.shared.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Batches, Codec, Record, Stamp, encode};
+
+    /// Whatever is asked, the same answer.
+    #[derive(Debug)]
+    struct Always(BackedRead);
+
+    impl Backing for Always {
+        fn read(&self, _offset: i64, _bound: i64, _max_bytes: usize) -> BackedRead {
+            self.0.clone()
+        }
+
+        fn offset_for_time(&self, _timestamp_ms: i64) -> Option<(i64, i64)> {
+            Some((7, 70))
+        }
+    }
+
+    fn batch(offset: i64, len: usize) -> Bytes {
+        let value = Some(Bytes::from(vec![7; len]));
+        let record = Record { offset, timestamp: 5, attributes: 0, key: None, value, headers: Vec::new() };
+        encode(&[record], Codec::None, Stamp::NONE).unwrap().bytes
+    }
+
+    fn log(leader_epochs: &[(i32, i64)], (start_offset, end_offset): (i64, i64)) -> BackedLog {
+        let (aborted, backing) = (vec![(9, 5, 8), (8, 1, 3)], Arc::new(Always(BackedRead::Pending)));
+        BackedLog { start_offset, end_offset, leader_epochs: leader_epochs.to_vec(), aborted, backing }
+    }
+
+    #[test]
+    fn a_limit_cuts_behind_the_first_batch_alone() {
+        let (first, second) = (batch(0, 10), batch(1, 300));
+        let both = Bytes::from([&first[..], &second[..]].concat());
+        let always = Always(BackedRead::Bytes(both.clone()));
+        let read = |max_bytes, at_least_one| read(&always, (0, 2), max_bytes, at_least_one).unwrap();
+        assert_eq!(read(1 << 20, false), both);
+        assert_eq!(read(5, true), first);
+        assert_eq!(read(0, true), first);
+        assert!(read(5, false).is_empty() && read(0, false).is_empty());
+        let mut cut = Batches::new(read(first.len() + 5, false));
+        assert_eq!((cut.by_ref().count(), cut.truncated()), (1, true));
+    }
+
+    #[test]
+    fn what_is_not_here_is_nothing_yet_and_what_failed_is_an_error() {
+        let of = |answer, range| read(&Always(answer), range, 1 << 20, true);
+        for nothing in [BackedRead::Pending, BackedRead::Nothing, BackedRead::Bytes(Bytes::new())] {
+            assert_eq!(of(nothing, (0, 2)), Ok(Bytes::new()));
+        }
+        assert_eq!(of(BackedRead::Failed, (0, 2)), Err(ResponseError::KafkaStorageError));
+        assert_eq!(of(BackedRead::Failed, (2, 2)), Ok(Bytes::new()), "nothing is asked for at the end");
+    }
+
+    #[test]
+    fn damage_is_handed_on_as_it_is() {
+        let mut old = batch(0, 10).to_vec();
+        old[16] = 1;
+        for damaged in [old, vec![0; 5], vec![0xff; 40]] {
+            let always = Always(BackedRead::Bytes(damaged.clone().into()));
+            assert_eq!(read(&always, (0, 2), 1 << 20, false).unwrap(), damaged);
+        }
+    }
+
+    #[test]
+    fn a_log_has_the_epochs_and_aborted_transactions_that_it_was_given() {
+        let given = log(&[(2, 0), (5, 6)], (1, 9));
+        assert_eq!(given.check(), Ok(()));
+        let log = given.into_log();
+        assert_eq!((log.start_offset, log.end_offset, log.high_watermark, log.last_stable_offset()), (1, 9, 9, 9));
+        assert_eq!(log.epochs.end_offset_for(3, log.end_offset), Some((2, 6)));
+        let ids = |from, to| log.aborted_between(from, to).iter().map(|txn| txn.producer_id).collect::<Vec<_>>();
+        assert_eq!((ids(0, 9), ids(4, 9), ids(0, 5)), (vec![8, 9], vec![9], vec![8]));
+        assert_eq!(log.writable(), Err(ResponseError::PolicyViolation));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_no_log() {
+        let start = [(0, 0)];
+        for (epochs, range) in [
+            (&start[..], (3, 2)),
+            (&start[..], (-1, 2)),
+            (&[][..], (0, 2)),
+            (&[(1, 0), (1, 1)][..], (0, 2)),
+            (&[(1, 1), (2, 0)][..], (0, 2)),
+            (&[(-1, 0)][..], (0, 2)),
+        ] {
+            assert!(log(epochs, range).check().is_err(), "{epochs:?} {range:?}");
+        }
+        assert_eq!(log(&[], (4, 4)).check(), Ok(()), "nothing was ever written");
     }
 }
