@@ -14,7 +14,7 @@ use serde_yaml::Value;
 
 /// The rooms in the order in which data walks through them (`src/lib.rs`); those to come have their place already.
 const ROOMS: [&str; 13] = [
-    "batch", "mirror", "groups", "plan", "config", "client", "engine", "ops", "backup", "observe", "broker", "cli",
+    "batch", "mirror", "groups", "plan", "config", "client", "engine", "ops", "observe", "broker", "backup", "cli",
     "main",
 ];
 /// Driven by a seeded simulation, so they may hold nothing that differs from run to run.
@@ -174,7 +174,8 @@ fn the_readmes_configurations_are_valid() {
     let all = blocks(&read("README.md"), &["yaml"]);
     assert!(!all.is_empty());
     for text in all {
-        assert!(!valid_config(&text, "README.md").mirrors.is_empty());
+        let config = valid_config(&text, "README.md");
+        assert!(!config.mirrors.is_empty() || !config.backups.is_empty());
     }
 }
 

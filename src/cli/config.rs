@@ -56,11 +56,15 @@ pub fn run(args: &ConfigArgs, ctx: &Context) -> anyhow::Result<Exit> {
 }
 
 fn validated(config: &config::Config, ctx: &Context) -> anyhow::Result<()> {
-    let (clusters, mirrors) = (config.clusters.len(), config.mirrors.len());
+    let (clusters, mirrors, backups) = (config.clusters.len(), config.mirrors.len(), config.backups.len());
     if ctx.json {
-        return output::json(&serde_json::json!({ "valid": true, "clusters": clusters, "mirrors": mirrors }));
+        return output::json(
+            &serde_json::json!({ "valid": true, "clusters": clusters, "mirrors": mirrors, "backups": backups }),
+        );
     }
-    output::print(&format!("{}: valid; clusters: {clusters}, mirrors: {mirrors}\n", ctx.config_path.display()))
+    let backups = if backups > 0 { format!(", backups: {backups}") } else { String::new() };
+    let counts = format!("clusters: {clusters}, mirrors: {mirrors}{backups}");
+    output::print(&format!("{}: valid; {counts}\n", ctx.config_path.display()))
 }
 
 fn show(ctx: &Context) -> anyhow::Result<()> {

@@ -63,8 +63,16 @@ impl Context {
     /// The mirrors meant: the one named by `--mirror`, or all.
     ///
     /// # Errors
-    /// [`CliError::Usage`] where the name is none of the file's.
+    /// [`CliError::Usage`] where the name is none of the file's, or the file has no mirrors.
     pub fn mirrors<'a>(&self, config: &'a Config) -> anyhow::Result<Vec<&'a MirrorConfig>> {
+        if config.mirrors.is_empty() {
+            let backups = config.backups.iter().map(|backup| backup.name.as_str()).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "the file has no mirrors, only backups ({backups}): kmirror backup is for those; \
+                 for a mirror, add a section mirrors"
+            );
+            return Err(CliError::Usage(message).into());
+        }
         let Some(name) = &self.mirror else { return Ok(config.mirrors.iter().collect()) };
         let found: Vec<_> = config.mirrors.iter().filter(|mirror| mirror.name == *name).collect();
         if found.is_empty() {

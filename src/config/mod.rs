@@ -2,11 +2,12 @@
 //!
 //! The text becomes a tree with places ([`yaml`]); the tree is held against the one table of options ([`options`]),
 //! which knows every key, its kind, its default and whether it is built ([`shape`]); serde reads the result ([`raw`]);
-//! what spans several values is checked last ([`validate`], [`routes`]). Every fault has file, line, column and key
+//! what spans several values is checked last ([`validate`], [`routes`], [`backups`]). Every fault has file, line, column and key
 //! path, and as many as can be told apart are reported at once. A value from `${env:…}` or `${file:…}` is in no message.
 
 use std::path::Path;
 
+mod backups;
 mod error;
 pub mod options;
 mod raw;
@@ -22,6 +23,9 @@ mod validate;
 mod yaml;
 
 pub use crate::mirror::Isolation;
+pub use backups::{
+    BackupConfig, BackupLimits, Compression, DestinationConfig, EncryptionConfig, KeySource, SigningConfig,
+};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use reference::reference_markdown;
 pub use routes::{Conflict, conflicts, target_topic};
@@ -44,7 +48,11 @@ pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
 pub const GROUPS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Least `drills[].every`.
 pub const DRILLS_EVERY_MIN: std::time::Duration = std::time::Duration::from_secs(60);
-/// Least `mirrors[].limits.bandwidth`, bytes a second.
+/// Least `backups[].interval` and `backups[].full_every`.
+pub const BACKUPS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// Least `backups[].segment_bytes`: 1 MiB, so that an archive is not a heap of crumbs.
+pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Least `mirrors[].limits.bandwidth` and `backups[].limits.bandwidth`, bytes a second.
 pub const BANDWIDTH_BYTES_MIN: u64 = 16 << 10;
 
 impl Config {

@@ -44,8 +44,6 @@ pub enum Kind {
     One(Scalar),
     /// A list of values.
     Many(Scalar),
-    /// Anything: what belongs here is not decided yet.
-    Any,
 }
 
 /// What a single value takes.
@@ -69,6 +67,10 @@ pub enum Scalar {
     Template,
     /// `earliest`, `latest` or an RFC 3339 time.
     Start,
+    /// The URL of a folder or bucket.
+    Destination,
+    /// The name of an environment variable.
+    Variable,
     /// A number of bytes in words, at least this many.
     Size(u64),
     /// A time span in words.
@@ -95,6 +97,8 @@ impl Scalar {
             Self::Pattern => "a regular expression for the whole name".to_owned(),
             Self::Template => "a template with {topic}, and {source} or {target} at will".to_owned(),
             Self::Start => "earliest, latest or an RFC 3339 time".to_owned(),
+            Self::Destination => "a URL, such as file:///folder or s3://bucket/prefix".to_owned(),
+            Self::Variable => "the name of an environment variable".to_owned(),
             Self::Size(0 | 1) => "a size in bytes, such as 10MiB".to_owned(),
             Self::Size(min) => format!("a size in bytes, such as 10MiB, at least {}", super::units::bytes(min)),
             Self::Duration => "a time span, such as 30s or 5m".to_owned(),
@@ -116,7 +120,6 @@ impl Kind {
             Self::Pairs => "a mapping of names to values".to_owned(),
             Self::One(scalar) => scalar.describe(),
             Self::Many(scalar) => format!("a list, each {}", scalar.describe()),
-            Self::Any => "(to come)".to_owned(),
         }
     }
 }
@@ -167,7 +170,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("clusters.*.sasl.mechanism", TEXT, "The SASL mechanism.").not_yet(),
     opt("clusters.*.sasl.username", TEXT, "The user.").not_yet(),
     opt("clusters.*.sasl.password", TEXT, "The password; write `${env:NAME}` or `${file:PATH}`.").secret().not_yet(),
-    opt("mirrors", Kind::Sections, "The mirrors, each one directed flow from a source to a target.").required(),
+    opt("mirrors", Kind::Sections, "The mirrors, each one directed flow from a source to a target. May be absent where there are backups."),
     opt("mirrors[].name", Kind::One(Scalar::Name), "Unique; names the state topic `__kmirror.<name>` on the target. Another name is another mirror, which starts anew.").required(),
     opt("mirrors[].source", Kind::One(Scalar::Cluster), "The cluster to read from.").required(),
     opt("mirrors[].target", Kind::One(Scalar::Cluster), "The cluster to write to.").required(),
@@ -209,7 +212,42 @@ pub const OPTIONS: &[Opt] = &[
     opt("http.token", TEXT, "The bearer token that requests must carry; write `${env:NAME}` or `${file:PATH}`.").secret().not_yet(),
     opt("http.probes", Kind::Section, "A second listener for `/healthz`, `/readyz` and `/metrics`, without token.").not_yet(),
     opt("http.probes.listen", Kind::One(Scalar::Listen), "Where it listens.").not_yet(),
-    opt("backups", Kind::Any, "Backups to object storage.").not_yet(),
+    opt("backups", Kind::Sections, "Backups to object storage."),
+    opt("backups[].name", Kind::One(Scalar::Name), "Unique; the folder of the archive at each destination.").required(),
+    opt("backups[].cluster", Kind::One(Scalar::Cluster), "The cluster to back up.").required(),
+    opt("backups[].topics", Kind::Section, "Which topics are backed up.").required(),
+    opt("backups[].topics.include", PATTERNS, "Topics whose whole name matches one of these are backed up, those created later too.").required(),
+    opt("backups[].topics.exclude", PATTERNS, "Topics whose whole name matches one of these are not. A list of your own replaces the default; Kafka's internal topics and `__kmirror.*` are never backed up, whatever it says.").default(r#"["__.*", ".*[.-]internal"]"#),
+    opt("backups[].groups", Kind::Section, "Consumer groups whose committed offsets in these topics are captured.").default("{}"),
+    opt("backups[].groups.include", PATTERNS, "Groups whose whole id matches one of these are captured.").default(r#"[".*"]"#),
+    opt("backups[].groups.exclude", PATTERNS, "Groups whose whole id matches one of these are not. kmirror's own, `__kmirror.*`, never are.").default("[]"),
+    opt("backups[].to", Kind::Sections, "Where to; every destination gets a whole copy.").required(),
+    opt("backups[].to[].url", Kind::One(Scalar::Destination), "The folder or bucket, and what stands before the archive's own names in it. No credentials: they go under `options`.").required(),
+    opt("backups[].to[].options", Kind::Pairs, "Settings of the object store by its own names, such as `aws_endpoint` or `aws_access_key_id`; for a secret write `${env:NAME}` or `${file:PATH}`.").secret().default("{}"),
+    opt("backups[].isolation", Kind::One(Scalar::Choice(&["read_committed", "read_uncommitted"])), "Whether what is behind the first open transaction waits until that has ended. What was aborted is kept and marked.").default("read_committed"),
+    opt("backups[].interval", Kind::One(Scalar::Duration), "Time from one unit to the next where the backup runs continuously, at least 1s.").default("5m"),
+    opt("backups[].full_every", Kind::One(Scalar::Duration), "Age at which a chain ends and a new one begins with a full unit, at least 1s.").default("7d"),
+    opt("backups[].keep", Kind::One(Scalar::Integer(1, 100_000)), "Chains that are kept; older ones are deleted, each as a whole.").default("4"),
+    opt("backups[].compression", Kind::One(Scalar::Choice(&["none", "zstd"])), "What is done in the archive to batches that their producer did not compress; restored they are as they were.").default("zstd"),
+    opt("backups[].encryption", Kind::Section, "Seals records with a key of your own; absent: they are not sealed."),
+    opt("backups[].encryption.key", Kind::Section, "The key that new segments are sealed under: one of `file`, `env` and `command`.").required(),
+    opt("backups[].encryption.key.file", TEXT, "A file that holds the key."),
+    opt("backups[].encryption.key.env", Kind::One(Scalar::Variable), "The name of an environment variable that holds the key."),
+    opt("backups[].encryption.key.command", TEXT, "A command of the shell that prints the key, such as the client of a key management service."),
+    opt("backups[].encryption.old_keys", Kind::Sections, "Keys of before, under which older segments are still read."),
+    opt("backups[].encryption.old_keys[].file", TEXT, "A file that holds the key."),
+    opt("backups[].encryption.old_keys[].env", Kind::One(Scalar::Variable), "The name of an environment variable that holds the key."),
+    opt("backups[].encryption.old_keys[].command", TEXT, "A command of the shell that prints the key."),
+    opt("backups[].signing", Kind::Section, "Signs manifests, so that what somebody else wrote shows; absent: they are not signed."),
+    opt("backups[].signing.key", Kind::Section, "The private key (ed25519): one of `file`, `env` and `command`.").required(),
+    opt("backups[].signing.key.file", TEXT, "A file that holds the key."),
+    opt("backups[].signing.key.env", Kind::One(Scalar::Variable), "The name of an environment variable that holds the key."),
+    opt("backups[].signing.key.command", TEXT, "A command of the shell that prints the key."),
+    opt("backups[].segment_bytes", Kind::One(Scalar::Size(super::SEGMENT_BYTES_MIN)), "Size at which a segment ends and the next one begins.").default("64MiB"),
+    opt("backups[].parallel", Kind::One(Scalar::Integer(1, 64)), "Partitions that are read at a time.").default("4"),
+    opt("backups[].synchronous", PATTERNS, "Topics, by patterns for the whole name, of which nothing counts as backed up before it is durable at every destination.").default("[]"),
+    opt("backups[].limits", Kind::Section, "Bounds of this backup.").default("{}"),
+    opt("backups[].limits.bandwidth", Kind::One(Scalar::Size(super::BANDWIDTH_BYTES_MIN)), "Bytes of records a second from the cluster; unlimited where it is not set."),
     opt("drills", Kind::Sections, "Failover drills that `kmirror run` does on a schedule."),
     opt("drills[].mirror", Kind::One(Scalar::Name), "Which mirror is rehearsed.").required(),
     opt("drills[].reports", TEXT, "Folder in which each report is kept, as JSON and as HTML.").required(),

@@ -1,5 +1,6 @@
 //! The file's shape as serde and schemars see it. Defaults are filled in from the table of options before it is read, so
-//! only what may be absent altogether is an `Option`. A test holds the keys equal to the table's.
+//! only what may be absent altogether is an `Option`. A test holds the keys equal to the table's. Nothing here is `Debug`:
+//! values may be secrets.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +9,23 @@ use serde::Deserialize;
 
 use crate::mirror::Isolation;
 
+use super::backups::Compression;
 use super::types::{LogFormat, LogLevel, Policy};
 
-type Untyped = serde_json::Value;
-
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "kmirror")]
 pub(super) struct File {
     pub(super) clusters: BTreeMap<String, Cluster>,
-    pub(super) mirrors: Vec<Mirror>,
+    pub(super) mirrors: Option<Vec<Mirror>>,
     pub(super) limits: Limits,
     pub(super) http: Option<Http>,
-    #[allow(dead_code)]
-    backups: Option<Untyped>,
+    pub(super) backups: Option<Vec<Backup>>,
     pub(super) drills: Option<Vec<Drill>>,
     pub(super) log: Log,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)] // What is not built yet is refused before this is read.
 pub(super) struct Cluster {
@@ -36,7 +35,7 @@ pub(super) struct Cluster {
     sasl: Option<Sasl>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 struct ClusterTls {
@@ -46,7 +45,7 @@ struct ClusterTls {
     server_name: Option<String>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 struct Sasl {
@@ -55,7 +54,7 @@ struct Sasl {
     password: Option<String>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mirror {
     pub(super) name: String,
@@ -72,21 +71,21 @@ pub(super) struct Mirror {
     pub(super) limits: MirrorLimits,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Topics {
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TargetTopics {
     pub(super) replication_factor: Option<i16>,
     pub(super) configs: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Groups {
     pub(super) include: Vec<String>,
@@ -94,7 +93,7 @@ pub(super) struct Groups {
     pub(super) interval: String,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 pub(super) struct Sync {
@@ -105,7 +104,7 @@ pub(super) struct Sync {
     deletions: Option<bool>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct On {
     pub(super) retention_loss: Policy,
@@ -115,20 +114,20 @@ pub(super) struct On {
     pub(super) corrupt_batch: Policy,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MirrorLimits {
     pub(super) bandwidth: Option<String>,
     pub(super) coalesced_batch: String,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) memory: String,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 pub(super) struct Http {
@@ -138,7 +137,7 @@ pub(super) struct Http {
     probes: Option<Probes>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 struct HttpTls {
@@ -146,14 +145,76 @@ struct HttpTls {
     key: Option<String>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 struct Probes {
     listen: Option<String>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backup {
+    pub(super) name: String,
+    pub(super) cluster: String,
+    pub(super) topics: Topics,
+    pub(super) groups: BackupGroups,
+    pub(super) to: Vec<Destination>,
+    pub(super) isolation: Isolation,
+    pub(super) interval: String,
+    pub(super) full_every: String,
+    pub(super) keep: usize,
+    pub(super) compression: Compression,
+    pub(super) encryption: Option<Encryption>,
+    pub(super) signing: Option<Signing>,
+    pub(super) segment_bytes: String,
+    pub(super) parallel: usize,
+    pub(super) synchronous: Vec<String>,
+    pub(super) limits: BackupLimits,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackupGroups {
+    pub(super) include: Vec<String>,
+    pub(super) exclude: Vec<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Destination {
+    pub(super) url: String,
+    pub(super) options: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Encryption {
+    pub(super) key: Key,
+    pub(super) old_keys: Option<Vec<Key>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signing {
+    pub(super) key: Key,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) file: Option<String>,
+    pub(super) env: Option<String>,
+    pub(super) command: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackupLimits {
+    pub(super) bandwidth: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Drill {
     pub(super) mirror: String,
@@ -165,7 +226,7 @@ pub(super) struct Drill {
     pub(super) isolated: bool,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Log {
     pub(super) level: LogLevel,

@@ -12,6 +12,10 @@ pub fn json_schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).for_deserialize();
     let mut schema = settings.into_generator().into_root_schema_for::<raw::File>().to_value();
     describe(&mut schema, "");
+    if let Some(file) = schema.as_object_mut() {
+        let either = serde_json::json!([{ "required": ["mirrors"] }, { "required": ["backups"] }]);
+        file.insert("anyOf".to_owned(), either);
+    }
     schema
 }
 
@@ -41,7 +45,7 @@ fn describe(section: &mut Value, pattern: &str) {
                     describe(inner, &format!("{}[]", option.path));
                 }
             }
-            Kind::Pairs | Kind::One(_) | Kind::Many(_) | Kind::Any => {}
+            Kind::Pairs | Kind::One(_) | Kind::Many(_) => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_yaml::{Mapping, Value};
 
+use super::backups;
 use super::error::{ConfigError, Place};
 use super::options::{self, Kind, Opt, Scalar, Status};
 use super::substitute::{Env, substitute};
@@ -138,7 +139,10 @@ impl Walk<'_> {
             (Kind::Section, _) => self.section(at, node),
             (Kind::Named, NodeKind::Map(entries)) if !entries.is_empty() => self.named(at, entries),
             (Kind::Sections, NodeKind::List(items)) if !items.is_empty() => self.sections(at, items),
-            (Kind::Pairs, NodeKind::Map(entries)) => self.pairs(at, entries),
+            (Kind::Pairs, NodeKind::Map(entries)) => {
+                let (value, shown) = self.pairs(at, entries);
+                (value, if option.secret { struck_out(shown) } else { shown })
+            }
             (Kind::Pairs, NodeKind::Null) => same(Value::Mapping(Mapping::new())),
             (Kind::One(scalar), NodeKind::Scalar(text)) => {
                 let (value, shown) = self.scalar(at, scalar, node, text);
@@ -175,8 +179,12 @@ impl Walk<'_> {
     }
 
     fn sections(&mut self, at: &At, items: &[Node]) -> Both {
-        let both: (Vec<_>, Vec<_>) =
-            items.iter().enumerate().map(|(index, item)| self.section(&at.item(index), item)).unzip();
+        let mut one = |(index, item): (usize, &Node)| {
+            let here = at.item(index);
+            self.places.insert(here.path.clone(), item.place);
+            self.section(&here, item)
+        };
+        let both: (Vec<_>, Vec<_>) = items.iter().enumerate().map(&mut one).unzip();
         (Value::Sequence(both.0), Value::Sequence(both.1))
     }
 
@@ -240,23 +248,32 @@ impl Walk<'_> {
     }
 }
 
+/// The names of a mapping without its values.
+fn struck_out(shown: Value) -> Value {
+    let Value::Mapping(pairs) = shown else { return shown };
+    Value::Mapping(pairs.into_iter().map(|(name, _)| (name, Value::from("<secret>"))).collect())
+}
+
 /// Why a single value is refused. The detail may quote the value, so it is shown only where the value stands in the file.
 struct Fault {
     problem: String,
     detail: Option<String>,
     /// Characters of the value before the place that is wrong.
     at: Option<usize>,
+    /// The value may hold a password, so that it is not quoted even where it stands in the file.
+    hidden: bool,
 }
 
 impl From<String> for Fault {
     fn from(problem: String) -> Self {
-        Self { problem, detail: None, at: None }
+        Self { problem, detail: None, at: None, hidden: false }
     }
 }
 
 impl Fault {
     fn message(self, written: &str, substituted: bool) -> String {
         match self.detail {
+            _ if self.hidden => self.problem,
             Some(detail) if !substituted => format!("{} {}: {detail}", quote(written), self.problem),
             _ => format!("{} {}", quote(written), self.problem),
         }
@@ -275,13 +292,20 @@ fn check(scalar: Scalar, text: &str) -> Result<Value, Fault> {
             problem: "is not a regular expression".to_owned(),
             detail: Some(error.to_string()),
             at: error.at,
+            hidden: false,
         })?),
         Scalar::Template => drop(Rename::new(text, "", "").map_err(|error| Fault {
             problem: "cannot name topics".to_owned(),
             detail: Some(error.to_string()),
             at: None,
+            hidden: false,
         })?),
         Scalar::Start => drop(units::parse_start(text)?),
+        Scalar::Destination => drop(
+            backups::parse_destination(text)
+                .map_err(|problem| Fault { hidden: text.contains(['@', '?', '#']), ..Fault::from(problem) })?,
+        ),
+        Scalar::Variable => is(backups::is_variable(text))?,
         Scalar::Duration => drop(units::parse_duration(text)?),
         Scalar::Size(min) => is(units::parse_size(text)? >= min)?,
         Scalar::Choice(words) => {

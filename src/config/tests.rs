@@ -5,6 +5,8 @@ use std::io;
 
 use proptest::prelude::*;
 
+mod backups;
+
 use super::options::{Kind, OPTIONS, Scalar, Status};
 use super::*;
 
@@ -173,7 +175,7 @@ fn every_key_to_come_is_refused_by_name_and_line() {
         assert!(found.contains(key), "{found}");
         checked += 1;
     }
-    assert_eq!(checked, 9);
+    assert_eq!(checked, 8);
 }
 
 #[test]
@@ -451,7 +453,8 @@ fn schema_and_table_know_the_same_keys() {
 #[test]
 fn the_schema_carries_defaults_and_bounds() {
     let schema = json_schema();
-    assert_eq!(schema["required"], serde_json::json!(["clusters", "mirrors"]));
+    assert_eq!(schema["required"], serde_json::json!(["clusters"]));
+    assert_eq!(schema["anyOf"][1]["required"], serde_json::json!(["backups"]));
     let mirror = &schema["properties"]["mirrors"]["items"];
     assert_eq!(mirror["required"], serde_json::json!(["name", "source", "target", "topics"]));
     assert_eq!(mirror["properties"]["topics"]["properties"]["exclude"]["default"][0], "__.*");
@@ -477,16 +480,21 @@ fn every_example_is_valid() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let env = TestEnv {
-                vars: HashMap::from([("KMIRROR_SOURCE", "127.0.0.1:19092"), ("KMIRROR_TARGET", "127.0.0.1:29092")]),
+                vars: HashMap::from([
+                    ("KMIRROR_SOURCE", "127.0.0.1:19092"),
+                    ("KMIRROR_TARGET", "127.0.0.1:29092"),
+                    ("BACKUP_ACCESS_KEY_ID", "id"),
+                    ("BACKUP_SECRET_ACCESS_KEY", "secret"),
+                ]),
                 ..TestEnv::default()
             };
             let text = std::fs::read_to_string(&path).unwrap();
             let config = Config::parse(&text, &path.display().to_string(), &env).unwrap_or_else(|e| panic!("{e}"));
-            assert!(!config.mirrors.is_empty());
+            assert!(!config.mirrors.is_empty() || !config.backups.is_empty());
             seen += 1;
         }
     }
-    assert!(seen >= 6, "only {seen} examples");
+    assert!(seen >= 8, "only {seen} examples");
 }
 
 /// Text that is near enough to a configuration to get past the first check.
@@ -553,7 +561,7 @@ proptest! {
     #[test]
     fn no_text_panics(text in prop_oneof![any::<String>(), near_yaml(), mutated()]) {
         match parse_plain(&text) {
-            Ok(config) => prop_assert!(!config.mirrors.is_empty()),
+            Ok(config) => prop_assert!(!config.mirrors.is_empty() || !config.backups.is_empty()),
             Err(errors) => {
                 prop_assert!(!errors.errors.is_empty());
                 let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count() + 1;

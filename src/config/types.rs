@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::mirror::Isolation;
 
+use super::backups::BackupConfig;
 use super::topics::{GroupFilter, Rename, TopicFilter};
 
 /// A whole configuration file, validated and with its defaults filled in.
@@ -19,8 +20,10 @@ use super::topics::{GroupFilter, Rename, TopicFilter};
 pub struct Config {
     /// The clusters by the name that mirrors use for them.
     pub clusters: BTreeMap<String, ClusterConfig>,
-    /// The mirrors, in the order of the file; names are unique.
+    /// The mirrors, in the order of the file; names are unique. None in a file that is about backups alone.
     pub mirrors: Vec<MirrorConfig>,
+    /// The backups, in the order of the file; names are unique.
+    pub backups: Vec<BackupConfig>,
     /// Bounds that hold for the whole process.
     pub limits: Limits,
     /// The HTTP listener; `None` when the file has no `http` section.

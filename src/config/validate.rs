@@ -23,21 +23,25 @@ impl Validator<'_> {
         self.places.get(key).copied().unwrap_or(Place { line: 1, column: 1 })
     }
 
-    fn error(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn error(&mut self, key: &str, message: impl Into<String>) {
         let place = Some(self.place(key));
         self.errors.push(ConfigError { place, key: key.to_owned(), message: message.into() });
     }
 
     /// A value that the shape has checked already; a fault here is noted all the same.
-    fn take<T, E: ToString>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
+    pub(super) fn take<T, E: ToString>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.error(key, error.to_string())).ok()
     }
 
     /// `None` where there are errors.
     pub(super) fn config(&mut self, file: raw::File) -> Option<Config> {
         let clusters = self.clusters(file.clusters);
+        if file.mirrors.is_none() && file.backups.is_none() {
+            self.error("mirrors", "is missing (a list of sections), and so is backups: the file asks for nothing");
+        }
         let mirrors: Vec<_> = file
             .mirrors
+            .unwrap_or_default()
             .into_iter()
             .enumerate()
             .filter_map(|(index, mirror)| self.mirror(&format!("mirrors[{index}]"), mirror, &clusters))
@@ -48,6 +52,7 @@ impl Validator<'_> {
             self.conflicts(&mirrors, &examples);
             self.circles(&mirrors, &examples);
         }
+        let backups = self.backups(file.backups.unwrap_or_default(), &clusters);
         let memory = self.take("limits.memory", units::parse_size(&file.limits.memory));
         let http = match file.http {
             Some(http) => {
@@ -59,7 +64,7 @@ impl Validator<'_> {
         let drills: Vec<_> = drills.filter_map(|(index, drill)| self.drill(index, drill, &mirrors)).collect();
         let limits = Limits { memory_bytes: memory? };
         let log = LogConfig { level: file.log.level, format: file.log.format };
-        self.errors.is_empty().then_some(Config { clusters, mirrors, limits, http, drills, log })
+        self.errors.is_empty().then_some(Config { clusters, mirrors, backups, limits, http, drills, log })
     }
 
     fn clusters(&mut self, clusters: BTreeMap<String, raw::Cluster>) -> BTreeMap<String, ClusterConfig> {
@@ -81,6 +86,13 @@ impl Validator<'_> {
         done
     }
 
+    pub(super) fn known_cluster(&mut self, key: &str, cluster: &str, clusters: &BTreeMap<String, ClusterConfig>) {
+        if !clusters.contains_key(cluster) {
+            let known: Vec<&str> = clusters.keys().map(String::as_str).collect();
+            self.error(key, format!("no cluster has this name; clusters are: {}", known.join(", ")));
+        }
+    }
+
     fn mirror(
         &mut self,
         at: &str,
@@ -88,13 +100,7 @@ impl Validator<'_> {
         clusters: &BTreeMap<String, ClusterConfig>,
     ) -> Option<MirrorConfig> {
         for (key, cluster) in [("source", &mirror.source), ("target", &mirror.target)] {
-            if !clusters.contains_key(cluster) {
-                let known: Vec<&str> = clusters.keys().map(String::as_str).collect();
-                self.error(
-                    &format!("{at}.{key}"),
-                    format!("no cluster has this name; clusters are: {}", known.join(", ")),
-                );
-            }
+            self.known_cluster(&format!("{at}.{key}"), cluster, clusters);
         }
         if mirror.source == mirror.target {
             self.error(&format!("{at}.target"), "is the source: a mirror leads from one cluster to another");
