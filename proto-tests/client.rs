@@ -3,11 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kmirror::backup::capture::{Captured, capture};
 use kmirror::client::{ClientError, Cluster, ClusterSpec, GroupOffsets, GroupState, TopicPartition, Topics};
+use kmirror::config::{GroupFilter, TopicFilter};
 use kmirror::groups::{Committed, GroupType};
+use kmirror::plan::{AclScope, plan_acl_restore};
 
 use crate::kafka::harness::cluster::older;
-use crate::kafka::harness::{Produce, TopicSpec, Transact, driver, real_kafka_wanted, source};
+use crate::kafka::harness::{
+    Cluster as Kafka, ClusterSpec as KafkaSpec, Produce, TopicSpec, Transact, Version, driver, real_kafka_wanted,
+    source,
+};
+use serde_json::json;
 
 /// A consumer is told the last stable offset where it asks for it; a follower would be told the log end.
 #[test]
@@ -94,4 +101,77 @@ async fn carry_offsets(bootstrap: &str) {
     assert!(taken.values().all(|answers| answers.as_ref().unwrap().values().all(Result::is_ok)), "{taken:?}");
     let left = cluster.fetch_group_offsets(&["client-groups-3".to_owned()], true, PATIENCE).await;
     assert_eq!(left["client-groups-3"].as_ref().unwrap().offsets.len(), 2);
+}
+
+/// What brokers of both lines tell of quotas and users, and what they tell to whom an authorizer lets in.
+#[test]
+fn what_is_captured_with_a_backup_is_what_kafkas_own_client_has_set() {
+    if !real_kafka_wanted("what_is_captured_with_a_backup_is_what_kafkas_own_client_has_set") {
+        return;
+    }
+    let spec = KafkaSpec::new(Version::V4_3_1)
+        .set("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        .set("allow.everyone.if.no.acl.found", "true");
+    let guarded = Kafka::start(spec);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (kafka, has_authorizer) in [(older(), false), (&guarded, true)] {
+        let bootstrap = kafka.bootstrap();
+        let topic = TopicSpec::new("capture-orders", 2).set("retention.ms", 777_000_000);
+        driver().create_topic(&bootstrap, &topic);
+        driver().set_quota(&bootstrap, "capture-client", "producer_byte_rate", Some(123_456));
+        driver().set_scram(&bootstrap, "capture-user", "SCRAM-SHA-512", 8_192, "not-for-the-archive");
+        if has_authorizer {
+            driver().allow(&bootstrap, ["TOPIC", "capture-", "PREFIXED"], "User:*", "ALL");
+            driver().allow(&bootstrap, ["TRANSACTIONAL_ID", "capture", "LITERAL"], "User:writer", "WRITE");
+        }
+        let captured = runtime.block_on(captured(&bootstrap, has_authorizer));
+        let json = serde_json::to_value(&captured).unwrap();
+        assert!(!json.to_string().contains("not-for-the-archive"));
+        let [topic] = &captured.topics.entries[..] else { panic!("{json}") };
+        assert_eq!((topic.name.as_str(), topic.partitions, topic.replication_factor), ("capture-orders", 2, 1));
+        assert_eq!(topic.configs, [("retention.ms".to_owned(), Some("777000000".to_owned()))].into());
+        let offsets = &json["groups"]["entries"][0]["offsets"];
+        assert_eq!(offsets[0]["offset"], 5, "{json}");
+        let quota = json!({ "entity": [{ "type": "client-id", "name": "capture-client" }],
+            "values": { "producer_byte_rate": 123_456.0 } });
+        assert!(json["quotas"]["entries"].as_array().unwrap().contains(&quota), "{json}");
+        let user = json!({ "user": "capture-user",
+            "mechanisms": [{ "mechanism": "SCRAM-SHA-512", "iterations": 8_192 }] });
+        assert_eq!(json["scram_users"]["entries"], json!([user]));
+        assert!(captured.features["metadata.version"] > 0, "{json}");
+        assert_eq!(captured.acls.unavailable.is_none(), has_authorizer, "{json}");
+        for part in ["topics", "groups", "quotas", "scram_users"] {
+            assert_eq!(json[part]["unavailable"], json!(null), "{json}");
+        }
+    }
+}
+
+/// Captures the topic and a group of the test; where there is an authorizer, ACLs are added by what was captured as well.
+async fn captured(bootstrap: &str, has_authorizer: bool) -> Captured {
+    let spec = ClusterSpec::new("real", vec![bootstrap.to_owned()], "client-test".to_owned());
+    let cluster = Cluster::connect(spec).await.unwrap();
+    let place = ("capture-orders".to_owned(), 1);
+    let committed = Committed { offset: 5, leader_epoch: -1, metadata: "noted".to_owned() };
+    let offsets = BTreeMap::from([("capture-group".to_owned(), GroupOffsets::from([(place, committed)]))]);
+    let answers = cluster.commit_group_offsets(offsets, Duration::from_secs(60)).await;
+    assert!(answers["capture-group"].as_ref().unwrap().values().all(Result::is_ok), "{answers:?}");
+    let topics = TopicFilter::new(&["capture-.*".to_owned()], &[]).unwrap();
+    let groups = GroupFilter::new(&["capture-.*".to_owned()], &[]).unwrap();
+    let captured = capture(&cluster, &topics, &groups).await.unwrap();
+    if has_authorizer {
+        let acls = captured.acls.entries.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let expected =
+            ["allow User:* ALL on topic prefix capture-", "allow User:writer WRITE on transactional id capture"];
+        assert_eq!(acls, expected);
+        let topics = BTreeMap::from([("capture-orders".to_owned(), "dr.capture-orders".to_owned())]);
+        let scope = AclScope { topics: &topics, groups: &BTreeSet::new(), is_whole: true };
+        let there = cluster.acl_bindings().await.unwrap().unwrap();
+        let plan = plan_acl_restore(&captured.acls.entries, &there, scope);
+        let create: Vec<String> = plan.create.iter().map(ToString::to_string).collect();
+        assert_eq!((create, plan.there.len()), (vec!["allow User:* ALL on topic dr.capture-orders".to_owned()], 2));
+        assert_eq!(cluster.create_acls(&plan.create).await.unwrap(), []);
+        let now = cluster.acl_bindings().await.unwrap().unwrap();
+        assert!(now.len() == 3 && now.contains(&plan.create[0]), "{now:?}");
+    }
+    captured
 }

@@ -9,6 +9,7 @@ mod kafka {
     pub(crate) mod harness;
 }
 
+mod backup;
 mod client;
 mod conformance;
 mod e2e;

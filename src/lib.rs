@@ -23,7 +23,7 @@
 //!
 //! Data walks through the rooms in this order, and a module imports only what stands above it (a test holds that):
 //! [`batch`] → [`mirror`] → [`groups`] → [`plan`] → [`config`] → [`client`] → [`engine`] → [`ops`] → [`observe`] → [`broker`] →
-//! [`cli`]. `batch`, `mirror`, `groups` and `plan` know no socket, file, clock or random source: time and bytes are passed in.
+//! [`backup`] → [`cli`]. `batch`, `mirror`, `groups` and `plan` know no socket, file, clock or random source: time and bytes are passed in.
 //! `broker` (the embedded broker of the demo and the tests) uses `batch` and the message types only, so that it stays an
 //! oracle for the rest.
 //!
@@ -53,6 +53,14 @@
 //! partition, take all shards, mark and settle all partitions, apply what was held back, *done*. Everything it needs to go on after
 //! a crash, or to report, stands in the state topic: what the mirror saw of the source last (`StateRecord::Seen`), how its topics were
 //! configured (`ControlRecord::SourceConfigs`), which steps are through.
+//!
+//! # Backup and restore
+//!
+//! A pass ([`backup`]) reads what is new of every partition, up to the last stable offset, into segments of raw batches, and counts once its
+//! manifest is written; a conditional write decides between two writers. A restore is a mirror whose source is the archive: the embedded
+//! broker serves the archive's logs ([`broker::Backing`]) under the source's own cluster id, topic ids, offsets and leader epochs, to this process alone
+//! (it asks for a client id that nobody else knows), and the engine and the promotion do the rest. So there is one map for both worlds: a standby can be
+//! filled from an archive under its mirror's name, and the mirror goes on from there on the live source.
 //!
 //! # What a broker promises
 //!
@@ -203,6 +211,7 @@
 //! - **kafka-protocol's `records` module is not on the data path**: it loses duplicate header keys, recomputes
 //!   last_offset_delta, and fails a whole response for a truncated last batch.
 
+pub mod backup;
 pub mod batch;
 pub mod broker;
 pub mod cli;

@@ -26,11 +26,11 @@ pub(super) fn mirrored_to(report: &Value) -> BTreeMap<i32, i64> {
     rows.iter().map(|p| (p["partition"].as_i64().unwrap() as i32, p["mirrored_to"].as_i64().unwrap())).collect()
 }
 
-pub(super) fn contents(records: &[Digest]) -> Vec<(i64, u64, u64, u64)> {
+pub(crate) fn contents(records: &[Digest]) -> Vec<(i64, u64, u64, u64)> {
     records.iter().map(|r| (r.timestamp, r.key, r.value, r.headers)).collect()
 }
 
-pub(super) fn of<'a>(dump: &'a Dump, topic: &str, partition: i32) -> &'a [Digest] {
+pub(crate) fn of<'a>(dump: &'a Dump, topic: &str, partition: i32) -> &'a [Digest] {
     dump.partitions.get(&(topic.to_owned(), partition)).map_or(&[], Vec::as_slice)
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod failover;
 mod group_sync;
 mod halting;
 pub(crate) mod http;
-mod kinds;
+pub(crate) mod kinds;
 mod leaders;
 mod log;
 mod many;

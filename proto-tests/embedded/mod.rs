@@ -2,6 +2,7 @@
 
 mod backed;
 mod bandwidth;
+mod capture;
 mod demo;
 mod drill;
 mod drill_schedule;

@@ -56,6 +56,7 @@ public final class Goldens {
                 topics();
                 groups();
                 changes();
+                principals();
             }
             case "batches" -> batches();
             default -> throw new IllegalArgumentException(argv[0]);
@@ -429,6 +430,44 @@ public final class Goldens {
                                     new DescribeAclsResponseData.AclDescription().setPrincipal("User:alice")
                                             .setHost("*").setOperation((byte) 3).setPermissionType((byte) 3))))));
         }
+    }
+
+    private static void principals() {
+        request("describe_all_acls_request", ApiKeys.DESCRIBE_ACLS, 3, new DescribeAclsRequestData()
+                .setResourceTypeFilter((byte) 1).setResourceNameFilter(null).setPatternTypeFilter((byte) 1)
+                .setPrincipalFilter(null).setHostFilter(null).setOperation((byte) 1).setPermissionType((byte) 1));
+        var alters = new DescribeAclsResponseData.AclDescription().setPrincipal("User:bob").setHost("10.0.0.1")
+                .setOperation((byte) 7).setPermissionType((byte) 2);
+        var writes = new DescribeAclsResponseData.AclDescription().setPrincipal("User:alice").setHost("*")
+                .setOperation((byte) 4).setPermissionType((byte) 3);
+        response("describe_all_acls_response", ApiKeys.DESCRIBE_ACLS, 3, new DescribeAclsResponseData().setResources(
+                List.of(new DescribeAclsResponseData.DescribeAclsResource().setResourceType((byte) 5)
+                                .setResourceName("txn-").setPatternType((byte) 4).setAcls(List.of(writes)),
+                        new DescribeAclsResponseData.DescribeAclsResource().setResourceType((byte) 4)
+                                .setResourceName("kafka-cluster").setPatternType((byte) 3)
+                                .setAcls(List.of(alters)))));
+        request("describe_quotas_request", ApiKeys.DESCRIBE_CLIENT_QUOTAS, 1,
+                new DescribeClientQuotasRequestData().setComponents(List.of()).setStrict(false));
+        var entity = List.of(
+                new DescribeClientQuotasResponseData.EntityData().setEntityType("user").setEntityName("alice"),
+                new DescribeClientQuotasResponseData.EntityData().setEntityType("client-id").setEntityName(null));
+        var value = new DescribeClientQuotasResponseData.ValueData().setKey("producer_byte_rate").setValue(1024.5);
+        response("describe_quotas_response", ApiKeys.DESCRIBE_CLIENT_QUOTAS, 1,
+                new DescribeClientQuotasResponseData().setErrorMessage(null).setEntries(List.of(
+                        new DescribeClientQuotasResponseData.EntryData().setEntity(entity).setValues(List.of(value)))));
+        request("describe_scram_request", ApiKeys.DESCRIBE_USER_SCRAM_CREDENTIALS, 0,
+                new DescribeUserScramCredentialsRequestData().setUsers(null));
+        var infos = List.of(
+                new DescribeUserScramCredentialsResponseData.CredentialInfo().setMechanism((byte) 1)
+                        .setIterations(4096),
+                new DescribeUserScramCredentialsResponseData.CredentialInfo().setMechanism((byte) 2)
+                        .setIterations(8192));
+        response("describe_scram_response", ApiKeys.DESCRIBE_USER_SCRAM_CREDENTIALS, 0,
+                new DescribeUserScramCredentialsResponseData().setErrorMessage(null).setResults(List.of(
+                        new DescribeUserScramCredentialsResponseData.DescribeUserScramCredentialsResult()
+                                .setUser("gone").setErrorCode((short) 91).setErrorMessage("no such user"),
+                        new DescribeUserScramCredentialsResponseData.DescribeUserScramCredentialsResult()
+                                .setUser("alice").setErrorMessage(null).setCredentialInfos(infos))));
     }
 
     private static void groups() {

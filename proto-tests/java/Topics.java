@@ -22,7 +22,10 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.ProducerState;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.ScramCredentialInfo;
+import org.apache.kafka.clients.admin.ScramMechanism;
 import org.apache.kafka.clients.admin.TopicDescription;
+import org.apache.kafka.clients.admin.UserScramCredentialUpsertion;
 import org.apache.kafka.clients.admin.ListOffsetsOptions;
 import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.IsolationLevel;
@@ -63,6 +66,8 @@ final class Topics {
         commands.put("describe_producers", Topics::producers);
         commands.put("cluster", Topics::cluster);
         commands.put("set_quota", Topics::setQuota);
+        commands.put("set_scram", Topics::setScram);
+        commands.put("allow", Topics::allow);
         commands.put("deny", Topics::deny);
         commands.put("ends_of", Topics::endsOf);
         commands.put("transactions", Topics::transactions);
@@ -291,6 +296,26 @@ final class Topics {
             var op = new ClientQuotaAlteration.Op(args.get("quota").asText(), rate);
             admin.alterClientQuotas(List.of(new ClientQuotaAlteration(client, List.of(op)))).all()
                     .get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    private static void setScram(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            var info = new ScramCredentialInfo(ScramMechanism.fromMechanismName(args.get("mechanism").asText()),
+                    args.get("iterations").asInt());
+            admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(args.get("user").asText(), info,
+                    args.get("password").asText()))).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+        }
+    }
+
+    /** One ACL that allows, of any kind of resource. */
+    private static void allow(JsonNode args, ObjectNode answer) throws Exception {
+        try (Admin admin = admin(args)) {
+            var resource = new ResourcePattern(ResourceType.valueOf(args.get("resource").asText()),
+                    args.get("name").asText(), PatternType.valueOf(args.get("pattern").asText()));
+            var entry = new AccessControlEntry(args.get("principal").asText(), "*",
+                    AclOperation.valueOf(args.get("operation").asText()), AclPermissionType.ALLOW);
+            admin.createAcls(List.of(new AclBinding(resource, entry))).all().get(TIMEOUT_S, TimeUnit.SECONDS);
         }
     }
 

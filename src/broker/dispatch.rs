@@ -6,9 +6,10 @@ use super::messages::{RequestKind, ResponseKind};
 use super::state::Shared;
 use super::{
     acls, alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_producers, end_txn, fetch, find_coordinator,
-    init_producer_id, list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete,
-    offset_fetch, offset_for_leader_epoch, produce, write_txn_markers,
+    describe_client_quotas, describe_cluster, describe_configs, describe_groups, describe_producers,
+    describe_user_scram, end_txn, fetch, find_coordinator, init_producer_id, list_groups, list_offsets,
+    list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce,
+    write_txn_markers,
 };
 
 /// One request under way: where it came in and in which version.
@@ -57,6 +58,12 @@ pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<Response
         RequestKind::CreateAcls(r) => ResponseKind::CreateAcls(acls::create(call, &r)),
         RequestKind::DeleteAcls(r) => ResponseKind::DeleteAcls(acls::delete(call, &r)),
         RequestKind::DescribeAcls(r) => ResponseKind::DescribeAcls(acls::describe(call, &r)),
+        RequestKind::DescribeClientQuotas(r) => {
+            ResponseKind::DescribeClientQuotas(describe_client_quotas::handle(call, &r))
+        }
+        RequestKind::DescribeUserScramCredentials(r) => {
+            ResponseKind::DescribeUserScramCredentials(describe_user_scram::handle(call, &r))
+        }
         RequestKind::DescribeCluster(r) => ResponseKind::DescribeCluster(describe_cluster::handle(call, &r)),
         RequestKind::DescribeProducers(r) => ResponseKind::DescribeProducers(describe_producers::handle(call, r)),
         RequestKind::DescribeTransactions(r) => {

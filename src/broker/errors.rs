@@ -26,7 +26,7 @@ use kafka_protocol::messages::*;
 
 use super::dispatch::Call;
 use super::messages::{RequestKind, ResponseKind};
-use super::{acls, fetch, metadata};
+use super::{acls, describe_client_quotas, describe_user_scram, fetch, metadata};
 
 /// The answer; `None` for acks=0, which has none.
 pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError) -> Option<ResponseKind> {
@@ -52,7 +52,9 @@ pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError)
         | RequestKind::IncrementalAlterConfigs(_)
         | RequestKind::CreateAcls(_)
         | RequestKind::DeleteAcls(_)
-        | RequestKind::DescribeAcls(_) => return admin(request, code),
+        | RequestKind::DescribeAcls(_)
+        | RequestKind::DescribeClientQuotas(_)
+        | RequestKind::DescribeUserScramCredentials(_) => return admin(request, code),
         RequestKind::OffsetCommit(_)
         | RequestKind::OffsetFetch(_)
         | RequestKind::OffsetDelete(_)
@@ -171,6 +173,12 @@ fn admin(request: &RequestKind, code: i16) -> Option<ResponseKind> {
         }
         RequestKind::CreateAcls(_) | RequestKind::DeleteAcls(_) | RequestKind::DescribeAcls(_) => {
             return acls::refuse(request, code);
+        }
+        RequestKind::DescribeClientQuotas(_) => {
+            ResponseKind::DescribeClientQuotas(describe_client_quotas::refuse(code))
+        }
+        RequestKind::DescribeUserScramCredentials(_) => {
+            ResponseKind::DescribeUserScramCredentials(describe_user_scram::refuse(code))
         }
         RequestKind::IncrementalAlterConfigs(r) => {
             let responses = r.resources.iter().map(|resource| {

@@ -11,7 +11,7 @@
 //! Everything else lives in memory behind one lock; all nodes share it, so a follower never lags unless a test holds the high
 //! watermark. Requests of one connection are handled one after another and answered in order, as Kafka does.
 //!
-//! Omitted as a whole: members of groups (offsets are kept, see `groups`), most ACLs (see `acls`), quotas, SASL, TLS, record batches older than magic 2, tiered storage.
+//! Omitted as a whole: members of groups (offsets are kept, see `groups`), most ACLs (see `acls`), quotas and SCRAM users but for telling of them, SASL, TLS, record batches older than magic 2, tiered storage.
 
 mod acls;
 mod alter_configs;
@@ -25,10 +25,12 @@ mod create_partitions;
 mod create_topics;
 mod delete_records;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_producers;
+mod describe_user_scram;
 mod dispatch;
 mod end_txn;
 mod epochs;

@@ -95,6 +95,10 @@ pub(super) struct State {
     pub(super) txns: BTreeMap<String, Txn>,
     /// ACLs.
     pub(super) acls: Vec<super::acls::Binding>,
+    /// Client quotas.
+    pub(super) quotas: BTreeMap<super::describe_client_quotas::Entity, BTreeMap<String, f64>>,
+    /// SCRAM credentials by user.
+    pub(super) scram_users: BTreeMap<String, super::describe_user_scram::Mechanisms>,
     /// Groups by id.
     pub(super) groups: BTreeMap<String, Group>,
     /// Next producer id to hand out.

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::{
-    bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, resume, run, state, status,
-    translate, verify,
+    archive, backup, bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, restore,
+    resume, run, state, status, translate, verify,
 };
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] = &["backup", "restore", "archive", "replay"];
+pub const LATER: &[&str] = &["replay"];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -101,6 +101,12 @@ pub enum Command {
     Groups(groups::GroupsArgs),
     /// Compare what both sides hold, whole or sampled
     Verify(verify::VerifyArgs),
+    /// Back up topics to object storage
+    Backup(backup::BackupArgs),
+    /// Bring topics back from an archive, to any offset or moment, to any cluster
+    Restore(restore::RestoreArgs),
+    /// Look into an archive, see whether it is whole, repair and prune it
+    Archive(archive::ArchiveArgs),
     /// Look after the mirror's own records on the target
     State(state::StateArgs),
     /// Work on the configuration file

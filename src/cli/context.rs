@@ -47,6 +47,7 @@ impl Context {
         if config.mirrors.iter().any(|mirror| mirror.name == *name) {
             return;
         }
+        config.mirrors.extend(config.restore_mirror(name));
         for mirror in &mut config.mirrors {
             let home = mirror.reversed();
             if home.name == *name {

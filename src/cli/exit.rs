@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::backup::BackupError;
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
 use crate::engine::EngineError;
@@ -82,6 +83,9 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if cause.is::<ConfigErrors>() {
         return Some(Exit::Usage);
+    }
+    if let Some(error) = cause.downcast_ref::<BackupError>() {
+        return error.is_unreachable_or_unauthorised().then_some(Exit::Unreachable);
     }
     let engine = match (cause.downcast_ref::<TranslateError>(), cause.downcast_ref::<FailoverError>()) {
         (Some(TranslateError::Engine(error)), _) | (_, Some(FailoverError::Engine(error))) => Some(error),

@@ -186,6 +186,7 @@ fn options(args: &FailoverArgs) -> FailoverOptions {
         apply_settings: !args.keep_topic_settings,
         overwrite_groups: args.overwrite_groups.map(Into::into),
         groups_snapshot: args.groups_snapshot.clone(),
+        is_alone: false,
         pause_after: args.pause_after.clone(),
     }
 }

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
+pub mod archive;
 pub mod args;
+pub mod backup;
 pub mod bandwidth;
 pub mod check;
 pub mod completions;
@@ -24,6 +26,7 @@ mod groups_page;
 mod logging;
 pub mod output;
 pub mod pause;
+pub mod restore;
 pub mod resume;
 pub mod run;
 pub mod state;
@@ -99,6 +102,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Groups(args) => groups::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
         Command::Verify(args) => verify::run(args, &ctx).await,
+        Command::Backup(args) => backup::run(args, &ctx).await,
+        Command::Restore(args) => restore::run(args, &ctx).await,
+        Command::Archive(args) => archive::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),
     }

@@ -23,7 +23,8 @@ use crate::ops::groups::keep_in_step;
 #[command(after_help = "\
 Runs every mirror of the file, or the one of --mirror, until SIGINT or SIGTERM, and stops cleanly. However it stops, the \
 next start goes on with nothing lost and nothing twice. A cluster that cannot be reached is tried again until it can. \
-A partition in doubt halts, with its reason and the command that frees it; the others go on.
+A partition in doubt halts, with its reason and the command that frees it; the others go on. Drills and backups of the file are \
+done on the side, each at its interval.
 
 Examples:
   kmirror run -c standby.yaml
@@ -49,6 +50,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let mut mirrors = start(&config, &boards, &budget, &stopped)?;
     let mut groups = keep_groups(&config, &boards, &stopped);
     let drills = keep_drilling_all(&config, &boards, &stopped);
+    let backups = keep_backups(&config, &stopped);
     let mut failure = None;
     loop {
         tokio::select! {
@@ -69,7 +71,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
             },
         }
     }
-    drop(drills);
+    drop((drills, backups));
     match failure {
         None => Ok(Exit::Done),
         Some(error) => Err(error.into()),
@@ -111,6 +113,15 @@ fn keep_groups(
     with_groups.collect()
 }
 
+/// Backups are made on this thread. One that is cut short goes on from its last manifest.
+fn keep_backups(config: &Arc<Config>, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+    let mut backups = JoinSet::new();
+    for backup in &config.backups {
+        backups.spawn(crate::backup::keep(Config::clone(config), backup.clone(), stop.clone()));
+    }
+    backups
+}
+
 /// Drills are done on this thread, too.
 fn keep_drilling_all(config: &Arc<Config>, boards: &[Board], stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut drills = JoinSet::new();
@@ -133,18 +144,18 @@ fn thread() -> anyhow::Result<Handle> {
 }
 
 /// SIGINT and SIGTERM.
-struct Signals {
+pub(super) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn recv(&mut self) {
+    pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

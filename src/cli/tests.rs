@@ -20,3 +20,19 @@ fn commands_to_come_are_refused_by_name_whatever_follows() {
     }
     assert!(matches!(parse(["kmirror", "mirror"]), Err(Parsed::Clap(_))));
 }
+
+#[test]
+fn a_file_of_backups_alone_is_nothing_to_mirror() {
+    let text = "clusters: { a: { bootstrap: [h:1] } }\nbackups:\n- { name: nightly, cluster: a, topics: { include: [x] }, \
+                to: [{ url: 'memory://' }] }\n";
+    let folder = std::path::PathBuf::new();
+    let config = crate::config::Config::parse(text, "k.yaml", &crate::config::SystemEnv { folder }).unwrap();
+    for words in [vec!["kmirror", "run"], vec!["kmirror", "--mirror", "dr", "check"]] {
+        let context = Context::new(parse(words).unwrap().global);
+        let refused = [context.mirrors(&config).map(drop), context.one_mirror(&config).map(drop)];
+        for refused in refused.map(Result::unwrap_err) {
+            assert_eq!(exit::classify(&refused), Exit::Usage);
+            assert!(refused.to_string().contains("only backups (nightly): kmirror backup is for those"), "{refused}");
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! ACLs, as far as a comparison of two clusters needs them, and a promotion that keeps writers off a source (KIP-140, KIP-290).
+//! ACLs, as far as a comparison of two clusters needs them, a promotion that keeps writers off a source, and a backup that captures
+//! them all (KIP-140, KIP-290).
 
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
@@ -9,7 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::error::ClientError;
 use super::retry::Tries;
 use super::{Cluster, Node};
-use crate::plan::{Acl, AclResource, Acls, Grant};
+use crate::plan::{Acl, AclBinding, AclNumbers, AclResource, Acls, Grant};
 
 /// `ResourceType`, `PatternType`, `AclPermissionType`, and what each calls ANY.
 const TOPIC: i8 = 2;
@@ -25,8 +26,12 @@ const EVERYBODY: &str = "User:*";
 const ANY_HOST: &str = "*";
 /// Topics in one request.
 const TOPICS_AT_ONCE: usize = 200;
+/// ACLs in one request.
+const ACLS_AT_ONCE: usize = 200;
 /// There is no authorizer.
 const SECURITY_DISABLED: i16 = 54;
+const INVALID_REQUEST: i16 = 42;
+const REQUEST_TIMED_OUT: i16 = 7;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -46,11 +51,89 @@ impl Cluster {
         Ok(Acls::Listed(acls))
     }
 
+    /// All ACLs of every kind of resource; `None` where there is no authorizer. Needs DESCRIBE on the cluster.
+    pub async fn acl_bindings(&self) -> Result<Option<Vec<AclBinding>>, ClientError> {
+        let resources = match self.describe_acls(ANY).await {
+            Ok(resources) => resources,
+            Err(error) if error.code() == Some(SECURITY_DISABLED) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let bindings = resources.iter().flat_map(|found| {
+            found.acls.iter().map(|acl| {
+                let numbers = AclNumbers {
+                    resource: found.resource_type,
+                    pattern: found.pattern_type,
+                    operation: acl.operation,
+                    permission: acl.permission_type,
+                };
+                numbers.binding(&found.resource_name, &acl.principal, &acl.host)
+            })
+        });
+        let mut bindings: Vec<AclBinding> = bindings.collect();
+        bindings.sort();
+        Ok(Some(bindings))
+    }
+
+    /// Creates ACLs; one that is there already stays. Gives those that the cluster refuses, and why. Needs ALTER on the cluster.
+    pub async fn create_acls(&self, acls: &[AclBinding]) -> Result<Vec<(AclBinding, ClientError)>, ClientError> {
+        let mut refused = Vec::new();
+        for portion in acls.chunks(ACLS_AT_ONCE) {
+            let mut left: Vec<&AclBinding> = portion.iter().collect();
+            let mut tries = Tries::new();
+            while !left.is_empty() {
+                let error = match self.create_acls_once(&left).await {
+                    Ok(errors) => {
+                        let (retriable, fatal): (Vec<_>, Vec<_>) =
+                            errors.into_iter().partition(|(_, error)| error.is_retriable());
+                        refused.extend(fatal.into_iter().map(|(acl, error)| (acl.clone(), error)));
+                        left = retriable.iter().map(|(acl, _)| *acl).collect();
+                        let Some((_, error)) = retriable.into_iter().next() else { break };
+                        error
+                    }
+                    Err(error) => error,
+                };
+                tries.again(self, error, &[]).await?;
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Those that were not created, and why.
+    async fn create_acls_once<'a>(
+        &self,
+        acls: &[&'a AclBinding],
+    ) -> Result<Vec<(&'a AclBinding, ClientError)>, ClientError> {
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            acls.iter().map(|acl| (*acl, creation(acl))).partition(|(_, creation)| creation.is_some());
+        let invalid = |acl: &AclBinding| self.api_error("CreateAcls", INVALID_REQUEST, &acl.to_string());
+        let mut errors: Vec<_> = unknown.into_iter().map(|(acl, _)| (acl, invalid(acl))).collect();
+        if known.is_empty() {
+            return Ok(errors);
+        }
+        let creations = known.iter().filter_map(|(_, creation)| creation.clone()).collect();
+        let request = CreateAclsRequest::default().with_creations(creations);
+        let response = self.call(Node::Controller, request).await?;
+        let mut results = response.results.into_iter();
+        for (acl, _) in known {
+            // One without an answer may have been created: said again, it changes nothing.
+            let (code, words) = results.next().map_or((REQUEST_TIMED_OUT, None), |r| (r.error_code, r.error_message));
+            if code != 0 {
+                errors.push((acl, self.api_error_with("CreateAcls", code, &acl.to_string(), words.as_deref())));
+            }
+        }
+        Ok(errors)
+    }
+
     async fn acls_of(&self, resource: AclResource) -> Result<Vec<Acl>, ClientError> {
+        let resources = self.describe_acls(if resource == AclResource::Topic { TOPIC } else { GROUP }).await?;
+        Ok(resources.iter().flat_map(|found| listed(resource, found)).collect())
+    }
+
+    async fn describe_acls(&self, resource_type: i8) -> Result<Vec<DescribeAclsResource>, ClientError> {
         let mut tries = Tries::new();
         loop {
             let request = DescribeAclsRequest::default()
-                .with_resource_type_filter(if resource == AclResource::Topic { TOPIC } else { GROUP })
+                .with_resource_type_filter(resource_type)
                 .with_resource_name_filter(None)
                 .with_pattern_type_filter(ANY)
                 .with_principal_filter(None)
@@ -58,11 +141,11 @@ impl Cluster {
                 .with_operation(ANY)
                 .with_permission_type(ANY);
             let outcome = self.call(Node::Any, request).await.and_then(|response| match response.error_code {
-                0 => Ok(response.resources.iter().flat_map(|found| listed(resource, found)).collect()),
+                0 => Ok(response.resources),
                 code => Err(self.api_error_with("DescribeAcls", code, "ACLs", response.error_message.as_deref())),
             });
             match outcome {
-                Ok(acls) => return Ok(acls),
+                Ok(resources) => return Ok(resources),
                 Err(error) => tries.again(self, error, &[]).await?,
             }
         }
@@ -139,6 +222,20 @@ impl Cluster {
         }
         Ok(count)
     }
+}
+
+/// `None` where its words are none of Kafka's.
+fn creation(acl: &AclBinding) -> Option<AclCreation> {
+    let numbers = acl.numbers()?;
+    let creation = AclCreation::default()
+        .with_resource_type(numbers.resource)
+        .with_resource_name(text(&acl.name))
+        .with_resource_pattern_type(numbers.pattern)
+        .with_principal(text(&acl.principal))
+        .with_host(text(&acl.host))
+        .with_operation(numbers.operation)
+        .with_permission_type(numbers.permission);
+    Some(creation)
 }
 
 /// Kinds of patterns and permissions that nobody knows yet say nothing.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kafka_protocol::messages::DescribeConfigsRequest;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
@@ -68,18 +69,41 @@ impl Cluster {
     ) -> Result<HashMap<String, BTreeMap<String, String>>, ClientError> {
         let mut found = HashMap::with_capacity(topics.len());
         for topics in topics.chunks(TOPICS_AT_ONCE) {
-            let resource = |topic: &&str| {
-                DescribeConfigsResource::default()
-                    .with_resource_type(TOPIC)
-                    .with_resource_name(StrBytes::from_string((*topic).to_owned()))
-                    .with_configuration_keys(None)
-            };
-            let request = DescribeConfigsRequest::default().with_resources(topics.iter().map(resource).collect());
-            let response = self.call(Node::Any, request).await?;
+            let response = self.call(Node::Any, all_configs_of(topics)).await?;
             for result in response.results.into_iter().filter(|result| result.error_code == 0) {
                 let own = result.configs.into_iter().filter(|c| c.config_source == SOURCE_TOPIC && !c.is_sensitive);
                 let own = own.filter_map(|c| Some((c.name.to_string(), c.value?.to_string()))).collect();
                 found.insert(result.resource_name.to_string(), own);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Configs set on the topics themselves, by topic, or why a topic's are not told. Those that are secret have no value.
+    pub async fn own_configs_of_topics(
+        &self,
+        topics: &[&str],
+    ) -> Result<HashMap<String, Result<Vec<ConfigEntry>, ClientError>>, ClientError> {
+        let mut found = HashMap::with_capacity(topics.len());
+        for topics in topics.chunks(TOPICS_AT_ONCE) {
+            let mut tries = Tries::new();
+            let response = loop {
+                let request = all_configs_of(topics);
+                match self.call(Node::Any, request).await {
+                    Ok(response) => break response,
+                    Err(error) => tries.again(self, error, &[]).await?,
+                }
+            };
+            for result in response.results {
+                let name = result.resource_name.to_string();
+                let entries = match result.error_code {
+                    0 => Ok(result.configs.into_iter().map(entry).filter(|entry| entry.own).collect()),
+                    code => {
+                        let words = result.error_message.as_deref();
+                        Err(self.api_error_with("DescribeConfigs", code, &name, words))
+                    }
+                };
+                found.insert(name, entries);
             }
         }
         Ok(found)
@@ -123,12 +147,24 @@ impl Cluster {
             let words = result.error_message.as_deref();
             return Err(self.api_error_with("DescribeConfigs", result.error_code, name, words));
         }
-        let entry =
-            |config: kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult| ConfigEntry {
-                name: config.name.to_string(),
-                value: config.value.filter(|_| !config.is_sensitive).map(|v| v.to_string()),
-                own: config.config_source == SOURCE_TOPIC,
-            };
         Ok(result.configs.into_iter().map(entry).collect())
+    }
+}
+
+fn all_configs_of(topics: &[&str]) -> DescribeConfigsRequest {
+    let resource = |topic: &&str| {
+        DescribeConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(StrBytes::from_string((*topic).to_owned()))
+            .with_configuration_keys(None)
+    };
+    DescribeConfigsRequest::default().with_resources(topics.iter().map(resource).collect())
+}
+
+fn entry(config: DescribeConfigsResourceResult) -> ConfigEntry {
+    ConfigEntry {
+        name: config.name.to_string(),
+        value: config.value.filter(|_| !config.is_sensitive).map(|v| v.to_string()),
+        own: config.config_source == SOURCE_TOPIC,
     }
 }

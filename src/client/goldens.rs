@@ -14,7 +14,7 @@ use super::frame::{OutFrame, split_response};
 use super::*;
 use crate::batch::goldens::golden;
 use crate::groups::{Committed, GroupType};
-use crate::plan::{Acl, AclResource, Acls, Grant};
+use crate::plan::{Acl, AclNumbers, AclResource, Acls, Grant};
 
 const WIRE: &str = include_str!("../../proto-tests/goldens/wire.txt");
 const BATCHES: &str = include_str!("../../proto-tests/goldens/batches.txt");
@@ -295,6 +295,9 @@ async fn configs() {
     ];
     assert_eq!(all, expected);
     assert_eq!(own, BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
+    let act = async |cluster: Cluster| cluster.own_configs_of_topics(&["alpha"]).await;
+    let expected = [entry("cleanup.policy", Some("compact"), true), entry("secret", None, true)];
+    assert_eq!(play(&["describe_configs"], act).await["alpha"].as_ref().unwrap()[..], expected);
 }
 
 #[tokio::test]
@@ -304,6 +307,8 @@ async fn changes() {
         let wanted = wanted.map(|(key, value)| (key.to_owned(), value.map(str::to_owned)));
         cluster.alter_topic_configs("alpha", &wanted.into()).await?;
         cluster.deny_writes(&["alpha"]).await?;
+        let numbers = AclNumbers { resource: 2, pattern: 3, operation: 4, permission: 2 };
+        assert_eq!(cluster.create_acls(&[numbers.binding("alpha", "User:*", "*")]).await?, []);
         cluster.allow_writes(&["alpha"]).await
     };
     assert_eq!(play(&["alter_configs", "create_acls", "delete_acls"], act).await, 1);
@@ -320,6 +325,27 @@ async fn acls_are_listed() {
     };
     let both = [AclResource::Topic, AclResource::Group].map(acl).to_vec();
     assert_eq!(play(&["describe_topic_acls", "describe_group_acls"], act).await, Acls::Listed(both));
+}
+
+#[tokio::test]
+async fn acls_of_every_kind_are_listed() {
+    let act = async |cluster: Cluster| cluster.acl_bindings().await;
+    let numbers = |resource, pattern, operation, permission| AclNumbers { resource, pattern, operation, permission };
+    let expected = vec![
+        numbers(4, 3, 7, 2).binding("kafka-cluster", "User:bob", "10.0.0.1"),
+        numbers(5, 4, 4, 3).binding("txn-", "User:alice", "*"),
+    ];
+    assert_eq!(play(&["describe_all_acls"], act).await, Some(expected));
+}
+
+#[tokio::test]
+async fn quotas_and_users_are_listed() {
+    let act = async |cluster: Cluster| Ok((cluster.client_quotas().await?, cluster.scram_users().await?));
+    let (quotas, users) = play(&["describe_quotas", "describe_scram"], act).await;
+    let entity = [("user", Some("alice")), ("client-id", None)];
+    let entity = entity.map(|(kind, name)| (kind.to_owned(), name.map(str::to_owned))).to_vec();
+    assert_eq!(quotas, [ClientQuota { entity, values: [("producer_byte_rate".to_owned(), 1024.5)].into() }]);
+    assert_eq!(users, [ScramUser { user: "alice".to_owned(), mechanisms: [(1, 4096), (2, 8192)].into() }]);
 }
 
 /// What a wait for the two groups' coordinator may take.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::messages::{ApiKey, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
@@ -55,11 +55,20 @@ pub struct ReadOptions {
     pub committed: bool,
     /// How long to try altogether.
     pub deadline: Duration,
+    /// Leader epoch of the record in front of the offset asked for, so that a log that went on differently is told (KIP-320);
+    /// −1 where it is not known. Brokers below Fetch v12 are not asked.
+    pub last_fetched_epoch: i32,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { max_bytes: 1 << 20, max_wait_ms: 100, committed: false, deadline: Duration::from_secs(30) }
+        Self {
+            max_bytes: 1 << 20,
+            max_wait_ms: 100,
+            committed: false,
+            deadline: Duration::from_secs(30),
+            last_fetched_epoch: -1,
+        }
     }
 }
 
@@ -75,6 +84,22 @@ pub enum ReadError {
         subject: String,
         /// Offset asked for.
         offset: i64,
+    },
+    /// The log has other records in front of the offset than those of the epoch that was named: it was truncated and went on.
+    #[error(
+        "cluster {cluster}: {subject} was truncated: its leader epoch {epoch} ends at {end_offset}, in front of {offset}"
+    )]
+    Diverged {
+        /// Cluster name.
+        cluster: String,
+        /// Topic-partition.
+        subject: String,
+        /// Offset asked for.
+        offset: i64,
+        /// Last epoch that both know.
+        epoch: i32,
+        /// Where it ends in this log.
+        end_offset: i64,
     },
     /// Bytes that are not batches.
     #[error("cluster {cluster}: {subject} from offset {offset}: {source}")]
@@ -96,6 +121,8 @@ pub enum ReadError {
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const OFFSET_NOT_AVAILABLE: i16 = 78;
 const THROTTLING_QUOTA_EXCEEDED: i16 = 89;
+/// The version of Fetch that brought LastFetchedEpoch.
+const EPOCHS_SINCE: i16 = 12;
 
 /// A read that brought nothing below an end that is known. A leader that has just been elected may not know yet how far its log
 /// is replicated: that is no end of the log, and is to be tried again.
@@ -138,6 +165,7 @@ async fn read_once(
 ) -> Result<LogSlice, ReadError> {
     let leader = cluster.leader_of(&tp.topic, tp.partition)?;
     let max_wait_ms = u64::try_from(options.max_wait_ms).unwrap_or(0);
+    let options = ReadOptions { last_fetched_epoch: epoch_to_name(cluster, leader, options).await?, ..options };
     let response = cluster.call_waiting(Node::Id(leader), request(tp, offset, options), max_wait_ms).await?;
     let failed = |code: i16| cluster.api_error("Fetch", code, &format!("{tp} at offset {offset}"));
     if response.error_code != 0 {
@@ -153,6 +181,16 @@ async fn read_once(
             return Err(ReadError::OutOfRange { cluster: cluster.name().to_owned(), subject: tp.to_string(), offset });
         }
         code => return Err(failed(code).into()),
+    }
+    let diverging = &data.diverging_epoch;
+    if diverging.epoch >= 0 || diverging.end_offset >= 0 {
+        return Err(ReadError::Diverged {
+            cluster: cluster.name().to_owned(),
+            subject: tp.to_string(),
+            offset,
+            epoch: diverging.epoch,
+            end_offset: diverging.end_offset,
+        });
     }
     let mut batches = Vec::new();
     for batch in Batches::new(data.records.unwrap_or_else(Bytes::new)) {
@@ -180,10 +218,21 @@ async fn read_once(
     })
 }
 
+/// The epoch to name, where the leader knows the field.
+async fn epoch_to_name(cluster: &Cluster, leader: i32, options: ReadOptions) -> Result<i32, ClientError> {
+    if options.last_fetched_epoch < 0 {
+        return Ok(-1);
+    }
+    let versions = cluster.api_versions(leader).await?;
+    let knows = versions.get(&(ApiKey::Fetch as i16)).is_some_and(|(_, max)| *max >= EPOCHS_SINCE);
+    Ok(if knows { options.last_fetched_epoch } else { -1 })
+}
+
 fn request(tp: &TopicPartition, offset: i64, options: ReadOptions) -> FetchRequest {
     let partition = FetchPartition::default()
         .with_partition(tp.partition)
         .with_fetch_offset(offset)
+        .with_last_fetched_epoch(options.last_fetched_epoch)
         .with_partition_max_bytes(options.max_bytes);
     let topic = FetchTopic::default()
         .with_topic(TopicName(StrBytes::from_string(tp.topic.clone())))

@@ -37,10 +37,10 @@ pub use topics::{
 };
 pub use types::{
     ClusterConfig, Config, DrillConfig, GroupSync, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel,
-    MirrorConfig, MirrorLimits, Policies, Policy, Start, Sync, TargetTopics,
+    MirrorConfig, MirrorLimits, Policies, Policy, Start, Sync, TargetTopics, restore_name,
 };
 pub(crate) use units::parse_size;
-pub use units::{bytes, parse_rfc3339_ms};
+pub use units::{bytes, is_name as is_mirror_name, parse_rfc3339_ms};
 
 /// Least `limits.memory`: 4 MiB, so that a few batches of Kafka's default largest size are under way at once.
 pub const MEMORY_BYTES_MIN: u64 = 4 << 20;

@@ -54,6 +54,18 @@ fn pattern_error(error: &regex::Error) -> PatternError {
 }
 
 impl TopicFilter {
+    /// Every topic.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            include: every(),
+            exclude: RegexSet::empty(),
+            include_written: vec![".*".to_owned()],
+            exclude_written: Vec::new(),
+            renamed: None,
+        }
+    }
+
     /// Compiles patterns; each must match a whole topic name.
     ///
     /// # Errors
@@ -106,6 +118,12 @@ pub struct GroupFilter {
 }
 
 impl GroupFilter {
+    /// Every group.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { include: every(), exclude: RegexSet::empty() }
+    }
+
     /// Compiles patterns; each must match a whole group id.
     ///
     /// # Errors
@@ -122,6 +140,11 @@ impl GroupFilter {
             && self.include.is_match(group)
             && !self.exclude.is_match(group)
     }
+}
+
+/// An empty pattern matches everywhere.
+fn every() -> RegexSet {
+    RegexSet::new([""]).unwrap_or_else(|_| RegexSet::empty())
 }
 
 fn compile(patterns: &[String]) -> Result<RegexSet, PatternError> {

@@ -34,6 +34,31 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+impl Config {
+    /// The mirror of a restore, by its name: `restore.BACKUP.CLUSTER`, and `.SUFFIX` where a restore was given one. It stands in no
+    /// file, and is known all the same: its offset map is on the cluster.
+    #[must_use]
+    pub fn restore_mirror(&self, name: &str) -> Option<MirrorConfig> {
+        let pairs = self.backups.iter().flat_map(|backup| self.clusters.keys().map(move |cluster| (backup, cluster)));
+        let is_named = |(backup, cluster): &(&BackupConfig, &String)| {
+            let rest = name.strip_prefix(&restore_name(&backup.name, cluster, None));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let (backup, cluster) =
+            pairs.filter(is_named).max_by_key(|(backup, cluster)| backup.name.len() + cluster.len())?;
+        let rename = Rename::new("{topic}", "archive", cluster).ok()?;
+        let mirror = MirrorConfig::for_restore(name, cluster, rename);
+        Some(MirrorConfig { source: backup.cluster.clone(), ..mirror })
+    }
+}
+
+/// Name of the mirror that restores a backup to a cluster.
+#[must_use]
+pub fn restore_name(backup: &str, cluster: &str, suffix: Option<&str>) -> String {
+    let suffix = suffix.map(|suffix| format!(".{suffix}")).unwrap_or_default();
+    format!("restore.{backup}.{cluster}{suffix}")
+}
+
 /// One Kafka cluster and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
@@ -120,6 +145,31 @@ pub struct MirrorLimits {
 }
 
 impl MirrorConfig {
+    /// The mirror that brings topics back from an archive: whoever restores sets its source and its topics.
+    #[must_use]
+    pub fn for_restore(name: &str, target: &str, rename: Rename) -> Self {
+        Self {
+            name: name.to_owned(),
+            source: String::new(),
+            target: target.to_owned(),
+            topics: TopicFilter::all(),
+            rename,
+            start: Start::Earliest,
+            isolation: Isolation::ReadCommitted,
+            target_topics: TargetTopics::default(),
+            groups: Some(GroupSync { filter: GroupFilter::all(), interval: Duration::from_secs(3600) }),
+            sync: Sync { topic_configs: true, partitions: true },
+            on: Policies {
+                retention_loss: Policy::Halt,
+                source_recreated: Policy::Halt,
+                truncation: Policy::Halt,
+                foreign_records: Policy::Halt,
+                corrupt_batch: Policy::Halt,
+            },
+            limits: MirrorLimits { bandwidth_bytes_per_s: None, coalesced_batch_bytes: 0 },
+        }
+    }
+
     /// Whether this is the mirror of a way home ([`Self::reversed`]).
     #[must_use]
     pub fn is_way_home(&self) -> bool {

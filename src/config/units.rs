@@ -93,7 +93,8 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-pub(super) fn is_name(text: &str) -> bool {
+/// Whether a text can be the name of a mirror: part of topic names and transactional ids.
+pub fn is_name(text: &str) -> bool {
     (1..=100).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -125,7 +125,8 @@ pub(crate) async fn hold(
     now_ms: i64,
 ) -> Result<Option<Hold>, EngineError> {
     // The first batch comes whole.
-    let options = ReadOptions { max_bytes: 1, max_wait_ms: 0, committed: false, deadline: HOLD_DEADLINE };
+    let options =
+        ReadOptions { max_bytes: 1, max_wait_ms: 0, committed: false, deadline: HOLD_DEADLINE, last_fetched_epoch: -1 };
     let slice = read_log(source, tp, offset, options).await?;
     let written = slice.batches.first().map(|batch| match &batch.header {
         header if header.is_log_append_time() => header.max_timestamp,

@@ -9,8 +9,13 @@ use crate::batch::{self, BatchHeader, RawBatch, Record};
 use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
 
 /// How one partition is read while its shard stands still: what does not answer soon is tried again later.
-pub(crate) const PATIENT: ReadOptions =
-    ReadOptions { max_bytes: 1 << 20, max_wait_ms: 100, committed: false, deadline: Duration::from_secs(5) };
+pub(crate) const PATIENT: ReadOptions = ReadOptions {
+    max_bytes: 1 << 20,
+    max_wait_ms: 100,
+    committed: false,
+    deadline: Duration::from_secs(5),
+    last_fetched_epoch: -1,
+};
 
 /// The last data batch that counts and begins below `below`, or `None` where there is none down to `log_start`.
 pub(crate) async fn last_data_below(

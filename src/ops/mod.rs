@@ -12,7 +12,7 @@ mod rebuild;
 mod records;
 mod state;
 mod status;
-mod time;
+pub(crate) mod time;
 mod translate;
 mod verify;
 

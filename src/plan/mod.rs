@@ -1,11 +1,13 @@
 //! Diffs that become actions. Pure: what is there goes in, what should be done comes out; `engine/` and `ops/` act.
 
+mod acl_restore;
 mod acls;
 mod drill;
 mod failover;
 mod settings;
 mod topics;
 
+pub use acl_restore::{AclBinding, AclNumbers, AclRestorePlan, AclScope, LeftOutAcl, plan_acl_restore};
 pub use acls::{Acl, AclDifference, AclNames, AclResource, Acls, AclsOutlook, Grant, compare_acls};
 pub use drill::{
     Check, Expected, Verdict, Witness, acls_check, blockers_check, gaps_check, partitions_check, rpo_check, rto_check,

@@ -339,6 +339,21 @@ impl Driver {
         self.call("set_quota", bootstrap, args);
     }
 
+    /// Gives a user a SCRAM credential.
+    pub(crate) fn set_scram(&self, bootstrap: &str, user: &str, mechanism: &str, iterations: u32, password: &str) {
+        let args = json!({ "user": user, "mechanism": mechanism, "iterations": iterations, "password": password });
+        self.call("set_scram", bootstrap, args);
+    }
+
+    /// Adds an ACL that allows; `resource` is its type, name and pattern by Kafka's words.
+    pub(crate) fn allow(&self, bootstrap: &str, resource: [&str; 3], principal: &str, operation: &str) {
+        let [resource, name, pattern] = resource;
+        let args = json!({
+            "resource": resource, "name": name, "pattern": pattern, "principal": principal, "operation": operation,
+        });
+        self.call("allow", bootstrap, args);
+    }
+
     /// Denies operations on a topic to whoever comes from an address, in place of what was denied before.
     pub(crate) fn deny(&self, bootstrap: &str, topic: &str, host: &str, operations: &[&str]) {
         self.call("deny", bootstrap, json!({ "topic": topic, "host": host, "operations": operations }));

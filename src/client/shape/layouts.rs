@@ -5,17 +5,20 @@
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, CreateAclsRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest, DescribeAclsRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    WriteTxnMarkersRequest,
+    DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest,
+    DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, WriteTxnMarkersRequest,
 };
 
 use super::{Field, Kind, Layout, Shaped};
 
 mod changes;
 
-use changes::{CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS, INCREMENTAL_ALTER_CONFIGS};
+use changes::{
+    CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS, DESCRIBE_CLIENT_QUOTAS, DESCRIBE_USER_SCRAM_CREDENTIALS,
+    INCREMENTAL_ALTER_CONFIGS,
+};
 
 /// Does something with every request that has a layout.
 pub(in crate::client) trait Visitor {
@@ -58,6 +61,8 @@ shaped! {
     CreateAclsRequest: CREATE_ACLS,
     DeleteAclsRequest: DELETE_ACLS,
     DescribeAclsRequest: DESCRIBE_ACLS,
+    DescribeClientQuotasRequest: DESCRIBE_CLIENT_QUOTAS,
+    DescribeUserScramCredentialsRequest: DESCRIBE_USER_SCRAM_CREDENTIALS,
     OffsetDeleteRequest: OFFSET_DELETE,
     DescribeProducersRequest: DESCRIBE_PRODUCERS,
     ConsumerGroupDescribeRequest: CONSUMER_GROUP_DESCRIBE,

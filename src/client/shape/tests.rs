@@ -414,6 +414,9 @@ fn what_kafka_writes_is_walked_to_its_end() {
         ("CreateAcls", 3, "create_acls"),
         ("DeleteAcls", 3, "delete_acls"),
         ("DescribeAcls", 3, "describe_topic_acls"),
+        ("DescribeAcls", 3, "describe_all_acls"),
+        ("DescribeClientQuotas", 1, "describe_quotas"),
+        ("DescribeUserScramCredentials", 0, "describe_scram"),
     ];
     let goldens = goldens.map(|(api, version, name)| (api, version, format!("{name}_response")));
     let fetches = (7..=12).map(|version| ("Fetch", version, format!("fetch_response_v{version}")));

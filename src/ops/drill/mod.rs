@@ -110,6 +110,7 @@ pub async fn drill(
         apply_settings: true,
         overwrite_groups: None,
         groups_snapshot: None,
+        is_alone: false,
         pause_after: None,
     };
     let failover = Failover::prepare(config, mirror, look).await?.plan;

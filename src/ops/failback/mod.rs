@@ -33,6 +33,7 @@ use survey::ways;
 
 pub use super::records::Shortfall;
 pub use replay::{ORIGIN, Replay, ReplayError, Replayed, ReplayedPartition};
+pub(crate) use tail::line as record_line;
 pub use tail::{ExportError, Exported, Tail, TailRange, export, tails, tails_of};
 
 /// How far the way home has come.

@@ -117,7 +117,8 @@ pub async fn export(
         let mut stretch = Stretch::new(old, &tp, isolation, tail.range);
         while let Some(records) = stretch.next().await? {
             for record in &records {
-                serde_json::to_writer(&mut *out, &line(&tp, record)).map_err(std::io::Error::from)?;
+                serde_json::to_writer(&mut *out, &line(&tp.topic, tp.partition, record))
+                    .map_err(std::io::Error::from)?;
                 out.write_all(b"\n")?;
                 exported.records += 1;
             }
@@ -139,11 +140,12 @@ pub(super) async fn located<'a>(
     Ok(tails.iter().filter_map(|tail| Some((tp(tail)?, tail))).collect())
 }
 
-fn line(tp: &TopicPartition, record: &Record) -> Value {
+/// A record as a line of JSON.
+pub(crate) fn line(topic: &str, partition: i32, record: &Record) -> Value {
     let headers = record.headers.iter().map(|(name, value)| json!([text(Some(name)), text(value.as_ref())]));
     json!({
-        "topic": tp.topic,
-        "partition": tp.partition,
+        "topic": topic,
+        "partition": partition,
         "offset": record.offset,
         "timestamp_ms": record.timestamp,
         "key": text(record.key.as_ref()),

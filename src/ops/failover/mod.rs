@@ -58,6 +58,8 @@ pub struct FailoverOptions {
     pub overwrite_groups: Option<Overwrite>,
     /// Where the target groups' former offsets are kept; by default in a file of the working directory.
     pub groups_snapshot: Option<PathBuf>,
+    /// No other process runs this mirror, so that none can write a group's offset late.
+    pub is_alone: bool,
     /// Stand still for ever once this step is through: for tests, which kill the process there.
     pub pause_after: Option<String>,
 }
@@ -367,7 +369,7 @@ impl Failover {
         groups: &mut GroupsDone,
     ) -> Result<(), FailoverError> {
         // Of a call that finds all of it through, the time is long past.
-        let (Ok(groups), false) = (groups, self.plan.is_done) else { return Ok(()) };
+        let (Ok(groups), false) = (groups, self.plan.is_done || self.options.is_alone) else { return Ok(()) };
         let told_ms = self.told_ms();
         match self.groups().look_again(partitions, &self.groups_file(), told_ms).await {
             Ok(applied) => {

@@ -1,7 +1,7 @@
-//! Layouts of what answers to changes of configs and ACLs.
+//! Layouts of what answers to changes of configs and ACLs, and to questions about ACLs, quotas and users.
 
 use super::super::Layout;
-use super::{array, int8, int16, int32, string};
+use super::{array, int8, int16, int32, int64, string};
 
 pub(super) const INCREMENTAL_ALTER_CONFIGS: Layout = Layout {
     versions: (0, 1),
@@ -64,6 +64,45 @@ pub(super) const DESCRIBE_ACLS: Layout = Layout {
                 string("resource_name"),
                 int8("pattern_type"),
                 array("acls", &[string("principal"), string("host"), int8("operation"), int8("permission_type")]),
+            ],
+        ),
+    ],
+};
+
+pub(super) const DESCRIBE_CLIENT_QUOTAS: Layout = Layout {
+    versions: (0, 1),
+    flexible: 1,
+    fields: &[
+        int32("throttle_time_ms"),
+        int16("error_code"),
+        string("error_message").nullable(0),
+        array(
+            "entries",
+            &[
+                array("entity", &[string("entity_type"), string("entity_name").nullable(0)]),
+                // A double: eight bytes like a number.
+                array("values", &[string("key"), int64("value")]),
+            ],
+        )
+        .nullable(0),
+    ],
+};
+
+/// There is no version that is not flexible.
+pub(super) const DESCRIBE_USER_SCRAM_CREDENTIALS: Layout = Layout {
+    versions: (0, 0),
+    flexible: 0,
+    fields: &[
+        int32("throttle_time_ms"),
+        int16("error_code"),
+        string("error_message").nullable(0),
+        array(
+            "results",
+            &[
+                string("user"),
+                int16("error_code"),
+                string("error_message").nullable(0),
+                array("credential_infos", &[int8("mechanism"), int32("iterations")]),
             ],
         ),
     ],

@@ -1,0 +1,231 @@
+//! An archive: its chains, read and checked.
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+
+use super::BackupError;
+use super::chain::Head;
+use super::copies::Copies;
+use super::digest::sha256_hex;
+use super::envelope::{self, EnvelopeError};
+use super::manifest::{Manifest, Signature};
+use super::names;
+use super::seal::PublicKey;
+use super::store::Put;
+use crate::engine::now_ms;
+
+const MAGIC: &str = "kmirror-archive";
+/// Manifests that are read side by side.
+const READ_AT_ONCE: usize = 16;
+
+/// What the folder says that it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Label {
+    /// Name of the backup.
+    pub(super) backup: String,
+    /// Cluster id of the source.
+    pub(super) cluster_id: String,
+    /// When it was begun, ms.
+    pub(super) created_at_ms: i64,
+}
+
+impl Label {
+    /// Its file.
+    pub(super) fn to_file(&self) -> Vec<u8> {
+        envelope::wrap(MAGIC, &serde_json::to_vec(self).unwrap_or_default(), None)
+    }
+
+    /// From its file.
+    pub(super) fn parse(file: &[u8]) -> Result<Self, EnvelopeError> {
+        let (_, body) = envelope::open(MAGIC, file)?;
+        serde_json::from_slice(body).map_err(|error| EnvelopeError::Malformed(format!("its second line: {error}")))
+    }
+}
+
+/// An archive, in one or several copies.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    name: String,
+    copies: Copies,
+}
+
+/// A unit as it was found.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// Path of the manifest.
+    pub object: String,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// What it says.
+    pub manifest: Manifest,
+    /// Who vouches for it.
+    pub signature: Option<Signature>,
+}
+
+/// A chain as it was found.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// Its number.
+    pub number: u32,
+    /// Units from the first, each bound to the one before it.
+    pub units: Vec<Unit>,
+    /// What is wrong behind the last of these, where something is: a unit that is missing, damaged or not what followed it.
+    pub broken: Option<String>,
+}
+
+impl Chain {
+    /// Where the next unit goes on.
+    pub fn head(&self) -> Head {
+        let mut head = Head::new(self.number);
+        for unit in &self.units {
+            head.advance(&unit.manifest, unit.sha256.clone());
+        }
+        head
+    }
+
+    /// The manifests.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.units.iter().map(|unit| &unit.manifest)
+    }
+}
+
+impl Archive {
+    /// The archive of a backup of this name in these places.
+    pub fn new(name: &str, copies: Copies) -> Self {
+        Self { name: name.to_owned(), copies }
+    }
+
+    /// Name of the backup.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it lies.
+    pub fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
+    /// Begins the archive, or makes sure that it is of this cluster.
+    pub async fn begin(&self, cluster_id: &str) -> Result<(), BackupError> {
+        let label = Label { backup: self.name.clone(), cluster_id: cluster_id.to_owned(), created_at_ms: now_ms() };
+        let bytes = Bytes::from(label.to_file());
+        self.refuse_a_copy_that_lacks_it().await?;
+        match self.copies.put_new(names::ARCHIVE, bytes).await? {
+            Put::Created => Ok(()),
+            Put::AlreadyThere => self.cluster_id().await.and_then(|found| {
+                if found == cluster_id {
+                    return Ok(());
+                }
+                Err(BackupError::WrongCluster {
+                    backup: self.name.clone(),
+                    found: cluster_id.to_owned(),
+                    recorded: found,
+                })
+            }),
+        }
+    }
+
+    /// A place that lacks an archive which another one has may be a disk that is not mounted: nothing is begun there.
+    async fn refuse_a_copy_that_lacks_it(&self) -> Result<(), BackupError> {
+        if !self.copies.is_there(names::ARCHIVE).await? {
+            return Ok(());
+        }
+        for store in self.copies.stores() {
+            if !store.is_there(names::ARCHIVE).await? {
+                return Err(BackupError::Damaged {
+                    backup: self.name.clone(),
+                    object: names::ARCHIVE.to_owned(),
+                    detail: format!(
+                        "destination {store} lacks the archive that another has: is it mounted? kmirror archive repair gives it a whole copy"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Cluster id of the source.
+    pub async fn cluster_id(&self) -> Result<String, BackupError> {
+        let file = self.copies.first_good(names::ARCHIVE, |file| Label::parse(file).is_ok()).await?;
+        let label = Label::parse(&file).map_err(|error| BackupError::Damaged {
+            backup: self.name.clone(),
+            object: names::ARCHIVE.to_owned(),
+            detail: format!("{error}; kmirror archive repair writes it anew from a copy or a manifest"),
+        })?;
+        Ok(label.cluster_id)
+    }
+
+    /// Numbers of the chains, ascending; those that are being pruned are left out.
+    pub async fn chains(&self) -> Result<Vec<u32>, BackupError> {
+        self.numbers(false).await
+    }
+
+    /// Numbers of chains that a call has begun to let go.
+    pub async fn half_pruned(&self) -> Result<Vec<u32>, BackupError> {
+        self.numbers(true).await
+    }
+
+    async fn numbers(&self, are_pruned: bool) -> Result<Vec<u32>, BackupError> {
+        let mut numbers = Vec::new();
+        for folder in self.copies.folders("chains").await? {
+            let Some(number) = names::parse_chain(&folder) else { continue };
+            if self.copies.is_there(&names::pruned(number)).await? == are_pruned {
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Reads a chain's manifests in order, up to the first that is not what should stand there. `trusted`: they must be signed by it.
+    pub async fn chain(&self, number: u32, trusted: Option<&PublicKey>) -> Result<Chain, BackupError> {
+        let objects = self.copies.objects(&names::units(number)).await?;
+        let mut wanted: Vec<u32> =
+            objects.iter().filter_map(|object| names::parse_manifest(&object.path)).map(|(_, unit)| unit).collect();
+        wanted.sort_unstable();
+        let read = |unit: u32| async move {
+            let object = names::manifest(number, unit);
+            let file = self.copies.first_good(&object, |file| Manifest::parse(file).is_ok()).await?;
+            Ok::<_, BackupError>((unit, object, file))
+        };
+        let files: Vec<(u32, String, Bytes)> =
+            stream::iter(wanted.into_iter().map(read)).buffered(READ_AT_ONCE).try_collect().await?;
+        let mut chain = Chain { number, units: Vec::new(), broken: None };
+        for (unit, object, file) in files {
+            let due = chain.units.len() as u32 + 1;
+            if unit != due {
+                chain.broken = Some(format!("unit {due} is missing ({})", names::manifest(number, due)));
+                break;
+            }
+            match follow(&chain, object, &file, trusted) {
+                Ok(unit) => chain.units.push(unit),
+                Err(broken) => {
+                    chain.broken = Some(broken);
+                    break;
+                }
+            }
+        }
+        Ok(chain)
+    }
+}
+
+/// The unit of a manifest that should follow these.
+fn follow(chain: &Chain, object: String, file: &[u8], trusted: Option<&PublicKey>) -> Result<Unit, String> {
+    let words = |error: EnvelopeError| format!("{object}: {error}");
+    let signed = Manifest::parse(file).map_err(words)?;
+    let unit = chain.units.len() as u32 + 1;
+    if (signed.manifest.chain, signed.manifest.unit) != (chain.number, unit) {
+        let (chain, unit) = (signed.manifest.chain, signed.manifest.unit);
+        return Err(format!("{object}: it says that it is unit {unit} of chain {chain}: it was moved"));
+    }
+    let before = chain.units.last().map(|unit| unit.sha256.as_str());
+    if signed.manifest.previous.as_deref() != before {
+        return Err(format!("{object}: the unit before it is not the one that it was written behind"));
+    }
+    if let Some(key) = trusted {
+        let signature = signed.signature.as_ref().ok_or_else(|| format!("{object}: it is not signed"))?;
+        signature.check(key, signed.body).map_err(|error| format!("{object}: {error}"))?;
+    }
+    Ok(Unit { sha256: sha256_hex(file), object, signature: signed.signature, manifest: signed.manifest })
+}

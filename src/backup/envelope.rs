@@ -1,0 +1,90 @@
+//! Small files that tell whether they are whole: one line about the other. The label of an archive and its manifests are such files.
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::sha256_hex;
+use super::manifest::Signature;
+
+const VERSION: u32 = 1;
+
+/// What the first line says in every version.
+#[derive(Deserialize)]
+struct Kind {
+    magic: String,
+    version: u32,
+}
+
+/// The first line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Envelope {
+    magic: String,
+    version: u32,
+    /// SHA-256 of the second line, as hex.
+    sha256: String,
+    signature: Option<Signature>,
+}
+
+/// What is wrong with such a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Not two lines of JSON as they should be.
+    #[error("it is not what it should be: {0}")]
+    Malformed(String),
+    /// Of a newer kmirror.
+    #[error("format version {0}, and this kmirror reads {VERSION}: use a newer one")]
+    Version(u32),
+    /// The second line is not what the first says.
+    #[error("its SHA-256 is {found} and should be {expected}: it was changed or damaged")]
+    Changed {
+        /// Of the second line.
+        found: String,
+        /// On the first.
+        expected: String,
+    },
+    /// The signature is not of the second line, whoever made it.
+    #[error("its signature does not fit it: it was changed or damaged")]
+    Signature,
+}
+
+/// The file of these words.
+pub(super) fn wrap(magic: &str, body: &[u8], signature: Option<Signature>) -> Vec<u8> {
+    let envelope = Envelope { magic: magic.to_owned(), version: VERSION, sha256: sha256_hex(body), signature };
+    let mut out = serde_json::to_vec(&envelope).unwrap_or_default();
+    out.push(b'\n');
+    out.extend(body);
+    out.push(b'\n');
+    out
+}
+
+/// Signature and second line of a file.
+///
+/// # Errors
+/// Any byte of it is not as it was written, or it is of a newer version.
+pub(super) fn open<'a>(magic: &str, file: &'a [u8]) -> Result<(Option<Signature>, &'a [u8]), EnvelopeError> {
+    let malformed = |what: String| EnvelopeError::Malformed(what);
+    let text = file.strip_suffix(b"\n").ok_or_else(|| malformed("it does not end with a line break".to_owned()))?;
+    let cut = text.iter().position(|byte| *byte == b'\n');
+    let (first, body) = text.split_at(cut.ok_or_else(|| malformed("it has one line only".to_owned()))?);
+    let body = &body[1..];
+    let damaged = |error: serde_json::Error| malformed(format!("its first line: {error}"));
+    let kind: Kind = serde_json::from_slice(first).map_err(damaged)?;
+    if kind.magic != magic {
+        return Err(malformed(format!("it begins with {:?}", kind.magic)));
+    }
+    if kind.version != VERSION {
+        return Err(EnvelopeError::Version(kind.version));
+    }
+    let envelope: Envelope = serde_json::from_slice(first).map_err(damaged)?;
+    // Nothing vouches for the first line but that it can be written in one way only.
+    if serde_json::to_vec(&envelope).unwrap_or_default() != first {
+        return Err(malformed("its first line is not as it was written".to_owned()));
+    }
+    let found = sha256_hex(body);
+    if found != envelope.sha256 {
+        return Err(EnvelopeError::Changed { found, expected: envelope.sha256 });
+    }
+    if envelope.signature.as_ref().is_some_and(|signature| !signature.fits(body)) {
+        return Err(EnvelopeError::Signature);
+    }
+    Ok((envelope.signature, body))
+}

@@ -1,0 +1,112 @@
+//! What of an archive is no segment: its label and its manifests, in every copy; and the segments that no manifest names.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::BackupError;
+use super::archive::{Archive, Chain, Label};
+use super::digest::sha256_hex;
+use super::names;
+use super::segment::{header_of, walk};
+use super::store::Store;
+use super::verify::{ArchiveReport, Damage, Unnamed};
+
+/// Looks at the label and at the manifests of these chains in every copy; replaces what is not as it should be where that is wanted and
+/// can be done.
+pub(super) async fn verify_texts(
+    archive: &Archive,
+    chains: &[Chain],
+    repair: bool,
+    report: &mut ArchiveReport,
+) -> Result<(), BackupError> {
+    let label = label(archive, chains).await?;
+    let expected = label.as_ref().map(|label| Bytes::from(label.to_file()));
+    let is_label = |bytes: &[u8]| expected.as_ref().is_some_and(|expected| *expected == bytes);
+    verify_text(archive, names::ARCHIVE, is_label, expected.as_ref().filter(|_| repair), report).await?;
+    for unit in chains.iter().flat_map(|chain| &chain.units) {
+        let is_unit = |bytes: &[u8]| sha256_hex(bytes) == unit.sha256;
+        let whole = archive.copies().first_good(&unit.object, is_unit).await.ok().filter(|bytes| is_unit(bytes));
+        verify_text(archive, &unit.object, is_unit, whole.as_ref().filter(|_| repair), report).await?;
+    }
+    Ok(())
+}
+
+/// What the label should be: that of the first copy that has a whole one of the cluster that the manifests are of; without one it can
+/// be made from a manifest.
+async fn label(archive: &Archive, chains: &[Chain]) -> Result<Option<Label>, BackupError> {
+    let first = chains.iter().flat_map(Chain::manifests).next();
+    let is_its = |label: &Label| {
+        label.backup == archive.name() && first.is_none_or(|manifest| manifest.cluster_id == label.cluster_id)
+    };
+    for store in archive.copies().stores() {
+        match store.get(names::ARCHIVE).await {
+            Ok(bytes) => {
+                if let Some(label) = Label::parse(&bytes).ok().filter(is_its) {
+                    return Ok(Some(label));
+                }
+            }
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(first.map(|manifest| Label {
+        backup: archive.name().to_owned(),
+        cluster_id: manifest.cluster_id.clone(),
+        created_at_ms: manifest.begun_at_ms,
+    }))
+}
+
+async fn verify_text(
+    archive: &Archive,
+    object: &str,
+    is_right: impl Fn(&[u8]) -> bool,
+    replacement: Option<&Bytes>,
+    report: &mut ArchiveReport,
+) -> Result<(), BackupError> {
+    for store in archive.copies().stores() {
+        let detail = match store.get(object).await {
+            Ok(bytes) if is_right(&bytes) => continue,
+            Ok(_) => "it is not as it was written",
+            Err(error) if error.is_missing() => "it is missing",
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(bytes) = replacement {
+            store.put(object, bytes.clone()).await?;
+        }
+        report.damages.push(damage(store, object, detail, replacement.is_some()));
+    }
+    Ok(())
+}
+
+fn damage(store: &Store, object: &str, detail: &str, is_repaired: bool) -> Damage {
+    Damage {
+        copy: store.to_string(),
+        object: object.to_owned(),
+        topic: None,
+        partition: None,
+        detail: detail.to_owned(),
+        ranges: Vec::new(),
+        is_repaired,
+    }
+}
+
+/// The segments of a chain's folder that none of its units names.
+pub(super) async fn unnamed(archive: &Archive, chain: &Chain) -> Result<Vec<Unnamed>, BackupError> {
+    let parts = chain.manifests().flat_map(|manifest| &manifest.partitions);
+    let named: BTreeSet<&str> = parts.flat_map(|part| &part.segments).map(|segment| segment.object.as_str()).collect();
+    let mut out = Vec::new();
+    for object in archive.copies().objects(&format!("{}/data", names::chain(chain.number))).await? {
+        let Some((topic, partition)) = names::parse_segment(&object.path) else { continue };
+        if named.contains(object.path.as_str()) {
+            continue;
+        }
+        let bytes = archive.copies().get(&object.path).await?;
+        let Ok(header) = header_of(&bytes) else { continue };
+        let begins = header.of.base_offset;
+        let ends = walk(&header, &bytes, (begins, begins)).blocks.last().map_or(begins, |place| place.next_offset);
+        let topic = topic.to_owned();
+        out.push(Unnamed { object: object.path, topic, partition, from: begins, to: ends });
+    }
+    Ok(out)
+}

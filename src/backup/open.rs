@@ -1,0 +1,55 @@
+//! From the configuration to an archive: its places, its keys.
+
+use std::sync::Arc;
+
+use super::BackupError;
+use super::archive::Archive;
+use super::copies::Copies;
+use super::fetch::Segments;
+use super::keeper::Keeper;
+use super::seal::{Keyring, PublicKey, Signer};
+use super::store::Store;
+use crate::client::{Cluster, ClusterSpec};
+use crate::config::{BackupConfig, Config};
+
+/// The archive of a backup.
+pub fn open_archive(backup: &BackupConfig) -> Result<Archive, BackupError> {
+    let stores = backup.to.iter().map(|to| Store::open(to, &backup.name)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Archive::new(&backup.name, Copies::new(stores)))
+}
+
+/// Its segments, with the keys that they are sealed with.
+pub async fn open_segments(backup: &BackupConfig, archive: &Archive) -> Result<Segments, BackupError> {
+    Ok(Segments::new(archive.copies().clone(), keyring(backup).await?.map(Arc::new)))
+}
+
+async fn keyring(backup: &BackupConfig) -> Result<Option<Keyring>, BackupError> {
+    let Some(encryption) = &backup.encryption else { return Ok(None) };
+    Ok(Some(Keyring::load(&encryption.key, &encryption.old_keys).await?))
+}
+
+async fn signer(backup: &BackupConfig) -> Result<Option<Signer>, BackupError> {
+    let Some(signing) = &backup.signing else { return Ok(None) };
+    Ok(Some(Signer::load(&signing.key).await?))
+}
+
+/// The key that manifests must be signed with, where they are to be signed.
+pub async fn trusted_key(backup: &BackupConfig) -> Result<Option<PublicKey>, BackupError> {
+    Ok(signer(backup).await?.map(|signer| signer.public_key()))
+}
+
+impl Keeper {
+    /// Connects to the cluster of a backup and opens its archive.
+    pub async fn connect(config: &Config, backup: &BackupConfig) -> Result<Self, BackupError> {
+        let archive = open_archive(backup)?;
+        let guards = (keyring(backup).await?, signer(backup).await?.map(Arc::new));
+        let Some(found) = config.clusters.get(&backup.cluster) else {
+            let detail = format!("cluster {} is not in the configuration", backup.cluster);
+            return Err(BackupError::Unexpected { backup: backup.name.clone(), detail });
+        };
+        let bootstrap = found.bootstrap.iter().map(ToString::to_string).collect();
+        let client_id = found.client_id_for(&format!("backup.{}", backup.name));
+        let cluster = Cluster::connect(ClusterSpec::new(&found.name, bootstrap, client_id)).await?;
+        Ok(Self::new(backup.clone(), cluster, archive, guards))
+    }
+}

@@ -1,0 +1,371 @@
+//! `kmirror archive`: what an archive holds, and whether it is whole.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::args::{OffsetRange, TopicPartition};
+use super::backup::one;
+use super::context::Context;
+use super::exit::{CliError, Exit, StdoutError};
+use super::output;
+use super::restore::parse_time;
+use crate::backup;
+use crate::backup::chain::logs;
+use crate::backup::export::Wanted;
+use crate::backup::verify::{ArchiveReport, Look, verify_archive};
+use crate::backup::{BackupError, Keeper, open_archive, open_segments, trusted_key};
+use crate::config::TopicFilter;
+
+/// Options of `archive`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  kmirror archive -c standby.yaml list
+  kmirror archive -c standby.yaml show --backup nightly
+  kmirror archive -c standby.yaml verify --backup nightly
+  kmirror archive -c standby.yaml repair --backup nightly --yes
+  kmirror archive -c standby.yaml export --backup nightly --partition orders:3 --offsets 4000..5000
+  kmirror archive -c standby.yaml export --topic 'orders.*' --since 2026-11-20T03:00:00Z --out orders.jsonl
+  kmirror archive -c standby.yaml prune --backup nightly --dry-run")]
+pub struct ArchiveArgs {
+    #[command(subcommand)]
+    command: ArchiveCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum ArchiveCommand {
+    /// List the chains: when they began, how many units they have, whether they restore by themselves
+    List(WhichArgs),
+    /// Show what a chain holds: topics, offsets, times, sizes, gaps
+    Show(ShowArgs),
+    /// Read everything in every copy, and say what is damaged, missing or lost
+    Verify(WhichArgs),
+    /// The same, and replace what is damaged or missing from a copy that is whole
+    Repair(WhichArgs),
+    /// Write records as lines of JSON, to stdout or to a file
+    Export(ExportArgs),
+    /// Let go of chains beyond keep, and of what passes that died have left
+    Prune(WhichArgs),
+}
+
+/// Which archive.
+#[derive(Debug, Clone, Args)]
+struct WhichArgs {
+    /// The backup meant, where the file holds several
+    #[arg(long, value_name = "NAME")]
+    backup: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// The chain; the newest where it is not named
+    #[arg(long, value_name = "NUMBER")]
+    chain: Option<u32>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct ExportArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// The chain; the newest where it is not named
+    #[arg(long, value_name = "NUMBER")]
+    chain: Option<u32>,
+    /// Only topics that match this pattern whole; may be repeated
+    #[arg(long, value_name = "REGEX")]
+    topic: Vec<String>,
+    /// Only this partition; may be repeated
+    #[arg(long, value_name = "TOPIC:PARTITION")]
+    partition: Vec<TopicPartition>,
+    /// Only these offsets of each partition
+    #[arg(long, value_name = "FROM..TO")]
+    offsets: Option<OffsetRange>,
+    /// Only records of this moment or younger, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<i64>,
+    /// Only records older than this moment, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<i64>,
+    /// Only records with this key
+    #[arg(long, value_name = "TEXT")]
+    key: Option<String>,
+    /// Also records of aborted transactions
+    #[arg(long)]
+    with_aborted: bool,
+    /// The file to write; it must not be there yet [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Looks into an archive.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn run(args: ArchiveArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    match args.command {
+        ArchiveCommand::List(which) => list(&which, ctx).await,
+        ArchiveCommand::Show(show) => self::show(&show, ctx).await,
+        ArchiveCommand::Verify(which) => verify(&which, false, ctx).await,
+        ArchiveCommand::Repair(which) => verify(&which, true, ctx).await,
+        ArchiveCommand::Export(args) => export(&args, ctx).await,
+        ArchiveCommand::Prune(which) => prune(&which, ctx).await,
+    }
+}
+
+async fn list(which: &WhichArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    ctx.no_dry_run("it changes nothing")?;
+    let config = ctx.load()?;
+    let backup = one(&config, which.backup.as_deref())?;
+    let archive = open_archive(backup)?;
+    let mut rows = Vec::new();
+    for number in archive.chains().await? {
+        let chain = archive.chain(number, None).await?;
+        let time = |ms: Option<i64>| ms.map(crate::ops::time::rfc3339);
+        let segments = || chain.manifests().flat_map(|m| &m.partitions).flat_map(|part| &part.segments);
+        rows.push(serde_json::json!({
+            "chain": number,
+            "units": chain.units.len(),
+            "begun_at": time(chain.manifests().next().map(|m| m.begun_at_ms)),
+            "ended_at": time(chain.manifests().last().map(|m| m.ended_at_ms)),
+            "records": segments().map(|s| s.records).sum::<u64>(),
+            "bytes": segments().map(|s| s.bytes).sum::<u64>(),
+            "restores_by_itself": chain.head().is_good,
+            "broken": chain.broken,
+        }));
+    }
+    if ctx.json {
+        output::json(&serde_json::json!({ "schema_version": 1, "backup": backup.name, "chains": rows }))?;
+        return Ok(Exit::Done);
+    }
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let cells = rows.iter().map(|row| {
+        let bytes = row["bytes"].as_u64().unwrap_or(0);
+        let count = |key: &str| output::count(row[key].as_i64().unwrap_or(0));
+        let state = match (&row["broken"], row["restores_by_itself"].as_bool()) {
+            (serde_json::Value::String(why), _) => format!("broken: {why}"),
+            (_, Some(true)) => "restores by itself".to_owned(),
+            _ => "not complete yet".to_owned(),
+        };
+        vec![
+            text(&row["chain"]),
+            count("units"),
+            text(&row["begun_at"]),
+            text(&row["ended_at"]),
+            count("records"),
+            bytesize::ByteSize::b(bytes).to_string(),
+            state,
+        ]
+    });
+    let header = ["CHAIN", "UNITS", "BEGUN", "ENDED", "RECORDS", "SIZE", "STATE"];
+    output::print(&output::table(&header, &[0, 1, 4, 5], cells))?;
+    Ok(Exit::Done)
+}
+
+async fn show(args: &ShowArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    ctx.no_dry_run("it changes nothing")?;
+    let config = ctx.load()?;
+    let backup = one(&config, args.which.backup.as_deref())?;
+    let archive = open_archive(backup)?;
+    let chains = archive.chains().await?;
+    let Some(number) = args.chain.or(chains.last().copied()) else {
+        return Err(CliError::Problems(format!("backup {} has no chains yet", backup.name)).into());
+    };
+    let chain = archive.chain(number, None).await?;
+    let logs = logs(chain.manifests());
+    let captured = chain.manifests().filter_map(|manifest| manifest.captured.as_ref()).last();
+    if ctx.json {
+        let partitions: Vec<_> = logs
+            .values()
+            .map(|log| {
+                serde_json::json!({
+                    "topic": log.id.topic, "topic_id": log.id.topic_id, "partition": log.id.partition,
+                    "from": log.from, "to": log.to, "records": log.records(), "segments": log.segments,
+                    "gaps": log.gaps, "aborted": log.aborted, "problem": log.problem,
+                })
+            })
+            .collect();
+        output::json(&serde_json::json!({
+            "schema_version": 1, "backup": backup.name, "chain": number, "partitions": partitions, "captured": captured,
+            "broken": chain.broken,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let rows = logs.values().map(|log| {
+        let bytes: u64 = log.segments.iter().map(|part| part.bytes).sum();
+        let newest = log.segments.iter().map(|part| part.max_timestamp_ms).max().filter(|ms| *ms >= 0);
+        let gone: i64 = log.gaps.iter().map(|gap| gap.to - gap.from).sum();
+        vec![
+            log.id.topic.clone(),
+            log.id.partition.to_string(),
+            format!("[{}, {})", log.from, log.to),
+            output::count(log.records().cast_signed()),
+            bytesize::ByteSize::b(bytes).to_string(),
+            newest.map_or_else(String::new, crate::ops::time::rfc3339),
+            output::count(gone),
+            log.problem.clone().unwrap_or_default(),
+        ]
+    });
+    let header = ["TOPIC", "PARTITION", "OFFSETS", "RECORDS", "SIZE", "NEWEST RECORD", "LOST", ""];
+    let mut text = output::table(&header, &[1, 3, 4, 6], rows);
+    if let Some(captured) = captured {
+        text.push_str(&format!(
+            "\n{} topics with their configs, {} groups, {} ACLs, {} quotas, {} SCRAM users\n",
+            captured.topics.entries.len(),
+            captured.groups.entries.len(),
+            captured.acls.entries.len(),
+            captured.quotas.entries.len(),
+            captured.scram_users.entries.len()
+        ));
+    }
+    output::print(&text)?;
+    Ok(Exit::Done)
+}
+
+async fn verify(which: &WhichArgs, repair: bool, ctx: &Context) -> anyhow::Result<Exit> {
+    let config = ctx.load()?;
+    let backup = one(&config, which.backup.as_deref())?;
+    let archive = open_archive(backup)?;
+    let repair = repair && !ctx.dry_run;
+    if repair && !ctx.yes {
+        let question = format!("Replace damaged objects of backup {} from copies that are whole?", backup.name);
+        if output::confirm(&question, "yes")? != Some(true) {
+            return Err(CliError::Refused("nothing was changed: say --yes to repair".to_owned()).into());
+        }
+    }
+    let segments = open_segments(backup, &archive).await?;
+    let trusted = trusted_key(backup).await?;
+    let bar = output::progress(0, "reading");
+    let look = Look { trusted: trusted.as_ref(), repair };
+    let report = verify_archive(&archive, &segments, look, &|done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    })
+    .await;
+    bar.finish_and_clear();
+    let report = report?;
+    if ctx.json {
+        output::json(&report)?;
+    } else {
+        output::print(&page(&report))?;
+    }
+    Ok(if report.has_problems() { Exit::Problems } else { Exit::Done })
+}
+
+async fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    ctx.no_dry_run("it changes nothing on a cluster")?;
+    let config = ctx.load()?;
+    let backup = one(&config, args.which.backup.as_deref())?;
+    let archive = open_archive(backup)?;
+    let segments = open_segments(backup, &archive).await?;
+    let chains = archive.chains().await?;
+    let Some(number) = args.chain.or(chains.last().copied()) else {
+        return Err(CliError::Problems(format!("backup {} has no chains yet", backup.name)).into());
+    };
+    let chain = archive.chain(number, None).await?;
+    let wanted = Wanted {
+        since_ms: args.since,
+        until_ms: args.until,
+        from: args.offsets.map(|range| range.from),
+        to: args.offsets.map(|range| range.to),
+        key: args.key.clone().map(bytes::Bytes::from),
+        with_aborted: args.with_aborted,
+    };
+    let wrong = |error: crate::config::PatternError| anyhow::Error::from(CliError::Usage(format!("--topic: {error}")));
+    let topics = (!args.topic.is_empty()).then(|| TopicFilter::new(&args.topic, &[])).transpose().map_err(wrong)?;
+    let mut out: Box<dyn Write + Send> = match &args.out {
+        Some(file) => Box::new(BufWriter::new(create_new(file)?)),
+        None => Box::new(BufWriter::new(std::io::stdout())),
+    };
+    let mut records = 0;
+    for log in logs(chain.manifests()).values() {
+        let is_asked = |tp: &TopicPartition| (&tp.topic, tp.partition) == (&log.id.topic, log.id.partition);
+        let by_name = topics.as_ref().is_none_or(|topics| topics.matches(&log.id.topic));
+        if by_name && (args.partition.is_empty() || args.partition.iter().any(is_asked)) {
+            let written = backup::export::export(&segments, log, &wanted, &mut *out).await;
+            records += written.map_err(|error| to_stdout(error, args))?;
+        }
+    }
+    out.flush().map_err(StdoutError)?;
+    if let Some(file) = &args.out {
+        output::print(&format!("{} records written to {}\n", output::count(records as i64), file.display()))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A reader that goes away (`| head`) is nothing wrong.
+fn to_stdout(error: BackupError, args: &ExportArgs) -> anyhow::Error {
+    match error {
+        BackupError::Output(error) if args.out.is_none() => StdoutError(error).into(),
+        other => other.into(),
+    }
+}
+
+fn create_new(file: &Path) -> anyhow::Result<File> {
+    File::options().write(true).create_new(true).open(file).with_context(|| format!("cannot create {}", file.display()))
+}
+
+fn page(report: &ArchiveReport) -> String {
+    let mut text = String::new();
+    for chain in &report.chains {
+        let state = if chain.is_good { "restores by itself" } else { "not complete yet" };
+        text.push_str(&format!("chain {}: {} units, {state}\n", chain.chain, chain.units));
+        if let Some(broken) = &chain.broken {
+            text.push_str(&format!("BROKEN chain {}: {broken}\n", chain.chain));
+        }
+    }
+    for damage in &report.damages {
+        let what = if damage.is_repaired { "REPAIRED" } else { "DAMAGED" };
+        text.push_str(&format!("{what} {} in {}: {}", damage.object, damage.copy, damage.detail));
+        if let (Some(topic), Some(partition)) = (&damage.topic, damage.partition) {
+            let ranges: Vec<String> = damage.ranges.iter().map(|(from, to)| format!("[{from}, {to})")).collect();
+            let ranges = if ranges.is_empty() { "no record is lost".to_owned() } else { ranges.join(" ") };
+            text.push_str(&format!("; {topic}:{partition} {ranges}"));
+        }
+        text.push('\n');
+    }
+    for lost in &report.lost {
+        text.push_str(&format!(
+            "LOST {}:{} [{}, {}): no copy has it\n",
+            lost.topic, lost.partition, lost.from, lost.to
+        ));
+    }
+    for unnamed in &report.unnamed {
+        text.push_str(&format!(
+            "UNNAMED {}: {}:{} [{}, {}), which no manifest names: of a pass that died or is under way, or of a manifest that is lost\n",
+            unnamed.object, unnamed.topic, unnamed.partition, unnamed.from, unnamed.to
+        ));
+    }
+    let bytes = bytesize::ByteSize::b(report.bytes);
+    text.push_str(&format!("{} segments read, {bytes}\n", output::count(report.segments.cast_signed())));
+    text
+}
+
+async fn prune(which: &WhichArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    let config = ctx.load()?;
+    let backup = one(&config, which.backup.as_deref())?;
+    let keeper = Keeper::connect(&config, backup).await?;
+    if !ctx.dry_run && !ctx.yes {
+        let question = format!("Let go of all but {} chains of backup {}?", backup.keep, backup.name);
+        if output::confirm(&question, "yes")? != Some(true) {
+            return Err(CliError::Refused("nothing was changed: say --yes to prune".to_owned()).into());
+        }
+    }
+    let pruned = keeper.prune(true, ctx.dry_run).await?;
+    if ctx.json {
+        output::json(&serde_json::json!({ "schema_version": 1, "dry_run": ctx.dry_run, "pruned": pruned }))?;
+        return Ok(Exit::Done);
+    }
+    let verb = if ctx.dry_run { "would let go of" } else { "let go of" };
+    output::print(&format!(
+        "{verb} chains {:?} and {} objects that no manifest names, {}\n",
+        pruned.chains,
+        pruned.leftovers,
+        bytesize::ByteSize::b(pruned.bytes)
+    ))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,172 @@
+//! `kmirror backup`: topics to object storage.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::Context;
+use super::exit::{CliError, Exit};
+use super::output;
+use super::run::Signals;
+use crate::backup::{Keeper, Meter, PassReport, keep};
+use crate::config::{BackupConfig, Config};
+
+/// Options of `backup`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Reads what is new of every topic of a backup (section backups of the file) into its destinations, batch by batch and unopened, with \
+topic configs, committed offsets of groups, ACLs, quotas and the names of SCRAM users. A pass counts once its manifest is written in every \
+copy; one that dies is done again from the last manifest on. The first pass of a chain reads everything, later ones what came since; \
+full_every begins a new chain, keep prunes the oldest.
+
+Exit code 3 where a partition could not be read to its end, each with the reason; the others are backed up.
+
+Examples:
+  kmirror backup -c standby.yaml --dry-run
+  kmirror backup -c standby.yaml --backup nightly
+  kmirror backup -c standby.yaml --backup nightly --full --json
+  kmirror backup -c standby.yaml --continuous")]
+pub struct BackupArgs {
+    /// The backup meant, where the file holds several
+    #[arg(long, value_name = "NAME")]
+    pub backup: Option<String>,
+    /// Begin a new chain: read everything once more
+    #[arg(long)]
+    pub full: bool,
+    /// How often a long pass writes a manifest on the way: what a crash costs
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub commit_every: Duration,
+    /// Go on, a pass every interval, until SIGINT or SIGTERM (all backups of the file, or the one of --backup)
+    #[arg(long, conflicts_with = "full")]
+    pub continuous: bool,
+}
+
+/// The backup of a name, or the only one of the file.
+pub(super) fn one<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a BackupConfig> {
+    let names = || config.backups.iter().map(|backup| backup.name.as_str()).collect::<Vec<_>>().join(", ");
+    let usage = |text: String| anyhow::Error::from(CliError::Usage(text));
+    match (name, config.backups.as_slice()) {
+        (_, []) => Err(usage("the file has no backups: section".to_owned())),
+        (None, [one]) => Ok(one),
+        (None, _) => Err(usage(format!("the file holds several backups; say --backup NAME, one of: {}", names()))),
+        (Some(name), all) => all
+            .iter()
+            .find(|backup| backup.name == name)
+            .ok_or_else(|| usage(format!("no backup is called {name:?}; there are: {}", names()))),
+    }
+}
+
+/// Backs up.
+///
+/// # Errors
+/// What kept it from it.
+pub async fn run(args: BackupArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    let config = ctx.load()?;
+    if args.continuous {
+        return continuously(&args, ctx, &config).await;
+    }
+    let backup = one(&config, args.backup.as_deref())?;
+    let keeper = Keeper::connect(&config, backup).await?;
+    if ctx.dry_run {
+        return would(&keeper, args.full, ctx).await;
+    }
+    let meter = Meter::default();
+    let report = watched(&meter, keeper.pass(args.full, args.commit_every, meter.clone())).await?;
+    let pruned = keeper.prune(false, false).await?;
+    if ctx.json {
+        output::json(
+            &serde_json::json!({ "schema_version": 1, "backup": backup.name, "pass": report, "pruned": pruned }),
+        )?;
+    } else {
+        output::print(&page(&backup.name, &report))?;
+        for chain in &pruned.chains {
+            output::print(&format!("chain {chain} was pruned\n"))?;
+        }
+    }
+    Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Problems })
+}
+
+async fn continuously(args: &BackupArgs, ctx: &Context, config: &Config) -> anyhow::Result<Exit> {
+    ctx.no_dry_run("without --continuous a dry run says what a pass would read")?;
+    let mut signals = Signals::new()?;
+    let backups: Vec<&BackupConfig> = match &args.backup {
+        Some(name) => vec![one(config, Some(name))?],
+        None => config.backups.iter().collect(),
+    };
+    if backups.is_empty() {
+        return Err(CliError::Usage("the file has no backups: section".to_owned()).into());
+    }
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut tasks = tokio::task::JoinSet::new();
+    for backup in backups {
+        tasks.spawn(keep(config.clone(), backup.clone(), stopped.clone()));
+    }
+    signals.recv().await;
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    Ok(Exit::Done)
+}
+
+async fn would(keeper: &Keeper, full: bool, ctx: &Context) -> anyhow::Result<Exit> {
+    let outlook = keeper.outlook(full).await?;
+    if ctx.json {
+        output::json(&outlook)?;
+        return Ok(Exit::Done);
+    }
+    let rows = outlook.partitions.iter().map(|row| {
+        let problem = row.problem.clone().unwrap_or_default();
+        vec![row.topic.clone(), row.partition.to_string(), row.from.to_string(), row.to.to_string(), problem]
+    });
+    output::print(&output::table(&["TOPIC", "PARTITION", "FROM", "TO", ""], &[1, 2, 3], rows))?;
+    let offsets: i64 = outlook.partitions.iter().map(|row| row.to - row.from).sum();
+    output::print(&format!(
+        "\nwould read {} offsets of {} partitions into chain {} as unit {}\n",
+        output::count(offsets),
+        outlook.partitions.len(),
+        outlook.chain,
+        outlook.unit
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Shows how far a pass is while it lasts.
+async fn watched<T>(meter: &Meter, work: impl Future<Output = T>) -> T {
+    let bar = output::progress(0, "offsets");
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                bar.finish_and_clear();
+                return done;
+            }
+            () = tokio::time::sleep(Duration::from_millis(100)) => {
+                let (done, due) = meter.offsets();
+                bar.set_length(due);
+                bar.set_position(done);
+            }
+        }
+    }
+}
+
+fn page(name: &str, report: &PassReport) -> String {
+    let mut text = format!(
+        "backup {name}: chain {}, unit {}: {} records of {} partitions, {} in {} segments ({} as the source has them)\n",
+        report.chain,
+        report.unit,
+        output::count(report.records.cast_signed()),
+        report.partitions,
+        bytesize::ByteSize::b(report.stored_bytes),
+        report.segments,
+        bytesize::ByteSize::b(report.raw_bytes),
+    );
+    if report.lost_offsets > 0 {
+        text.push_str(&format!(
+            "LOST {} offsets were gone before they were read\n",
+            output::count(report.lost_offsets)
+        ));
+    }
+    for problem in &report.problems {
+        text.push_str(&format!("PROBLEM {}:{}: {}\n", problem.topic, problem.partition, problem.reason));
+    }
+    text
+}

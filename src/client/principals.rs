@@ -1,0 +1,116 @@
+//! What a cluster keeps about clients and users: quotas (KIP-546) and SCRAM credentials (KIP-554), which brokers tell without
+//! what is secret of them.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::{ApiVersionsRequest, DescribeClientQuotasRequest, DescribeUserScramCredentialsRequest};
+use kafka_protocol::protocol::StrBytes;
+
+use super::error::ClientError;
+use super::retry::Tries;
+use super::{Cluster, Node};
+
+/// RESOURCE_NOT_FOUND: there is no such user (any more).
+const RESOURCE_NOT_FOUND: i16 = 91;
+
+/// The quotas of one entity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientQuota {
+    /// Entity type (`user`, `client-id`, `ip`) and name; `None` is the default of that type.
+    pub entity: Vec<(String, Option<String>)>,
+    /// Quota, such as `producer_byte_rate`, and its value.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// A user with SCRAM credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScramUser {
+    /// User name.
+    pub user: String,
+    /// Mechanism by its number (`ScramMechanism`: 1 is SCRAM-SHA-256, 2 SCRAM-SHA-512) → iterations.
+    pub mechanisms: BTreeMap<i8, i32>,
+}
+
+impl Cluster {
+    /// All client quotas. Needs DESCRIBE_CONFIGS on the cluster.
+    pub async fn client_quotas(&self) -> Result<Vec<ClientQuota>, ClientError> {
+        let mut tries = Tries::new();
+        loop {
+            // Without a component every entity is meant.
+            let request = DescribeClientQuotasRequest::default().with_strict(false);
+            let outcome = self.call(Node::Any, request).await.and_then(|response| match response.error_code {
+                0 => Ok(response.entries.unwrap_or_default()),
+                code => {
+                    let words = response.error_message.as_deref();
+                    Err(self.api_error_with("DescribeClientQuotas", code, "client quotas", words))
+                }
+            });
+            match outcome {
+                Ok(entries) => {
+                    let quota = |entry: kafka_protocol::messages::describe_client_quotas_response::EntryData| {
+                        let entity = entry.entity.into_iter();
+                        ClientQuota {
+                            entity: entity
+                                .map(|e| (e.entity_type.to_string(), e.entity_name.map(|name| name.to_string())))
+                                .collect(),
+                            values: entry.values.into_iter().map(|v| (v.key.to_string(), v.value)).collect(),
+                        }
+                    };
+                    return Ok(entries.into_iter().map(quota).collect());
+                }
+                Err(error) => tries.again(self, error, &[]).await?,
+            }
+        }
+    }
+
+    /// All users with SCRAM credentials, by name: of these a cluster tells mechanisms and iterations. Needs DESCRIBE on the
+    /// cluster.
+    pub async fn scram_users(&self) -> Result<Vec<ScramUser>, ClientError> {
+        let mut tries = Tries::new();
+        loop {
+            match self.scram_users_once().await {
+                Ok(users) => return Ok(users),
+                Err(error) => tries.again(self, error, &[]).await?,
+            }
+        }
+    }
+
+    async fn scram_users_once(&self) -> Result<Vec<ScramUser>, ClientError> {
+        const API: &str = "DescribeUserScramCredentials";
+        let request = DescribeUserScramCredentialsRequest::default().with_users(None);
+        // Under ZooKeeper the controller alone answers.
+        let response = self.call(Node::Controller, request).await?;
+        if response.error_code != 0 {
+            let words = response.error_message.as_deref();
+            return Err(self.api_error_with(API, response.error_code, "SCRAM users", words));
+        }
+        let mut users = Vec::new();
+        for found in response.results {
+            match found.error_code {
+                0 => {}
+                RESOURCE_NOT_FOUND => continue,
+                code => return Err(self.api_error_with(API, code, &found.user, found.error_message.as_deref())),
+            }
+            let mechanisms = found.credential_infos.iter().map(|info| (info.mechanism, info.iterations)).collect();
+            users.push(ScramUser { user: found.user.to_string(), mechanisms });
+        }
+        users.sort_by(|a, b| a.user.cmp(&b.user));
+        Ok(users)
+    }
+
+    /// Features that are finalized for the whole cluster (KIP-584), such as `metadata.version`, by their level; none before
+    /// Kafka 2.7.
+    pub async fn finalized_features(&self) -> Result<BTreeMap<String, i16>, ClientError> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("kmirror"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let response = self.call(Node::Any, request).await?;
+        match response.error_code {
+            0 => {
+                let features = response.finalized_features.into_iter();
+                Ok(features.map(|feature| (feature.name.to_string(), feature.max_version_level)).collect())
+            }
+            code => Err(self.api_error("ApiVersions", code, "finalized features")),
+        }
+    }
+}
