@@ -1,5 +1,7 @@
 //! An archive: its chains, read and checked.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -82,6 +84,12 @@ impl Chain {
             head.advance(&unit.manifest, unit.sha256.clone());
         }
         head
+    }
+
+    /// Paths of the segments that its units name.
+    pub fn named(&self) -> BTreeSet<&str> {
+        let parts = self.manifests().flat_map(|manifest| &manifest.partitions);
+        parts.flat_map(|part| &part.segments).map(|segment| segment.object.as_str()).collect()
     }
 
     /// The manifests.

@@ -1,7 +1,6 @@
 //! Several places that hold the same: written alike, read from whichever has it.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
@@ -53,7 +52,14 @@ impl Copies {
 
     /// An object, from the first copy that has it.
     pub async fn get(&self, path: &str) -> Result<Bytes, StoreError> {
-        self.first(|store| store.get(path)).await
+        let mut missing = None;
+        for store in &self.0 {
+            match store.get(path).await {
+                Err(error) if error.is_missing() => missing = missing.or(Some(error)),
+                outcome => return outcome,
+            }
+        }
+        Err(missing.unwrap_or_else(StoreError::no_copy))
     }
 
     /// A small object, from the first copy that has it whole; where none has, what the first has.
@@ -67,25 +73,6 @@ impl Copies {
             }
         }
         bad.ok_or_else(|| failed.unwrap_or_else(StoreError::no_copy))
-    }
-
-    /// A part of an object.
-    pub async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.first(|store| store.get_range(path, range.clone())).await
-    }
-
-    async fn first<'a, T, F: Future<Output = Result<T, StoreError>>>(
-        &'a self,
-        read: impl Fn(&'a Store) -> F,
-    ) -> Result<T, StoreError> {
-        let mut missing = None;
-        for store in &self.0 {
-            match read(store).await {
-                Err(error) if error.is_missing() => missing = missing.or(Some(error)),
-                outcome => return outcome,
-            }
-        }
-        Err(missing.unwrap_or_else(StoreError::no_copy))
     }
 
     /// Whether any copy has an object.

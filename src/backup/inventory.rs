@@ -1,7 +1,5 @@
 //! What of an archive is no segment: its label and its manifests, in every copy; and the segments that no manifest names.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use super::BackupError;
@@ -93,8 +91,7 @@ fn damage(store: &Store, object: &str, detail: &str, is_repaired: bool) -> Damag
 
 /// The segments of a chain's folder that none of its units names.
 pub(super) async fn unnamed(archive: &Archive, chain: &Chain) -> Result<Vec<Unnamed>, BackupError> {
-    let parts = chain.manifests().flat_map(|manifest| &manifest.partitions);
-    let named: BTreeSet<&str> = parts.flat_map(|part| &part.segments).map(|segment| segment.object.as_str()).collect();
+    let named = chain.named();
     let mut out = Vec::new();
     for object in archive.copies().objects(&format!("{}/data", names::chain(chain.number))).await? {
         let Some((topic, partition)) = names::parse_segment(&object.path) else { continue };

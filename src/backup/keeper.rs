@@ -1,6 +1,5 @@
 //! Keeps a backup: which chain the next pass belongs to, passes, and what is let go.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,10 +78,7 @@ impl Keeper {
             // A pass that died between two copies has left one of them behind.
             self.archive.copies().level(&last).await?;
         }
-        let guards = (self.keyring.clone(), self.signer.clone());
-        let copies = self.archive.copies().clone();
-        let terms = (commit_every, meter);
-        let pass = Pass::new(self.cluster.clone(), self.config.clone(), copies, guards, &head, terms);
+        let pass = self.pass_behind(&head, commit_every, meter);
         let report = pass.run(&mut head).await?;
         *known = Some(head);
         Ok(report)
@@ -91,17 +87,13 @@ impl Keeper {
     /// What a pass would read.
     pub async fn outlook(&self, full: bool) -> Result<Outlook, BackupError> {
         let head = self.head(full).await?;
+        self.pass_behind(&head, COMMIT_EVERY, Meter::default()).outlook(&head).await
+    }
+
+    fn pass_behind(&self, head: &Head, commit_every: Duration, meter: Meter) -> Pass {
         let guards = (self.keyring.clone(), self.signer.clone());
         let copies = self.archive.copies().clone();
-        let pass = Pass::new(
-            self.cluster.clone(),
-            self.config.clone(),
-            copies,
-            guards,
-            &head,
-            (COMMIT_EVERY, Meter::default()),
-        );
-        pass.outlook(&head).await
+        Pass::new(self.cluster.clone(), self.config.clone(), copies, guards, head, (commit_every, meter))
     }
 
     /// The chain to go on with.
@@ -179,11 +171,7 @@ impl Keeper {
     }
 
     async fn sweep(&self, chain: &Chain, dry_run: bool, pruned: &mut Pruned) -> Result<(), BackupError> {
-        let named: BTreeSet<&str> = chain
-            .manifests()
-            .flat_map(|manifest| &manifest.partitions)
-            .flat_map(|part| part.segments.iter().map(|segment| segment.object.as_str()))
-            .collect();
+        let named = chain.named();
         let copies = self.archive.copies();
         let before_ms = now_ms() - LEFTOVER_AGE_MS;
         for object in copies.objects(&format!("{}/data", names::chain(chain.number))).await? {

@@ -75,18 +75,11 @@ pub struct Meter(Arc<Counts>);
 struct Counts {
     offsets: AtomicU64,
     offsets_due: AtomicU64,
-    bytes_read: AtomicU64,
-    bytes_written: AtomicU64,
 }
 
 impl Meter {
-    pub(super) fn read(&self, bytes: u64, offsets: u64) {
-        self.0.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    pub(super) fn read(&self, offsets: u64) {
         self.0.offsets.fetch_add(offsets, Ordering::Relaxed);
-    }
-
-    pub(super) fn wrote(&self, bytes: u64) {
-        self.0.bytes_written.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn due(&self, offsets: u64) {
@@ -96,11 +89,6 @@ impl Meter {
     /// Offsets that were read, and that were to be read.
     pub fn offsets(&self) -> (u64, u64) {
         (self.0.offsets.load(Ordering::Relaxed), self.0.offsets_due.load(Ordering::Relaxed))
-    }
-
-    /// Bytes read from the source, and written to each copy.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.0.bytes_read.load(Ordering::Relaxed), self.0.bytes_written.load(Ordering::Relaxed))
     }
 }
 

@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
             open.leader_epochs.push((header.partition_leader_epoch, header.base_offset));
         }
         self.epoch = self.epoch.max(header.partition_leader_epoch);
-        self.shared.meter.read(batch.bytes.len() as u64, (header.next_offset() - self.at).unsigned_abs());
+        self.shared.meter.read((header.next_offset() - self.at).unsigned_abs());
         let bytes = open.builder.push(batch).map_err(|error| self.shared.build_failed(&self.stretch.tp, &error))?;
         open.writer.write(bytes).await?;
         self.at = header.next_offset();
@@ -286,7 +286,6 @@ impl Open {
         let (rest, built): (Vec<Bytes>, _) = self.builder.finish().map_err(|error| shared.build_failed(tp, &error))?;
         self.writer.write(rest).await?;
         self.writer.finish().await?;
-        shared.meter.wrote(built.bytes);
         Ok(SegmentPart {
             object: self.object,
             segment_id: self.segment_id,

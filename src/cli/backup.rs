@@ -71,7 +71,9 @@ pub async fn run(args: BackupArgs, ctx: &Context) -> anyhow::Result<Exit> {
         return would(&keeper, args.full, ctx).await;
     }
     let meter = Meter::default();
-    let report = watched(&meter, keeper.pass(args.full, args.commit_every, meter.clone())).await?;
+    let report =
+        output::watched("offsets", || meter.offsets(), keeper.pass(args.full, args.commit_every, meter.clone()))
+            .await?;
     let pruned = keeper.prune(false, false).await?;
     if ctx.json {
         output::json(
@@ -127,25 +129,6 @@ async fn would(keeper: &Keeper, full: bool, ctx: &Context) -> anyhow::Result<Exi
         outlook.unit
     ))?;
     Ok(Exit::Done)
-}
-
-/// Shows how far a pass is while it lasts.
-async fn watched<T>(meter: &Meter, work: impl Future<Output = T>) -> T {
-    let bar = output::progress(0, "offsets");
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => {
-                bar.finish_and_clear();
-                return done;
-            }
-            () = tokio::time::sleep(Duration::from_millis(100)) => {
-                let (done, due) = meter.offsets();
-                bar.set_length(due);
-                bar.set_position(done);
-            }
-        }
-    }
 }
 
 fn page(name: &str, report: &PassReport) -> String {

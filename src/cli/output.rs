@@ -107,3 +107,22 @@ pub fn progress(total: u64, what: &str) -> ProgressBar {
     bar.set_message(what.to_owned());
     bar
 }
+
+/// Does some work, and shows how much of how much is done while it lasts.
+pub async fn watched<T>(what: &str, progress: impl Fn() -> (u64, u64), work: impl Future<Output = T>) -> T {
+    let bar = self::progress(0, what);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                bar.finish_and_clear();
+                return done;
+            }
+            () = tokio::time::sleep(Duration::from_millis(100)) => {
+                let (done, total) = progress();
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+        }
+    }
+}

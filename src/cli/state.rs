@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -52,7 +51,12 @@ pub async fn run(args: StateArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let (source, target) = connect_mirror(&config, mirror).await?;
     let apply = ctx.yes && !ctx.dry_run;
     let walked = Arc::new(Walked::default());
-    let report = watched(&walked, rebuild(mirror, &source, &target, apply, &walked)).await?;
+    let report = output::watched(
+        "comparing",
+        || (walked.done.load(Ordering::Relaxed), walked.total.load(Ordering::Relaxed)),
+        rebuild(mirror, &source, &target, apply, &walked),
+    )
+    .await?;
     if ctx.json {
         output::json(&report)?;
     } else {
@@ -64,24 +68,6 @@ pub async fn run(args: StateArgs, ctx: &Context) -> anyhow::Result<Exit> {
     }
     let found = report.partitions.iter().all(|partition| partition.outcome != Outcome::NotFound);
     Ok(if found { Exit::Done } else { Exit::Problems })
-}
-
-/// Shows how far the logs were read while the work lasts.
-async fn watched<T>(walked: &Walked, work: impl Future<Output = T>) -> T {
-    let bar = output::progress(0, "comparing");
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => {
-                bar.finish_and_clear();
-                return done;
-            }
-            () = tokio::time::sleep(Duration::from_millis(100)) => {
-                bar.set_length(walked.total.load(Ordering::Relaxed));
-                bar.set_position(walked.done.load(Ordering::Relaxed));
-            }
-        }
-    }
 }
 
 fn page(report: &RebuildReport) -> String {

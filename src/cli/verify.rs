@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -12,7 +11,7 @@ use super::exit::Exit;
 use super::output;
 use crate::engine::connect_mirror;
 use crate::mirror::verify::{Kind, Problem};
-use crate::ops::{Found, VerifiedPartition, VerifyOptions, VerifyReport, Walked, verify};
+use crate::ops::{Found, VerifiedPartition, VerifyOptions, VerifyReport, verify};
 
 /// Options of `verify`.
 #[derive(Debug, Clone, Args)]
@@ -71,7 +70,9 @@ pub async fn run(args: VerifyArgs, ctx: &Context) -> anyhow::Result<Exit> {
         parallel: usize::from(args.parallel),
         progress: Arc::default(),
     };
-    let report = watched(&options.progress, verify(mirror, &source, &target, &options)).await?;
+    let walked = &options.progress;
+    let progress = || (walked.done.load(Ordering::Relaxed), walked.total.load(Ordering::Relaxed));
+    let report = output::watched("comparing", progress, verify(mirror, &source, &target, &options)).await?;
     if ctx.json {
         output::json(&report)?;
     } else {
@@ -82,24 +83,6 @@ pub async fn run(args: VerifyArgs, ctx: &Context) -> anyhow::Result<Exit> {
         report if report.is_unreachable() => Exit::Unreachable,
         _ => Exit::Done,
     })
-}
-
-/// Shows how far the comparison is while it lasts.
-async fn watched<T>(walked: &Walked, work: impl Future<Output = T>) -> T {
-    let bar = output::progress(0, "comparing");
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => {
-                bar.finish_and_clear();
-                return done;
-            }
-            () = tokio::time::sleep(Duration::from_millis(100)) => {
-                bar.set_length(walked.total.load(Ordering::Relaxed));
-                bar.set_position(walked.done.load(Ordering::Relaxed));
-            }
-        }
-    }
 }
 
 fn page(report: &VerifyReport) -> String {

@@ -121,6 +121,8 @@ pub enum ReadError {
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const OFFSET_NOT_AVAILABLE: i16 = 78;
 const THROTTLING_QUOTA_EXCEEDED: i16 = 89;
+/// What is asked for at least where a broker throttles.
+const THROTTLED_BYTES: i32 = 4 << 10;
 /// The version of Fetch that brought LastFetchedEpoch.
 const EPOCHS_SINCE: i16 = 12;
 
@@ -130,14 +132,16 @@ pub(crate) fn nothing_below_end(cluster: &Cluster, tp: &TopicPartition) -> Clien
     cluster.api_error("Fetch", OFFSET_NOT_AVAILABLE, &tp.to_string())
 }
 
-/// Reads from `offset` on; retries what can be retried until the deadline.
+/// Reads from `offset` on; retries what can be retried until the deadline. What a broker puts off for its quota (KIP-219) does
+/// not count against it: the broker is there, and who gave up would begin anew and ask for the same bytes again, for ever.
 pub async fn read_log(
     cluster: &Cluster,
     tp: &TopicPartition,
     offset: i64,
     options: ReadOptions,
 ) -> Result<LogSlice, ReadError> {
-    let until = Instant::now() + options.deadline;
+    let mut until = Instant::now() + options.deadline;
+    let mut options = options;
     let mut pause = Duration::from_millis(20);
     loop {
         let error = match read_once(cluster, tp, offset, options).await {
@@ -145,6 +149,11 @@ pub async fn read_log(
             Err(ReadError::Client(error)) if error.verdict() != Verdict::Fatal => error,
             Err(error) => return Err(error),
         };
+        if is_throttled(&error) {
+            until = Instant::now() + options.deadline;
+            // A broker refuses whole what does not fit into the rest of its quota.
+            options.max_bytes = (options.max_bytes / 2).max(THROTTLED_BYTES);
+        }
         if Instant::now() + pause > until {
             return Err(error.into());
         }
@@ -155,6 +164,10 @@ pub async fn read_log(
             let _ = cluster.refresh(Topics::Named(&[tp.topic.as_str()])).await;
         }
     }
+}
+
+fn is_throttled(error: &ClientError) -> bool {
+    matches!(error, ClientError::Api { code: THROTTLING_QUOTA_EXCEEDED, .. })
 }
 
 async fn read_once(
