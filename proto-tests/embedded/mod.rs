@@ -21,6 +21,7 @@ mod starting;
 mod state;
 mod takeover;
 mod threats;
+mod throttled;
 mod verify;
 
 use std::collections::BTreeMap;
