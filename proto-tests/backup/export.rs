@@ -1,6 +1,7 @@
 //! Straight from a live topic.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +33,7 @@ fn append_batch(cluster: &Cluster, topic: &str, numbers: std::ops::Range<i64>, a
     cluster.append_records(topic, 0, Codec::Lz4, at_ms, &records).unwrap();
 }
 
-fn transaction(cluster: &Cluster, topic: &str, producer_id: i64, value: &'static str) {
+fn transaction(cluster: &Cluster, topic: &str, (producer_id, base_sequence): (i64, i32), value: &'static str) {
     let record = Record {
         offset: 0,
         timestamp: START_MS,
@@ -41,7 +42,7 @@ fn transaction(cluster: &Cluster, topic: &str, producer_id: i64, value: &'static
         value: Some(Bytes::from_static(value.as_bytes())),
         headers: Vec::new(),
     };
-    let stamp = Stamp { producer_id, producer_epoch: 0, base_sequence: 0 };
+    let stamp = Stamp { producer_id, producer_epoch: 0, base_sequence };
     let mut bytes = encode(&[record], Codec::None, stamp).unwrap().bytes.to_vec();
     bytes[22] |= ATTR_TRANSACTIONAL as u8;
     let crc = crc32c::crc32c(&bytes[21..]);
@@ -108,13 +109,13 @@ fn a_live_topic_is_exported_as_an_archive_is() {
 #[test]
 fn what_does_not_count_is_left_out_unless_asked_for() {
     let pair = timed("undecided", 2);
-    transaction(&pair.source, "undecided", 7, "aborted");
+    transaction(&pair.source, "undecided", (7, 0), "aborted");
     append_batch(&pair.source, "undecided", 10..15, START_MS + 2_000);
     pair.source.write_markers("undecided", 0, (7, 0), false).unwrap();
     // Of the same producer, later: this one counts.
-    transaction(&pair.source, "undecided", 7, "committed");
+    transaction(&pair.source, "undecided", (7, 1), "committed");
     pair.source.write_markers("undecided", 0, (7, 0), true).unwrap();
-    transaction(&pair.source, "undecided", 8, "open");
+    transaction(&pair.source, "undecided", (8, 0), "open");
     append_batch(&pair.source, "undecided", 15..20, START_MS + 3_000);
     let counted: Vec<String> = [numbers(0..15), vec!["committed".to_owned()]].concat();
     assert_eq!(values(&lines(&pair, &[])), counted);
@@ -182,16 +183,22 @@ fn a_large_topic_comes_whole() {
         let records: Vec<_> = (0..10).map(|_| (None, Some(value.clone()))).collect();
         pair.source.append_records("large", 0, Codec::None, START_MS, &records).unwrap();
     }
-    let moved = Arc::clone(&pair.source);
-    let reads = std::sync::atomic::AtomicU64::new(0);
-    pair.source.intercept(ApiKey::Fetch, None, move |_| {
-        if reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 2 {
-            let _ = moved.move_leader("large", 0, 2).or_else(|_| moved.move_leader("large", 0, 1));
-        }
-        Action::Pass
+    let (go, reads) = (Arc::new(Notify::new()), AtomicU64::new(0));
+    let hold = Arc::clone(&go);
+    let hook = pair.source.intercept(ApiKey::Fetch, None, move |_| match reads.fetch_add(1, Ordering::SeqCst) {
+        2 => Action::HoldUntil(Arc::clone(&hold)),
+        _ => Action::Pass,
     });
-    let offsets: Vec<i64> = lines(&pair, &[]).iter().map(|line| line["offset"].as_i64().unwrap()).collect();
-    assert_eq!(offsets, (0..600).collect::<Vec<i64>>());
+    let file = pair.mirror.folder().join("large.jsonl");
+    let args = ["archive", "export", "--cluster", "from", "--topic", "large", "--out", file.to_str().unwrap()];
+    let mut exporting = pair.mirror.spawn(&args, "export.log");
+    wait_until("the third read", LIMIT, || if hook.hits() == 1 { Ok(()) } else { Err("not yet".to_owned()) });
+    pair.source.move_leader("large", 0, 2).unwrap();
+    go.notify_one();
+    assert_eq!(exporting.wait_exit(LIMIT), 0, "{}", exporting.log_tail());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let offset = |line: &str| serde_json::from_str::<Value>(line).unwrap()["offset"].as_i64().unwrap();
+    assert_eq!(text.lines().map(offset).collect::<Vec<i64>>(), (0..600).collect::<Vec<i64>>());
 }
 
 /// What cannot be done is refused with the way to do it.

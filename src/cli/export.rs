@@ -185,8 +185,14 @@ impl Logs {
             return Err(CliError::Problems(format!("backup {} has no chains yet", backup.name)).into());
         };
         let chain = archive.chain(number, None).await?;
-        let logs = logs(chain.manifests()).into_values();
-        Ok(Self::Archived(segments, logs.filter(|log| picked.takes(&log.id.topic, log.id.partition)).collect()))
+        let mut logs: Vec<Log> = logs(chain.manifests()).into_values().collect();
+        logs.retain(|log| picked.takes(&log.id.topic, log.id.partition));
+        if logs.is_empty() {
+            let words =
+                format!("chain {number} of backup {}: no partition is meant by --topic and --partition", backup.name);
+            return Err(CliError::Problems(words).into());
+        }
+        Ok(Self::Archived(segments, logs))
     }
 
     async fn live(config: &Config, name: &str, picked: &Picked, wanted: &Wanted) -> anyhow::Result<Self> {
