@@ -1,12 +1,14 @@
 //! Backups and restores as a user does them, between embedded brokers and local folders.
 
 mod damage;
+mod export;
 mod golden;
 mod kafka;
 mod made;
 mod round_trip;
 mod s3;
 mod s3_round_trip;
+mod watched;
 
 use std::path::PathBuf;
 

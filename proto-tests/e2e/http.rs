@@ -18,7 +18,8 @@ pub(crate) fn mirror_gauge(port: u16, name: &str, mirror: &str) -> Result<f64, S
     gauge_of(port, name, &format!("{{mirror=\"{mirror}\"}} "))
 }
 
-fn gauge_of(port: u16, name: &str, labels: &str) -> Result<f64, String> {
+/// The value of a series by all of its labels, braces and the space behind them included.
+pub(crate) fn gauge_of(port: u16, name: &str, labels: &str) -> Result<f64, String> {
     let text = get(port, "/metrics").map_err(|error| error.to_string())?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(labels));
     let (_, value) = line.ok_or_else(|| format!("no {name} with {labels} in {text}"))?;

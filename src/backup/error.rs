@@ -108,6 +108,16 @@ pub enum BackupError {
         /// What is not.
         detail: String,
     },
+    /// A live log is not as it was.
+    #[error("cluster {cluster}: {subject}: {detail}")]
+    Live {
+        /// Cluster.
+        cluster: String,
+        /// Topic and partition.
+        subject: String,
+        /// What was seen.
+        detail: String,
+    },
     /// What was read cannot be written.
     #[error("writing records: {0}")]
     Output(std::io::Error),

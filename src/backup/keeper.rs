@@ -90,6 +90,16 @@ impl Keeper {
         self.pass_behind(&head, COMMIT_EVERY, Meter::default()).outlook(&head).await
     }
 
+    /// Offsets of the source that the archive lacks now; `None` where that is not known, or not for every partition.
+    pub async fn lag_records(&self) -> Option<i64> {
+        let known = self.known.lock().await;
+        let head = known.as_ref()?;
+        let lag = self.pass_behind(head, COMMIT_EVERY, Meter::default()).lag_records(head).await;
+        lag.inspect_err(|error| tracing::warn!(backup = %self.config.name, %error, "how far it is behind is not known"))
+            .ok()
+            .flatten()
+    }
+
     fn pass_behind(&self, head: &Head, commit_every: Duration, meter: Meter) -> Pass {
         let guards = (self.keyring.clone(), self.signer.clone());
         let copies = self.archive.copies().clone();

@@ -34,6 +34,7 @@ pub mod restore;
 pub mod seal;
 pub mod segment;
 mod serve;
+mod status;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ mod watch;
 pub use copies::Copies;
 pub use error::BackupError;
 pub use keeper::{Keeper, Pruned};
-pub use open::{open_archive, open_segments, trusted_key};
+pub use open::{open_archive, open_cluster, open_segments, trusted_key};
 pub use pass::{Meter, Outlook, OutlookRow, PassReport, Problem};
+pub use status::{BackupStatus, backup_status};
 pub use watch::keep;

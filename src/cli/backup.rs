@@ -7,9 +7,10 @@ use clap::Args;
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output;
-use super::run::Signals;
+use super::run::{Signals, serve};
 use crate::backup::{Keeper, Meter, PassReport, keep};
 use crate::config::{BackupConfig, Config};
+use crate::observe::{BackupBoard, Shown};
 
 /// Options of `backup`.
 #[derive(Debug, Clone, Args)]
@@ -36,7 +37,8 @@ pub struct BackupArgs {
     /// How often a long pass writes a manifest on the way: what a crash costs
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub commit_every: Duration,
-    /// Go on, a pass every interval, until SIGINT or SIGTERM (all backups of the file, or the one of --backup)
+    /// Go on, a pass every interval, until SIGINT or SIGTERM (all backups of the file, or the one of --backup); metrics where the file has
+    /// http
     #[arg(long, conflicts_with = "full")]
     pub continuous: bool,
 }
@@ -99,9 +101,11 @@ async fn continuously(args: &BackupArgs, ctx: &Context, config: &Config) -> anyh
         return Err(CliError::Usage("the file has no backups: section".to_owned()).into());
     }
     let (stop, stopped) = tokio::sync::watch::channel(false);
+    let boards: Vec<BackupBoard> = backups.iter().map(|backup| BackupBoard::new(&backup.name)).collect();
+    serve(config, Shown { backups: boards.clone(), ..Shown::default() }, &stopped).await?;
     let mut tasks = tokio::task::JoinSet::new();
-    for backup in backups {
-        tasks.spawn(keep(config.clone(), backup.clone(), stopped.clone()));
+    for (backup, board) in backups.into_iter().zip(boards) {
+        tasks.spawn(keep(config.clone(), backup.clone(), board, stopped.clone()));
     }
     signals.recv().await;
     stop.send_replace(true);

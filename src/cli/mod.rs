@@ -19,6 +19,7 @@ mod drill_page;
 mod drill_reports;
 mod drill_schedule;
 pub mod exit;
+mod export;
 pub mod failback;
 pub mod failover;
 pub mod groups;

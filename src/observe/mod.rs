@@ -4,6 +4,8 @@
 //! lately; `/metrics` is Prometheus text. Gauges are read off the mirrors' boards when somebody asks; counters are
 //! written where things happen.
 
+mod backups;
+
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,13 +21,25 @@ use tokio::sync::watch;
 use crate::engine::{Board, Budget};
 use crate::mirror::Headroom;
 
+pub use backups::{BackupBoard, BackupView, Complete};
+
 /// A board older than this says nothing any more, ms.
 const STALE_MS: u64 = 10_000;
 
+/// What is shown.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// Mirrors that run in this process.
+    pub boards: Vec<Board>,
+    /// Backups that it keeps.
+    pub backups: Vec<BackupBoard>,
+    /// What its mirrors share; `None` where it has none.
+    pub budget: Option<Budget>,
+}
+
 #[derive(Debug, Clone)]
 struct App {
-    boards: Vec<Board>,
-    budget: Budget,
+    shown: Shown,
     metrics: Option<PrometheusHandle>,
 }
 
@@ -35,8 +49,7 @@ struct App {
 /// The address cannot be bound.
 pub async fn serve(
     listen: SocketAddr,
-    boards: Vec<Board>,
-    budget: Budget,
+    shown: Shown,
     mut stopped: watch::Receiver<bool>,
 ) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(listen).await?;
@@ -47,7 +60,7 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
-        .with_state(App { boards, budget, metrics });
+        .with_state(App { shown, metrics });
     tokio::spawn(async move {
         let until = async move {
             // A sender that is gone means the same.
@@ -63,7 +76,7 @@ pub async fn serve(
 
 async fn ready(State(app): State<App>) -> impl IntoResponse {
     let now_ms = now_ms();
-    for board in &app.boards {
+    for board in &app.shown.boards {
         let (at_ms, parts) = board.read();
         // Its work is done; the others' is not.
         if board.is_promoted() {
@@ -82,18 +95,21 @@ async fn ready(State(app): State<App>) -> impl IntoResponse {
 }
 
 async fn render(State(app): State<App>) -> impl IntoResponse {
-    publish(&app);
+    publish(&app.shown);
     let text = app.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-fn publish(app: &App) {
-    let free = app.budget.free_bytes();
-    metrics::gauge!("kmirror_memory_budget_bytes", "state" => "free").set(free as f64);
-    metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased")
-        .set(app.budget.total_bytes().saturating_sub(free) as f64);
+fn publish(shown: &Shown) {
+    if let Some(budget) = &shown.budget {
+        let free = budget.free_bytes();
+        metrics::gauge!("kmirror_memory_budget_bytes", "state" => "free").set(free as f64);
+        metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased")
+            .set(budget.total_bytes().saturating_sub(free) as f64);
+    }
     let now_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-    for board in &app.boards {
+    shown.backups.iter().for_each(|board| board.publish(now_ms));
+    for board in &shown.boards {
         let mirror = board.mirror().to_owned();
         let (_, parts) = board.read();
         let halted = parts.iter().filter(|p| p.state == "halted").count();
