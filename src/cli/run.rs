@@ -15,7 +15,7 @@ use super::exit::Exit;
 use super::one_thread;
 use crate::config::Config;
 use crate::engine::{Board, Budget, EngineError, run_mirror};
-use crate::observe;
+use crate::observe::{self, lookout::Lookout};
 use crate::ops::groups::keep_in_step;
 
 /// Options of `run`.
@@ -43,7 +43,8 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let boards: Vec<Board> = ctx.mirrors(&config)?.iter().map(|m| Board::new(&m.name)).collect();
     let budget = Budget::new(usize::try_from(config.limits.memory_bytes).unwrap_or(usize::MAX));
     if let Some(http) = &config.http {
-        observe::serve(http.listen, boards.clone(), budget.clone(), stopped.clone())
+        let lookout = Lookout::new(Arc::clone(&config), ctx.mirrors(&config)?.into_iter().cloned().collect());
+        observe::serve(http.listen, boards.clone(), budget.clone(), lookout, stopped.clone())
             .await
             .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
     }
