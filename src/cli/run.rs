@@ -13,8 +13,9 @@ use super::context::Context;
 use super::drill_schedule::keep_drilling;
 use super::exit::Exit;
 use super::one_thread;
-use crate::config::Config;
+use crate::config::{Config, MirrorConfig};
 use crate::engine::{Board, Budget, EngineError, run_mirror};
+use crate::observe::lookout::Lookout;
 use crate::observe::{self, BackupBoard, Shown};
 use crate::ops::groups::keep_in_step;
 
@@ -44,7 +45,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let budget = Budget::new(usize::try_from(config.limits.memory_bytes).unwrap_or(usize::MAX));
     let kept: Vec<BackupBoard> = config.backups.iter().map(|backup| BackupBoard::new(&backup.name)).collect();
     let shown = Shown { boards: boards.clone(), backups: kept.clone(), budget: Some(budget.clone()) };
-    serve(&config, shown, &stopped).await?;
+    serve(&config, shown, ctx.mirrors(&config)?, &stopped).await?;
     let mut mirrors = start(&config, &boards, &budget, &stopped)?;
     let mut groups = keep_groups(&config, &boards, &stopped);
     let drills = keep_drilling_all(&config, &boards, &stopped);
@@ -77,9 +78,15 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
 }
 
 /// Probes and metrics, where the file asks for them.
-pub(super) async fn serve(config: &Config, shown: Shown, stop: &watch::Receiver<bool>) -> anyhow::Result<()> {
+pub(super) async fn serve(
+    config: &Config,
+    shown: Shown,
+    mirrors: Vec<&MirrorConfig>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let Some(http) = &config.http else { return Ok(()) };
-    observe::serve(http.listen, shown, stop.clone())
+    let lookout = Lookout::new(Arc::new(config.clone()), mirrors.into_iter().cloned().collect());
+    observe::serve(http.listen, shown, lookout, stop.clone())
         .await
         .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
     Ok(())
