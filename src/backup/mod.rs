@@ -30,6 +30,7 @@ mod names;
 mod open;
 mod pass;
 mod reader;
+pub mod replay;
 pub mod restore;
 pub mod seal;
 pub mod segment;

@@ -26,6 +26,7 @@ mod groups_page;
 mod logging;
 pub mod output;
 pub mod pause;
+pub mod replay;
 pub mod restore;
 pub mod resume;
 pub mod run;
@@ -104,6 +105,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Verify(args) => verify::run(args, &ctx).await,
         Command::Backup(args) => backup::run(args, &ctx).await,
         Command::Restore(args) => restore::run(args, &ctx).await,
+        Command::Replay(args) => replay::run(args, &ctx).await,
         Command::Archive(args) => archive::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),
