@@ -29,6 +29,7 @@ mod moment;
 mod names;
 mod open;
 mod pass;
+pub mod planning;
 mod reader;
 pub mod replay;
 pub mod restore;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::{
-    archive, backup, bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, replay, restore,
-    resume, run, state, status, translate, verify,
+    archive, backup, bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, replay,
+    restore, resume, run, state, status, translate, verify,
 };
 use crate::config::LogLevel;
 

@@ -8,6 +8,7 @@ use clap::FromArgMatches as _;
 pub mod archive;
 pub mod args;
 pub mod backup;
+pub mod backup_plan;
 pub mod bandwidth;
 pub mod check;
 pub mod completions;

@@ -110,8 +110,7 @@ pub async fn run(args: ReplayArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let segments = open_segments(backup, &archive).await?;
     let cluster = connect(&config, backup, &args.to).await?;
     let wish = ReplayWish { trusted: trusted_key(backup).await?, ..wish(&args) };
-    let replay =
-        ArchiveReplay::prepare(&config, (&archive, segments), (cluster, &backup.cluster), wish).await?;
+    let replay = ArchiveReplay::prepare(&config, (&archive, segments), (cluster, &backup.cluster), wish).await?;
     let stands = !replay.plan.obstacles.is_empty();
     if ctx.dry_run || stands {
         if ctx.json {

@@ -84,7 +84,7 @@ impl Journal {
         };
         cluster.create_topic_if_absent(&topic).await?;
         let found = Self::find(cluster).await?;
-        found.ok_or_else(|| damaged(cluster, 0, "the topic is not there after its creation".to_owned()))
+        found.ok_or_else(|| damaged(cluster, 0, "the topic is not there after its creation"))
     }
 
     /// Every replay on record, by name.
@@ -101,7 +101,7 @@ impl Journal {
             at = last.header.next_offset();
             for batch in slice.batches.iter().filter(|batch| !batch.header.is_control()) {
                 let records = batch::decode(batch, DECODE_LIMIT_BYTES)
-                    .map_err(|error| damaged(&self.cluster, batch.header.base_offset, error.to_string()))?;
+                    .map_err(|error| damaged(&self.cluster, batch.header.base_offset, &error.to_string()))?;
                 for record in records {
                     self.take(&record, &mut all)?;
                 }
@@ -111,10 +111,10 @@ impl Journal {
     }
 
     fn take(&self, record: &Record, all: &mut BTreeMap<String, Progress>) -> Result<(), BackupError> {
-        let wrong = |detail: String| damaged(&self.cluster, record.offset, detail);
+        let wrong = |error: &dyn std::fmt::Display| damaged(&self.cluster, record.offset, &error.to_string());
         let value = record.value.as_deref().unwrap_or_default();
-        let (_, body) = envelope::open(MAGIC, value).map_err(|error| wrong(error.to_string()))?;
-        let progress: Progress = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
+        let (_, body) = envelope::open(MAGIC, value).map_err(|error| wrong(&error))?;
+        let progress: Progress = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
         let is_better = all.get(&progress.id).is_none_or(|known| known.reach() <= progress.reach());
         if is_better {
             all.insert(progress.id.clone(), progress);
@@ -134,13 +134,13 @@ impl Journal {
             headers: Vec::new(),
         };
         let batch = batch::encode(&[record], Codec::None, Stamp::NONE)
-            .map_err(|error| damaged(&self.cluster, -1, error.to_string()))?;
+            .map_err(|error| damaged(&self.cluster, -1, &error.to_string()))?;
         self.cluster.append_plain(&self.tp, batch.bytes).await?;
         Ok(())
     }
 }
 
-fn damaged(cluster: &Cluster, offset: i64, detail: String) -> BackupError {
+fn damaged(cluster: &Cluster, offset: i64, detail: &str) -> BackupError {
     BackupError::Refused(format!(
         "cluster {}: {TOPIC}:0 at offset {offset}: {detail}; without this topic nobody knows how far a replay came: use the kmirror that \
          wrote it, or replay into a topic that holds nothing of the replay yet, under another --suffix, once {TOPIC} is deleted",

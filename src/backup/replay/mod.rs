@@ -95,7 +95,7 @@ impl ArchiveReplay {
         let already = progress.records;
         let cursors = self.cursors(&progress, &meter);
         let reading = self.reading();
-        let merge = Merge::new(reading, cursors, self.limit_bytes).await?;
+        let merge = Merge::new(reading, cursors).await?;
         let noted = Instant::now();
         let pending = Pending::new(self.into.partitions.len());
         let mut run = Run { replay: &self, appender, journal, progress, pending, meter, noted, lost: Vec::new() };
@@ -114,7 +114,12 @@ impl ArchiveReplay {
     }
 
     fn reading(&self) -> Reading<'_> {
-        Reading { segments: &self.segments, wanted: &self.wish.wanted, skip_damaged: self.wish.skip_damaged }
+        Reading {
+            segments: &self.segments,
+            wanted: &self.wish.wanted,
+            skip_damaged: self.wish.skip_damaged,
+            share_bytes: self.limit_bytes / self.chosen.len().max(1),
+        }
     }
 
     /// How far it is: as noted, and as found behind that.

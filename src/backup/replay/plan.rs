@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::super::BackupError;
 use super::super::archive::{Archive, Chain};
 use super::super::chain::{Log, logs};
 use super::super::digest::sha256_hex;
@@ -12,7 +13,6 @@ use super::super::fetch::Segments;
 use super::super::manifest::SegmentPart;
 use super::super::restore::choose;
 use super::super::seal::PublicKey;
-use super::super::BackupError;
 use super::journal::{Journal, Progress};
 use super::{ArchiveReplay, Speed, found};
 use crate::client::{Cluster, TopicPartition};
@@ -177,7 +177,8 @@ impl ArchiveReplay {
         let itself = into_itself(&cluster, &source_id, &chosen, &into).await?;
         plan.obstacles.extend(itself.obstacle);
         plan.warnings.extend(itself.warning);
-        let limit = into.configs.get(BATCH_LIMIT).and_then(|text| text.parse::<usize>().ok()).unwrap_or(BATCH_BYTES * 2);
+        let limit =
+            into.configs.get(BATCH_LIMIT).and_then(|text| text.parse::<usize>().ok()).unwrap_or(BATCH_BYTES * 2);
         let batch_bytes = BATCH_BYTES.min(limit / 4 * 3);
         let limit_bytes = usize::try_from(config.limits.memory_bytes).unwrap_or(usize::MAX);
         let topic = wish.topic.as_str().into();
@@ -240,11 +241,7 @@ fn name_of(
 }
 
 /// How far it is by now, though somebody may be at it.
-async fn as_of_now(
-    cluster: &Cluster,
-    into: &Into,
-    known: Option<&Progress>,
-) -> Result<Option<Progress>, BackupError> {
+async fn as_of_now(cluster: &Cluster, into: &Into, known: Option<&Progress>) -> Result<Option<Progress>, BackupError> {
     let Some(mut progress) = known.cloned() else { return Ok(None) };
     let ends = cluster.log_ends(&into.partitions, false).await?;
     let mut there = There::new();
@@ -349,7 +346,10 @@ async fn obstacles(
 ) -> Result<Vec<String>, BackupError> {
     let mut out = Vec::new();
     if plan.partitions.is_empty() {
-        out.push(format!("backup {} of cluster {source} has nothing of what is asked for of topic {}", plan.backup, plan.topic));
+        out.push(format!(
+            "backup {} of cluster {source} has nothing of what is asked for of topic {}",
+            plan.backup, plan.topic
+        ));
     }
     for mirror in &config.mirrors {
         for way in [mirror.clone(), mirror.reversed()] {
@@ -404,7 +404,8 @@ async fn into_itself(
     }
     let starts = cluster.log_starts(&into.partitions).await?;
     let holds = |chosen: &&Chosen| {
-        let is_its = |tp: &&TopicPartition| tp.partition == chosen.log.id.partition && tp.topic_id == chosen.log.id.topic_id;
+        let is_its =
+            |tp: &&TopicPartition| tp.partition == chosen.log.id.partition && tp.topic_id == chosen.log.id.topic_id;
         let start = into.partitions.iter().find(is_its).and_then(|tp| starts.get(tp));
         start.is_some_and(|start| *start < chosen.to && chosen.from < chosen.to)
     };

@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use bytes::Bytes;
+
 use super::super::BackupError;
 use super::super::chain::Log;
 use super::super::export::{Wanted, is_aborted};
@@ -24,7 +26,6 @@ pub(super) struct Cursor {
     block: usize,
     batches: VecDeque<RawBatch>,
     records: VecDeque<Record>,
-    held_bytes: usize,
     /// Offsets that no copy has whole.
     lost: Vec<(i64, i64)>,
 }
@@ -35,6 +36,8 @@ pub(super) struct Reading<'a> {
     pub(super) segments: &'a Segments,
     pub(super) wanted: &'a Wanted,
     pub(super) skip_damaged: bool,
+    /// Bytes of batches that a partition holds at a time; one batch at least.
+    pub(super) share_bytes: usize,
 }
 
 impl Cursor {
@@ -48,7 +51,6 @@ impl Cursor {
             block: 0,
             batches: VecDeque::new(),
             records: VecDeque::new(),
-            held_bytes: 0,
             lost: Vec::new(),
         }
     }
@@ -69,8 +71,8 @@ impl Cursor {
 
     fn open(&mut self, batch: &RawBatch, wanted: &Wanted) -> Result<(), BackupError> {
         let header = batch.header;
-        let is_out = header.next_offset() <= self.at || header.base_offset >= self.to;
-        if is_out || header.is_control() || (!wanted.with_aborted && is_aborted(&self.log, batch)) {
+        if header.is_control() || (!wanted.with_aborted && is_aborted(&self.log, batch)) {
+            self.at = self.at.max(header.next_offset());
             return Ok(());
         }
         let records = decode(batch, DECODE_LIMIT_BYTES).map_err(|error| BackupError::DamagedSegment {
@@ -81,13 +83,32 @@ impl Cursor {
         })?;
         let range = self.at..self.to;
         self.records.extend(records.into_iter().filter(|r| range.contains(&r.offset) && wanted.takes(r)));
-        let waiting: usize = self.batches.iter().map(|batch| batch.bytes.len()).sum();
-        self.held_bytes = waiting + self.records.iter().map(bytes_of).sum::<usize>();
+        if self.records.is_empty() {
+            self.at = self.at.max(header.next_offset());
+        }
         Ok(())
     }
 
+    /// As much of a block as is this partition's share; the rest is read again when its turn comes.
+    fn hold(&mut self, number: usize, batches: Vec<RawBatch>, share_bytes: usize) {
+        let (mut bytes, at, to) = (0, self.at, self.to);
+        let is_wanted = |batch: &RawBatch| batch.header.next_offset() > at && batch.header.base_offset < to;
+        let mut left = batches.into_iter().filter(is_wanted).peekable();
+        while let Some(batch) = left.next_if(|batch| bytes == 0 || bytes + batch.bytes.len() <= share_bytes) {
+            bytes += batch.bytes.len();
+            self.batches.push_back(batch);
+        }
+        self.block = number + 1;
+        if left.peek().is_some() {
+            self.block = number;
+            // A slice holds the whole block.
+            for batch in &mut self.batches {
+                batch.bytes = Bytes::copy_from_slice(&batch.bytes);
+            }
+        }
+    }
+
     async fn next_block(&mut self, reading: Reading<'_>) -> Result<bool, BackupError> {
-        self.held_bytes = 0;
         while let Some(part) = self.log.segments.get(self.part).filter(|part| part.from < self.to) {
             if part.to <= self.at || reading.wanted.rules_out(part.from, part.to, part.max_timestamp_ms) {
                 self.next_part();
@@ -109,18 +130,20 @@ impl Cursor {
                 continue;
             };
             let number = self.block;
-            self.block += 1;
             let is_out = place.next_offset <= self.at || place.first_offset >= self.to;
             if is_out || reading.wanted.rules_out(place.first_offset, place.next_offset, place.max_timestamp_ms) {
+                self.block += 1;
                 continue;
             }
             match reading.segments.batches(opened, number).await {
                 Ok(batches) => {
-                    self.held_bytes = batches.iter().map(|batch| batch.bytes.len()).sum();
-                    self.batches = batches.into();
+                    self.hold(number, batches, reading.share_bytes);
                     return Ok(true);
                 }
-                Err(error) => self.lose(error, reading)?,
+                Err(error) => {
+                    self.lose(error, reading)?;
+                    self.block += 1;
+                }
             }
         }
         Ok(false)
@@ -145,21 +168,6 @@ impl Cursor {
             other => Err(other),
         }
     }
-
-    /// Lets go of what it holds; it is read again when its turn comes.
-    fn put_aside(&mut self) {
-        self.batches.clear();
-        self.records.clear();
-        self.held_bytes = 0;
-        // Blocks in front of `at` are passed over without being read.
-        self.block = 0;
-    }
-}
-
-fn bytes_of(record: &Record) -> usize {
-    let text = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + text(value)).sum();
-    text(&record.key) + text(&record.value) + headers + size_of::<Record>()
 }
 
 /// All partitions together.
@@ -169,17 +177,11 @@ pub(super) struct Merge<'a> {
     cursors: Vec<Cursor>,
     /// Whose next record has which timestamp, the oldest first.
     fronts: BinaryHeap<Reverse<(i64, usize)>>,
-    /// Bytes that are held at a time: who is last in turn is put aside.
-    limit_bytes: usize,
 }
 
 impl<'a> Merge<'a> {
-    pub(super) async fn new(
-        reading: Reading<'a>,
-        cursors: Vec<Cursor>,
-        limit_bytes: usize,
-    ) -> Result<Self, BackupError> {
-        let mut merge = Self { reading, cursors, fronts: BinaryHeap::new(), limit_bytes };
+    pub(super) async fn new(reading: Reading<'a>, cursors: Vec<Cursor>) -> Result<Self, BackupError> {
+        let mut merge = Self { reading, cursors, fronts: BinaryHeap::new() };
         for at in 0..merge.cursors.len() {
             merge.line_up(at).await?;
         }
@@ -187,30 +189,10 @@ impl<'a> Merge<'a> {
     }
 
     async fn line_up(&mut self, at: usize) -> Result<(), BackupError> {
-        let is_read = self.cursors[at].records.is_empty();
         if let Some(timestamp) = self.cursors[at].front(self.reading).await? {
             self.fronts.push(Reverse((timestamp, at)));
-            if is_read {
-                self.keep_within(at);
-            }
         }
         Ok(())
-    }
-
-    /// Puts aside who is last in turn until the rest is within the limit.
-    fn keep_within(&mut self, but: usize) {
-        let mut held: usize = self.cursors.iter().map(|cursor| cursor.held_bytes).sum();
-        if held <= self.limit_bytes {
-            return;
-        }
-        let mut last: Vec<(i64, usize)> = self.fronts.iter().map(|Reverse(front)| *front).collect();
-        last.sort_unstable();
-        while let Some((_, at)) = last.pop().filter(|_| held > self.limit_bytes) {
-            if at != but {
-                held -= self.cursors[at].held_bytes;
-                self.cursors[at].put_aside();
-            }
-        }
     }
 
     /// Timestamp of the next record; `None` at the end.
@@ -222,8 +204,6 @@ impl<'a> Merge<'a> {
     pub(super) async fn next(&mut self) -> Result<Option<(i32, Record)>, BackupError> {
         let Some(Reverse((_, at))) = self.fronts.pop() else { return Ok(None) };
         let cursor = &mut self.cursors[at];
-        // It may have been put aside.
-        cursor.front(self.reading).await?;
         let partition = cursor.log.id.partition;
         let Some(record) = cursor.records.pop_front() else { return Ok(None) };
         cursor.at = record.offset + 1;

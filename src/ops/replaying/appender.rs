@@ -217,9 +217,8 @@ impl<'a> Appender<'a> {
             self.lanes[at].end = end;
         }
         open.retain(|batch| {
-            let is_in = |(topic, partition, offset): (&str, i32, i64)| {
-                there.contains(&(topic.to_owned(), partition, offset))
-            };
+            let is_in =
+                |(topic, partition, offset): (&str, i32, i64)| there.contains(&(topic.to_owned(), partition, offset));
             !batch.first().is_some_and(is_in)
         });
         Ok(())

@@ -45,7 +45,9 @@ pub(super) fn origin(record: &Record, mark: Option<&str>) -> Option<(String, i32
     let (last, rest) = record.headers.split_last()?;
     let origin = match mark {
         None => last,
-        Some(mark) if *last == (Bytes::from_static(REPLAY.as_bytes()), Some(Bytes::copy_from_slice(mark.as_bytes()))) => {
+        Some(mark)
+            if *last == (Bytes::from_static(REPLAY.as_bytes()), Some(Bytes::copy_from_slice(mark.as_bytes()))) =>
+        {
             rest.last()?
         }
         Some(_) => return None,

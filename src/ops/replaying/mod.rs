@@ -105,8 +105,7 @@ pub(crate) async fn find_into(cluster: &Cluster, topic: &str, more: &[&str]) -> 
     let mut configs = cluster.configs_of_topics(&[topic], &keys).await.unwrap_or_default();
     let configs = configs.remove(topic).unwrap_or_default();
     if configs.get(CLEANUP_POLICY).is_some_and(|policy| policy.contains("compact")) {
-        let what =
-            "is compacted: what was replayed could not be told from what its cleaner took since; replay into another one";
+        let what = "is compacted: what was replayed could not be told from what its cleaner took since; replay into another one";
         return Err(topic_error(cluster, topic, what));
     }
     let count = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
