@@ -16,7 +16,12 @@ pub(super) type Seen<'a> = (i64, &'a Option<String>, &'a Option<String>, &'a Vec
 
 /// A mirror's configuration with a backup `nightly` of the shared source in a folder.
 pub(super) fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
-    let mirror = Mirror::new(name, source(), target(), &[&format!("{name}.*")], "");
+    backed_between(name, &source().bootstrap(), &target().bootstrap(), more)
+}
+
+/// The same between two addresses.
+pub(super) fn backed_between(name: &str, from: &str, to: &str, more: &str) -> (Mirror, PathBuf) {
+    let mirror = Mirror::between(name, from, to, &[&format!("{name}.*")], "");
     let folder = mirror.folder().join("archive");
     let text = std::fs::read_to_string(&mirror.config).unwrap();
     let backups = format!(

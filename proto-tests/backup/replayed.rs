@@ -199,6 +199,28 @@ fn whoever_is_overtaken_stops() {
     assert_there(&backed, [10; 3]);
 }
 
+/// A process that sleeps for longer than its lease asks before it writes again: the broker may have forgotten who overtook it.
+#[test]
+fn whoever_slept_while_it_was_overtaken_writes_nothing_more() {
+    let backed = backed("overslept");
+    write(&backed, 0, 10..200);
+    backed.backup(&[], 0);
+    let target = &backed.pair.target;
+    let mut first = backed.pair.mirror.spawn(&words(&backed, &["--yes", "--rate", "20"]), "first.log");
+    wait_until("some records", LIMIT, || if there(&backed).len() > 4 + 5 { Ok(()) } else { Err(String::new()) });
+    first.signal("STOP");
+    let asleep = Instant::now();
+    let (records, already) = counts(&replay(&backed, &["--yes"], 0));
+    assert_eq!(records + already, 220);
+    // Its lease is ten seconds.
+    std::thread::sleep(Duration::from_secs(11).saturating_sub(asleep.elapsed()));
+    (0..2).for_each(|partition| target.expire_producers(INTO, partition).unwrap());
+    first.signal("CONT");
+    assert_eq!(first.wait_exit(LIMIT), 1);
+    assert!(first.log_tail().contains("another kmirror took over"), "{}", first.log_tail());
+    assert_there(&backed, [200, 10, 10]);
+}
+
 #[test]
 fn a_rate_is_held_and_sigint_ends_it_between_two_records() {
     let backed = backed("at-a-rate");
