@@ -14,11 +14,16 @@ use crate::kafka::harness::driver::FullRecord;
 use crate::kafka::harness::{Produce, TopicSpec, Transact, driver, real_kafka_wanted, source, target, wait_until};
 
 /// Timestamp, key, value and headers of a record.
-type Seen<'a> = (i64, &'a Option<String>, &'a Option<String>, &'a Vec<(String, Option<String>)>);
+pub(super) type Seen<'a> = (i64, &'a Option<String>, &'a Option<String>, &'a Vec<(String, Option<String>)>);
 
 /// A mirror's configuration with a backup `nightly` of the shared source in a folder.
-fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
-    let mirror = Mirror::new(name, source(), target(), &[&format!("{name}.*")], "");
+pub(super) fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
+    backed_between(name, &source().bootstrap(), &target().bootstrap(), more)
+}
+
+/// The same between two addresses.
+pub(super) fn backed_between(name: &str, from: &str, to: &str, more: &str) -> (Mirror, PathBuf) {
+    let mirror = Mirror::between(name, from, to, &[&format!("{name}.*")], "");
     let folder = mirror.folder().join("archive");
     let text = std::fs::read_to_string(&mirror.config).unwrap();
     let backups = format!(
@@ -31,7 +36,7 @@ fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
 }
 
 /// What a record says; where it stands is another matter.
-fn said(records: &[FullRecord], partition: i32) -> Vec<Seen<'_>> {
+pub(super) fn said(records: &[FullRecord], partition: i32) -> Vec<Seen<'_>> {
     let of = records.iter().filter(|record| record.partition == partition);
     of.map(|record| (record.timestamp, &record.key, &record.value, &record.headers)).collect()
 }

@@ -5,7 +5,7 @@ use super::store::StoreError;
 use crate::broker::BrokerError;
 use crate::client::ClientError;
 use crate::engine::EngineError;
-use crate::ops::FailoverError;
+use crate::ops::{FailoverError, ReplayError};
 
 /// Why.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum BackupError {
     /// The end of a restore.
     #[error(transparent)]
     Failover(Box<FailoverError>),
+    /// A replay.
+    #[error(transparent)]
+    Replay(Box<ReplayError>),
     /// What serves the archive.
     #[error("serving the archive: {0}")]
     Broker(#[from] BrokerError),
@@ -147,6 +150,12 @@ impl From<FailoverError> for BackupError {
     }
 }
 
+impl From<ReplayError> for BackupError {
+    fn from(error: ReplayError) -> Self {
+        Self::Replay(Box::new(error))
+    }
+}
+
 impl BackupError {
     /// Whether a cluster or a destination does not answer, or lets nobody in.
     pub fn is_unreachable_or_unauthorised(&self) -> bool {
@@ -154,6 +163,7 @@ impl BackupError {
             Self::Store(error) => return error.is_unreachable_or_unauthorised(),
             Self::Client(error) => return error.is_unreachable_or_unauthorised(),
             Self::Engine(error) => Some(&**error),
+            Self::Replay(error) => error.engine(),
             Self::Failover(error) => match &**error {
                 FailoverError::Engine(error) => Some(error),
                 _ => None,

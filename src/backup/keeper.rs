@@ -57,6 +57,11 @@ impl Keeper {
         &self.config
     }
 
+    /// The cluster.
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// The archive.
     pub fn archive(&self) -> &Archive {
         &self.archive

@@ -364,7 +364,7 @@ impl Running {
 }
 
 /// The chain that was asked for, or the newest that restores by itself.
-async fn choose(
+pub(super) async fn choose(
     archive: &Archive,
     wanted: Option<u32>,
     trusted: Option<&PublicKey>,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use super::backup_plan::{self, PlanArgs};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output;
@@ -14,7 +15,9 @@ use crate::observe::{BackupBoard, Shown};
 
 /// Options of `backup`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Reads what is new of every topic of a backup (section backups of the file) into its destinations, batch by batch and unopened, with \
 topic configs, committed offsets of groups, ACLs, quotas and the names of SCRAM users. A pass counts once its manifest is written in every \
 copy; one that dies is done again from the last manifest on. The first pass of a chain reads everything, later ones what came since; \
@@ -26,8 +29,13 @@ Examples:
   kmirror backup -c standby.yaml --dry-run
   kmirror backup -c standby.yaml --backup nightly
   kmirror backup -c standby.yaml --backup nightly --full --json
-  kmirror backup -c standby.yaml --continuous")]
+  kmirror backup -c standby.yaml --continuous
+  kmirror backup plan -c standby.yaml --backup nightly"
+)]
 pub struct BackupArgs {
+    /// What else to do with a backup
+    #[command(subcommand)]
+    command: Option<BackupCommand>,
     /// The backup meant, where the file holds several
     #[arg(long, value_name = "NAME")]
     pub backup: Option<String>,
@@ -41,6 +49,12 @@ pub struct BackupArgs {
     /// http
     #[arg(long, conflicts_with = "full")]
     pub continuous: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum BackupCommand {
+    /// Say how large and how busy the topics are, and what schedules would store, cost and lose
+    Plan(PlanArgs),
 }
 
 /// The backup of a name, or the only one of the file.
@@ -63,6 +77,9 @@ pub(super) fn one<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<
 /// # Errors
 /// What kept it from it.
 pub async fn run(args: BackupArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    if let Some(BackupCommand::Plan(args)) = args.command {
+        return backup_plan::run(args, ctx).await;
+    }
     let config = ctx.load()?;
     if args.continuous {
         return continuously(&args, ctx, &config).await;

@@ -8,6 +8,7 @@ use clap::FromArgMatches as _;
 pub mod archive;
 pub mod args;
 pub mod backup;
+pub mod backup_plan;
 pub mod bandwidth;
 pub mod check;
 pub mod completions;
@@ -27,6 +28,7 @@ mod groups_page;
 mod logging;
 pub mod output;
 pub mod pause;
+pub mod replay;
 pub mod restore;
 pub mod resume;
 pub mod run;
@@ -105,6 +107,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Verify(args) => verify::run(args, &ctx).await,
         Command::Backup(args) => backup::run(args, &ctx).await,
         Command::Restore(args) => restore::run(args, &ctx).await,
+        Command::Replay(args) => replay::run(args, &ctx).await,
         Command::Archive(args) => archive::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),

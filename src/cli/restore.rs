@@ -180,8 +180,7 @@ fn how(args: &RestoreArgs, ctx: &Context, config: &Config, backup: &BackupConfig
         return Err(usage("--mirror seeds that mirror's own target: leave --to out".to_owned()));
     }
     if !config.clusters.contains_key(to) {
-        let names: Vec<&str> = config.clusters.keys().map(String::as_str).collect();
-        return Err(usage(format!("no cluster is called {to:?}; there are: {}", names.join(", "))));
+        return Err(usage(no_cluster(config, to)));
     }
     let name = restore_name(&backup.name, to, args.suffix.as_deref());
     if !is_mirror_name(&name) {
@@ -192,6 +191,11 @@ fn how(args: &RestoreArgs, ctx: &Context, config: &Config, backup: &BackupConfig
     let mut mirror = MirrorConfig::for_restore(&name, to, rename);
     mirror.target_topics.replication_factor = args.replication_factor;
     Ok(How { mirror, is_seed: false, with_groups, with_acls: !args.no_acls, trusted: None })
+}
+
+pub(super) fn no_cluster(config: &Config, name: &str) -> String {
+    let names: Vec<&str> = config.clusters.keys().map(String::as_str).collect();
+    format!("no cluster is called {name:?}; there are: {}", names.join(", "))
 }
 
 fn plan_page(plan: &RestorePlan) -> String {

@@ -77,7 +77,7 @@ fn put(
     Ok(count)
 }
 
-fn is_aborted(log: &Log, batch: &RawBatch) -> bool {
+pub(in crate::backup) fn is_aborted(log: &Log, batch: &RawBatch) -> bool {
     let header = batch.header;
     header.is_transactional()
         && log.aborted.iter().any(|txn| {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::BackupError;
 use crate::batch::{BatchHeader, Record};
 
+pub(super) use archived::is_aborted;
 pub use archived::{export, offsets_due};
 pub use lines::Lines;
 pub use live::{LiveLog, export_live, live_logs};
@@ -43,7 +44,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn takes(&self, record: &Record) -> bool {
+    pub(super) fn takes(&self, record: &Record) -> bool {
         self.since_ms.is_none_or(|since| record.timestamp >= since)
             && self.until_ms.is_none_or(|until| record.timestamp < until)
             && self.from.is_none_or(|from| record.offset >= from)
@@ -52,7 +53,7 @@ impl Wanted {
     }
 
     /// Whether offsets and newest timestamp of a stretch rule all of it out.
-    fn rules_out(&self, first: i64, next: i64, max_timestamp_ms: i64) -> bool {
+    pub(super) fn rules_out(&self, first: i64, next: i64, max_timestamp_ms: i64) -> bool {
         self.since_ms.is_some_and(|since| max_timestamp_ms < since)
             || self.from.is_some_and(|from| next <= from)
             || self.to.is_some_and(|to| first >= to)
