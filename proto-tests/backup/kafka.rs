@@ -15,7 +15,7 @@ use crate::kafka::harness::{Produce, TopicSpec, Transact, driver, real_kafka_wan
 type Seen<'a> = (i64, &'a Option<String>, &'a Option<String>, &'a Vec<(String, Option<String>)>);
 
 /// A mirror's configuration with a backup `nightly` of the shared source in a folder.
-fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
+pub(super) fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
     let mirror = Mirror::new(name, source(), target(), &[&format!("{name}.*")], "");
     let folder = mirror.folder().join("archive");
     let text = std::fs::read_to_string(&mirror.config).unwrap();
@@ -147,11 +147,12 @@ fn killed_at_any_moment_nothing_is_missing_and_nothing_twice() {
     assert_contiguous(&shown);
 
     for round in 0..8_u64 {
-        let mut restoring = mirror.spawn(&["restore", "--to", "to", "--yes"], &format!("restore-{round}.log"));
+        let mut restoring =
+            mirror.spawn(&["restore", "--to", "to", "--no-quotas", "--yes"], &format!("restore-{round}.log"));
         std::thread::sleep(Duration::from_millis(300 + 150 * round));
         restoring.kill();
     }
-    let output = mirror.output(&["restore", "--to", "to", "--yes", "--json"]);
+    let output = mirror.output(&["restore", "--to", "to", "--no-quotas", "--yes", "--json"]);
     let done = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() || done.contains("is done already"),

@@ -2,8 +2,10 @@
 
 mod damage;
 mod golden;
+mod identical;
 mod kafka;
 mod made;
+mod principals;
 mod round_trip;
 mod s3;
 mod s3_round_trip;

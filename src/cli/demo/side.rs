@@ -74,6 +74,11 @@ impl Side {
         all
     }
 
+    /// The topic was deleted: what comes under its name is counted anew.
+    pub(super) fn forget(&self) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).fill(Counted::default());
+    }
+
     /// Records of all partitions now.
     pub(super) fn count(&self) -> u64 {
         self.counts().into_iter().sum()
