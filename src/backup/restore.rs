@@ -224,6 +224,10 @@ impl Restore {
         let warn = |(log, _, _): &(Log, i64, i64)| log.problem.as_ref().map(|why| format!("{}: {why}", log.id));
         plan.warnings.extend(served.iter().filter_map(warn));
         plan.warnings.extend(served.iter().flat_map(|(log, _, _)| left_out(log)));
+        if how.preserve_offsets {
+            plan.warnings
+                .extend(served.iter().filter_map(|(log, from, to)| identical::many_markers(log, (*from, *to))));
+        }
         let target = connect_target(config, &mirror).await?;
         plan.obstacles = match how.preserve_offsets {
             true => identical::obstacles(&target, &mirror, &plan).await?,
@@ -234,9 +238,7 @@ impl Restore {
         }
         // Whoever takes one topic back does not mean everybody's quotas.
         if !how.is_seed && what.is_whole() {
-            let bootstrap = config.clusters.get(&mirror.target).and_then(|cluster| cluster.bootstrap.first());
-            let bootstrap = bootstrap.map(ToString::to_string).unwrap_or_default();
-            plan.users = Some(plan_users(&target, &captured.scram_users, &bootstrap).await?);
+            plan.users = Some(planned_users(&target, config, &captured).await?);
             if how.with_quotas {
                 plan.quotas = Some(plan_quotas(&target, &captured.quotas).await?);
             }
@@ -569,4 +571,10 @@ async fn planned_acls(
     let groups = captured.groups.entries.iter().map(|group| group.group.clone()).collect();
     let scope = AclScope { topics: &topics, groups: &groups, is_whole: what.is_whole() };
     Ok(plan_acls(target, &captured.acls, scope).await?)
+}
+
+async fn planned_users(target: &Cluster, config: &Config, captured: &Captured) -> Result<UsersRestore, BackupError> {
+    let bootstrap = config.clusters.get(target.name()).and_then(|cluster| cluster.bootstrap.first());
+    let bootstrap = bootstrap.map(ToString::to_string).unwrap_or_default();
+    Ok(plan_users(target, &captured.scram_users, &bootstrap).await?)
 }

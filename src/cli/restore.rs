@@ -27,6 +27,10 @@ was cut short is called again, and goes on where it was. In the end the target i
 With --mirror it seeds that mirror instead: its target is filled from the archive, and kmirror run goes on from there on the live source; \
 nothing is copied twice.
 
+--preserve-offsets puts every record at the offset that it had, into topics that are not there yet; committed offsets are written as they \
+were, and there is no mirror to translate with. Offsets without a record are filled with control markers, which no consumer is shown; that \
+takes ALTER on the cluster.
+
 --at cuts each partition in front of the first record that is younger, within a batch if need be; a transaction that was open then did not count.
 
 Examples:
@@ -36,6 +40,7 @@ Examples:
   kmirror restore -c standby.yaml --backup nightly --to west --at 2026-11-20T03:15:00Z --yes
   kmirror restore -c standby.yaml --backup nightly --to west --partition orders:3=4000..5000 --yes
   kmirror restore -c standby.yaml --backup nightly --to west --skip-damaged --dry-run
+  kmirror restore -c standby.yaml --backup nightly --to west --preserve-offsets --yes
   kmirror restore -c standby.yaml --backup nightly --mirror dr --yes")]
 pub struct RestoreArgs {
     /// The backup to restore from, where the file holds several
@@ -228,13 +233,13 @@ fn plan_page(plan: &RestorePlan) -> String {
     let bytes: u64 = plan.partitions.iter().map(|row| row.bytes).sum();
     let at = plan.captured_at.as_deref().unwrap_or("never");
     text.push_str(&format!(
-        "\nfrom backup {}, chain {} up to unit {} ({}), to cluster {} as mirror {}; {} groups as of {at}\n",
+        "\nfrom backup {}, chain {} up to unit {} ({}), to cluster {} {}; {} groups as of {at}\n",
         plan.backup,
         plan.chain,
         plan.unit,
         bytesize::ByteSize::b(bytes),
         plan.target,
-        plan.mirror,
+        if plan.preserves_offsets { "at the same offsets".to_owned() } else { format!("as mirror {}", plan.mirror) },
         plan.groups
     ));
     if !plan.empty_topics.is_empty() {

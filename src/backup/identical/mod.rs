@@ -21,6 +21,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
 use super::BackupError;
+use super::chain::Log;
 use super::digest::sha256_hex;
 use super::restore::{OnProgress, RestorePlan, RestoreRow};
 use super::serve::{Served, Stock};
@@ -32,10 +33,14 @@ use partition::{Ends, Found, Job};
 
 /// Partitions that are written side by side.
 const AT_ONCE: usize = 8;
+/// And looked at.
+const SETTLE_AT_ONCE: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const NO_NEWS: Duration = Duration::from_secs(30);
 /// More than this is not written in front of a partition's first record: hours of it.
 const FRONT_MAX: i64 = 20_000_000_000;
+/// From so many on a plan tells how many markers a partition needs.
+const MANY_MARKERS: i64 = 100_000;
 /// Where the mark is: what it says there means "never", as does the default.
 const MARKED: &str = "flush.messages";
 const UNFINISHED: i64 = 1 << 62;
@@ -147,6 +152,18 @@ fn too_far(row: &RestoreRow) -> String {
     )
 }
 
+/// In words, where many offsets of a log have no record. Markers of transactions that the archive holds as records are not among them.
+pub(super) fn many_markers(log: &Log, (from, to): (i64, i64)) -> Option<String> {
+    let whole = log.segments.iter().filter(|part| part.from >= from && part.to <= to);
+    let holes: i64 = whole.map(|part| (part.to - part.from) - part.records.cast_signed()).sum();
+    (holes >= MANY_MARKERS).then(|| {
+        format!(
+            "{}: at least {holes} offsets have no record; as many control markers are written, of 78 bytes each",
+            log.id
+        )
+    })
+}
+
 /// Those of the topics that are there.
 async fn stages(
     target: &Cluster,
@@ -185,23 +202,17 @@ impl Task<'_> {
         let topics = self.topics();
         let names: BTreeSet<String> = topics.values().map(|topic| topic.name.clone()).collect();
         let before = stages(&ends.target, mark, &names).await?;
-        let is_ending = before.values().any(|stage| *stage == Stage::Filled);
-        if !is_ending {
-            self.create(&ends.target, mark, &topics).await?;
-        }
-        let mut report = Identical::default();
-        let open = |row: &&RestoreRow| {
-            !is_ending || before.get(&row.target_topic).is_some_and(|stage| *stage == Stage::Unfinished)
-        };
-        let jobs = self.jobs(&ends, self.rows.iter().filter(open)).await?;
+        // Filled ones are done, and so are those whose mark is gone already.
+        let is_open = |topic: &str| before.get(topic).is_none_or(|stage| *stage == Stage::Unfinished);
+        let open: BTreeMap<&String, &NewTopic> = topics.iter().filter(|(_, topic)| is_open(&topic.name)).collect();
+        self.create(&ends.target, mark, &open).await?;
+        let jobs = self.jobs(&ends, self.rows.iter().filter(|row| is_open(&row.target_topic))).await?;
         let found = self.write(&jobs, &ends, served, progress).await?;
-        report.records = found.records;
-        report.markers = found.markers;
-        report.front_offsets = self.rows.iter().map(|row| row.from).sum();
-        for (source, topic) in &topics {
-            if before.get(&topic.name) != Some(&Stage::Filled) && (!is_ending || before.contains_key(&topic.name)) {
-                report.problems.extend(self.configure(&ends.target, mark, source, topic).await?);
-            }
+        let front_offsets = jobs.iter().map(|job| job.range.0).sum();
+        let mut report =
+            Identical { records: found.records, markers: found.markers, front_offsets, ..Identical::default() };
+        for (source, topic) in open {
+            report.problems.extend(self.configure(&ends.target, mark, source, topic).await?);
         }
         let (written, problems) = groups::restore(&ends.target, self.stock, self.rows).await?;
         report.group_offsets = written;
@@ -246,13 +257,13 @@ impl Task<'_> {
         &self,
         target: &Cluster,
         mark: Mark,
-        topics: &BTreeMap<String, NewTopic>,
+        topics: &BTreeMap<&String, &NewTopic>,
     ) -> Result<(), BackupError> {
         let meanwhile = MEANWHILE.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let mut configs = BTreeMap::from(meanwhile);
         configs.insert(MARKED.to_owned(), mark.value(UNFINISHED));
         let new: Vec<NewTopic> =
-            topics.values().map(|topic| NewTopic { configs: configs.clone(), ..topic.clone() }).collect();
+            topics.values().map(|topic| NewTopic { configs: configs.clone(), ..(*topic).clone() }).collect();
         if let Some((_, error)) = target.create_topics_if_absent(&new).await?.pop() {
             return Err(error.into());
         }
@@ -309,12 +320,12 @@ impl Task<'_> {
     ) -> Result<Found, BackupError> {
         let all: i64 = jobs.iter().map(|job| job.range.1 - job.range.0).sum();
         let done = Arc::new(AtomicI64::new(0));
-        for job in jobs {
-            // What a call that was killed had on its way has come by the time that the log stands still.
-            if ends.target.log_end(&job.target).await? > 0 {
-                partition::still_end(job, ends).await?;
-            }
-        }
+        // What a call that was killed had on its way has come by the time that a log stands still.
+        let settle = |job: &'_ Job| {
+            let (job, ends) = (job.clone(), ends.clone());
+            async move { partition::settle(&job, &ends).await }
+        };
+        stream::iter(jobs).map(settle).buffer_unordered(SETTLE_AT_ONCE).try_collect::<()>().await?;
         let work = async {
             let fill = |job| partition::fill(job, ends, &done);
             stream::iter(jobs).map(fill).buffer_unordered(AT_ONCE).try_collect::<()>().await?;

@@ -335,8 +335,16 @@ async fn await_end(job: &Job, ends: &Ends, end: i64) -> Result<i64, BackupError>
     still_end(job, ends).await
 }
 
+/// Waits until a log that is not empty stands still.
+pub(super) async fn settle(job: &Job, ends: &Ends) -> Result<(), BackupError> {
+    if ends.target.log_end(&job.target).await? > 0 {
+        still_end(job, ends).await?;
+    }
+    Ok(())
+}
+
 /// The log's end once it stands still: what was on its way has come.
-pub(super) async fn still_end(job: &Job, ends: &Ends) -> Result<i64, BackupError> {
+async fn still_end(job: &Job, ends: &Ends) -> Result<i64, BackupError> {
     let (mut last, mut same) = (-1, 0);
     for _ in 0..SETTLE_LOOKS_MAX {
         let found = ends.target.log_end(&job.target).await?;

@@ -57,7 +57,10 @@ struct Report {
 struct Pass {
     chain: u64,
     unit: u64,
+    /// Records that it read, those of control batches among them.
     records: u64,
+    /// How many those are: a restore leaves one behind in each partition.
+    markers: u64,
     stored_bytes: u64,
 }
 
@@ -175,18 +178,19 @@ impl Tale {
         let args = [&["backup", "--backup", BACKUP], more].concat();
         let said = self.stage.kmirror(&args, &mut self.book).await?;
         let of = |field: &str| number(&said["pass"][field]);
+        let (chain, unit, records) = (of("chain"), of("unit"), of("records"));
         let pass =
-            Pass { chain: of("chain"), unit: of("unit"), records: of("records"), stored_bytes: of("stored_bytes") };
-        self.book.expect(&format!("records that backup {} has read", pass.unit), due, pass.records);
+            Pass { chain, unit, records, markers: records.saturating_sub(due), stored_bytes: of("stored_bytes") };
+        // Before the topic was restored there are none.
+        self.book.expect(&format!("markers that backup {unit} has read"), self.stage.source().markers(), pass.markers);
+        self.book.expect(&format!("records that backup {unit} has read"), due, records - pass.markers);
         self.report.backups.push(pass);
         let stored: u64 = self.report.backups.iter().map(|pass| pass.stored_bytes).sum();
         let stored = bytesize::ByteSize::b(stored);
         self.stage.scene.archived(&format!("chain {}, {}, {stored}", pass.chain, some(pass.unit, "unit")));
         let words = format!(
-            "unit {} of chain {}: {} in {}",
-            pass.unit,
-            pass.chain,
-            records(pass.records),
+            "unit {unit} of chain {chain}: {} in {}",
+            some(due, "record"),
             bytesize::ByteSize::b(pass.stored_bytes)
         );
         self.step(step, Some(&typed(&args)), words).await
@@ -256,12 +260,17 @@ impl Tale {
         self.pass("backup", &[], self.report.produced).await?;
         self.stage.source().broker.stop_node(1).await?;
         self.step("lost", None, "the whole cluster is gone".to_owned()).await?;
-        let args = ["restore", "--backup", BACKUP, "--to", "standby", "--yes"];
+        let args = ["restore", "--backup", BACKUP, "--to", "standby", "--preserve-offsets", "--yes"];
         let said = self.stage.kmirror(&args, &mut self.book).await?;
         self.report.elsewhere = self.compare(&before, self.stage.standby(), &said)?;
         self.stage.scene.moved(true);
-        let words = told(&self.report.elsewhere);
+        let words = format!(
+            "{}; {} of them at the very offset that they had",
+            told(&self.report.elsewhere),
+            count(self.report.elsewhere.at_their_offset)
+        );
         self.check("restored elsewhere", &before.groups, false);
+        self.book.expect("records at their offset", before.records(), self.report.elsewhere.at_their_offset);
         self.step("restore", Some(&typed(&args)), words).await?;
         let words = in_place(&self.report.elsewhere);
         self.step("groups", None, words).await

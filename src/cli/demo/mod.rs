@@ -37,8 +37,8 @@ mirror and the groups are; elsewhere it prints a line for each step, and with --
 
 Exit code 3 when a record is missing, twice, changed or out of order, or when any two figures that must agree do not.
 
-kmirror demo backup is another story: a full and an incremental backup, a mistake that a mirror would have repeated, and the way back to \
-the moment before it.
+Another story is that of kmirror demo backup: a full and an incremental backup, a mistake that a mirror would have repeated, and the way \
+back to the moment before it.
 
 Examples:
   kmirror demo
@@ -70,7 +70,7 @@ pub enum Story {
 An in-memory Kafka broker with a load and consumer groups is backed up to a temporary folder: whole, then what came since. A job writes \
 rubbish into the topic, which the next backup keeps as faithfully as a mirror would, and then somebody deletes the topic. kmirror restore \
 brings it back as it was at the moment before the rubbish: record by record, and every group goes on at exactly the record that it had left. \
-Then the whole cluster is lost, and the same archive fills another one.
+Then the whole cluster is lost, and the same archive fills another one, every record at the offset that it had.
 
 Exit code 3 when a record is missing, twice, changed or out of order, when a group does not stand at its record, or when any two figures that \
 must agree do not.
