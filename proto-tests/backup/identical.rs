@@ -1,5 +1,6 @@
 //! `restore --preserve-offsets`: every record at the offset that it had, or a refusal.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -106,7 +107,11 @@ fn every_record_has_the_offset_that_it_had() {
     for topic in [kinds, late, plain] {
         assert_identical(topic, "read_committed");
     }
-    assert_identical(compacted, "read_committed");
+    // The source's cleaner may have gone on since: what it has left stands where it stood.
+    let (here, there) = (driver.records(&bootstrap, compacted, "read_committed"), target().bootstrap());
+    let there = sorted(driver.records(&there, compacted, "read_committed"));
+    let there: BTreeSet<_> = placed(&there).into_iter().collect();
+    assert!(here.len() > 300 && placed(&here).iter().all(|record| there.contains(record)), "{compacted}");
     assert_eq!(bounds(&bootstrap, late), bounds(&target().bootstrap(), late));
     // A marker is shown to nobody: what was committed is seen, whatever the isolation level.
     let there = target().bootstrap();
