@@ -190,11 +190,12 @@ fn killed_at_any_moment_nothing_is_missing_and_nothing_twice() {
     assert_contiguous(&shown);
 
     for round in 0..8_u64 {
-        let mut restoring = mirror.spawn(&["restore", "--to", "to", "--yes"], &format!("restore-{round}.log"));
+        let mut restoring =
+            mirror.spawn(&["restore", "--to", "to", "--no-quotas", "--yes"], &format!("restore-{round}.log"));
         std::thread::sleep(Duration::from_millis(300 + 150 * round));
         restoring.kill();
     }
-    let output = mirror.output(&["restore", "--to", "to", "--yes", "--json"]);
+    let output = mirror.output(&["restore", "--to", "to", "--no-quotas", "--yes", "--json"]);
     let done = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() || done.contains("is done already"),

@@ -3,9 +3,11 @@
 mod damage;
 mod export;
 mod golden;
+mod identical;
 mod kafka;
 mod made;
 mod planned;
+mod principals;
 mod replayed;
 mod replayed_on_kafka;
 mod round_trip;

@@ -124,6 +124,21 @@ pub enum BackupError {
     /// What was read cannot be written.
     #[error("writing records: {0}")]
     Output(std::io::Error),
+    /// A partition cannot have the offsets that it had.
+    #[error(
+        "topic {topic}:{partition} at offset {offset}: {detail}. Its offsets cannot be what they were: delete topic {topic} and call the \
+         restore again"
+    )]
+    NotIdentical {
+        /// Topic on the target.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Where.
+        offset: i64,
+        /// What is there.
+        detail: String,
+    },
     /// It was not begun.
     #[error("{0}; nothing was changed")]
     Refused(String),
