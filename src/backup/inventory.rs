@@ -37,15 +37,15 @@ async fn label(archive: &Archive, chains: &[Chain]) -> Result<Option<Label>, Bac
     let is_its = |label: &Label| {
         label.backup == archive.name() && first.is_none_or(|manifest| manifest.cluster_id == label.cluster_id)
     };
-    for store in archive.copies().stores() {
+    for store in archive.copies().in_turn() {
         match store.get(names::ARCHIVE).await {
             Ok(bytes) => {
                 if let Some(label) = Label::parse(&bytes).ok().filter(is_its) {
                     return Ok(Some(label));
                 }
             }
-            Err(error) if error.is_missing() => {}
-            Err(error) => return Err(error.into()),
+            // Whether that is damage shows where each copy is looked at.
+            Err(_) => {}
         }
     }
     Ok(first.map(|manifest| Label {
@@ -62,17 +62,21 @@ async fn verify_text(
     replacement: Option<&Bytes>,
     report: &mut ArchiveReport,
 ) -> Result<(), BackupError> {
-    for store in archive.copies().stores() {
+    for store in report.there(archive.copies().stores()) {
         let detail = match store.get(object).await {
             Ok(bytes) if is_right(&bytes) => continue,
-            Ok(_) => "it is not as it was written",
-            Err(error) if error.is_missing() => "it is missing",
-            Err(error) => return Err(error.into()),
+            Ok(_) => "it is not as it was written".to_owned(),
+            Err(error) if error.is_missing() => "it is missing".to_owned(),
+            Err(error) if error.is_of_the_place() => {
+                report.note_away(store, error)?;
+                continue;
+            }
+            Err(error) => error.to_string(),
         };
         if let Some(bytes) = replacement {
             store.put(object, bytes.clone()).await?;
         }
-        report.damages.push(damage(store, object, detail, replacement.is_some()));
+        report.damages.push(damage(store, object, &detail, replacement.is_some()));
     }
     Ok(())
 }

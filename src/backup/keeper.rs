@@ -1,6 +1,7 @@
 //! Keeps a backup: which chain the next pass belongs to, passes, and what is let go.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -8,6 +9,7 @@ use tokio::sync::Mutex;
 use super::BackupError;
 use super::archive::{Archive, Chain};
 use super::chain::Head;
+use super::fetch::Segments;
 use super::names;
 use super::pass::{COMMIT_EVERY, Meter, Outlook, Pass, PassReport};
 use super::seal::{Keyring, Signer};
@@ -28,6 +30,8 @@ pub struct Keeper {
     signer: Option<Arc<Signer>>,
     /// Where the last pass ended: a chain has a manifest a pass, and is not read again for each.
     known: Mutex<Option<Head>>,
+    /// Whether the archive was there before: it is not begun once more.
+    is_known: AtomicBool,
 }
 
 /// What was let go, or would be.
@@ -37,6 +41,8 @@ pub struct Pruned {
     pub chains: Vec<u32>,
     /// Objects that no manifest names.
     pub leftovers: u64,
+    /// Files that killed writers have left in local folders, in all copies.
+    pub unfinished: u64,
     /// Bytes, in each copy.
     pub bytes: u64,
 }
@@ -49,7 +55,7 @@ impl Keeper {
         archive: Archive,
         (keyring, signer): (Option<Keyring>, Option<Arc<Signer>>),
     ) -> Self {
-        Self { config, cluster, archive, keyring, signer, known: Mutex::new(None) }
+        Self { config, cluster, archive, keyring, signer, known: Mutex::new(None), is_known: AtomicBool::new(false) }
     }
 
     /// What it is told to do.
@@ -62,13 +68,21 @@ impl Keeper {
         &self.archive
     }
 
+    /// The archive was there before: where it is not any more, something is not mounted, and no other is begun.
+    pub fn expect_archive(&self) {
+        self.is_known.store(true, Ordering::Relaxed);
+    }
+
     /// One pass; `full` begins a new chain.
     pub async fn pass(&self, full: bool, commit_every: Duration, meter: Meter) -> Result<PassReport, BackupError> {
         let mut known = self.known.lock().await;
+        let mut is_new_archive = false;
         let mut head = match known.take() {
             Some(head) if !full && !self.is_due(&head) && self.is_newest(&head).await? => head,
             _ => {
-                self.archive.begin(&self.cluster.cluster_id()).await?;
+                let is_known = self.is_known.load(Ordering::Relaxed);
+                is_new_archive = self.archive.begin(&self.cluster.cluster_id(), is_known).await?;
+                self.expect_archive();
                 self.head(full).await?
             }
         };
@@ -81,7 +95,7 @@ impl Keeper {
         let pass = self.pass_behind(&head, commit_every, meter);
         let report = pass.run(&mut head).await?;
         *known = Some(head);
-        Ok(report)
+        Ok(PassReport { is_new_archive, ..report })
     }
 
     /// What a pass would read.
@@ -107,9 +121,24 @@ impl Keeper {
             return Ok(Head::new(last + 1));
         }
         let head = chain.head();
+        if self.is_to_be_sealed_from_here(&chain).await? {
+            tracing::info!(backup = %self.config.name, chain = last, "the chain is not sealed, and encryption was turned on: a new one is begun");
+            return Ok(Head::new(last + 1));
+        }
         // Aborted transactions are known under read_committed alone: a chain is read in one way.
         let is_other = head.isolation.is_some_and(|isolation| isolation != self.config.isolation);
         Ok(if (full && head.units > 0) || is_other || self.is_due(&head) { Head::new(last + 1) } else { head })
+    }
+
+    /// Whether encryption is new to this chain: what is in it will not be read where what is not sealed is refused.
+    async fn is_to_be_sealed_from_here(&self, chain: &Chain) -> Result<bool, BackupError> {
+        let newest = chain.manifests().flat_map(|m| &m.partitions).flat_map(|part| &part.segments).last();
+        let (Some(_), Some(part)) = (self.keyring.as_ref().filter(|ring| !ring.takes_unsealed()), newest) else {
+            return Ok(false);
+        };
+        let segments = Segments::new(self.archive.copies().clone(), None);
+        // Whatever else is wrong with it, verify says.
+        Ok(segments.is_sealed(part).await.is_ok_and(|is_sealed| !is_sealed))
     }
 
     /// Whether nobody has begun another chain meanwhile.
@@ -151,6 +180,9 @@ impl Keeper {
         chains.retain(|chain| !pruned.chains.contains(&chain.number) && chain.broken.is_none());
         for chain in &chains {
             self.sweep(chain, dry_run, &mut pruned).await?;
+        }
+        for store in self.archive.copies().stores().iter().filter(|_| !dry_run) {
+            pruned.unfinished += store.sweep_unfinished(Duration::from_millis(LEFTOVER_AGE_MS.unsigned_abs())).await?;
         }
         Ok(pruned)
     }

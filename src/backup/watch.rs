@@ -15,13 +15,15 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Backs up until `stop` says so. What fails is told and tried again with the next interval.
 pub async fn keep(config: Config, backup: BackupConfig, mut stop: watch::Receiver<bool>) {
     let mut keeper = None;
+    let mut is_known = false;
     loop {
         let began = Instant::now();
         let pass = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            pass = one_pass(&config, &backup, &mut keeper) => pass,
+            pass = one_pass(&config, &backup, &mut keeper, is_known) => pass,
         };
         let failed = pass.is_err();
+        is_known |= !failed;
         if failed {
             keeper = None;
         }
@@ -44,11 +46,15 @@ async fn one_pass(
     config: &Config,
     backup: &BackupConfig,
     keeper: &mut Option<Keeper>,
+    is_known: bool,
 ) -> Result<PassReport, BackupError> {
     let keeper = match keeper {
         Some(keeper) => keeper,
         None => keeper.insert(Keeper::connect(config, backup).await?),
     };
+    if is_known {
+        keeper.expect_archive();
+    }
     let report = keeper.pass(false, COMMIT_EVERY, Meter::default()).await?;
     keeper.prune(false, false).await?;
     Ok(report)

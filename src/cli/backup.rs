@@ -142,6 +142,9 @@ fn page(name: &str, report: &PassReport) -> String {
         report.segments,
         bytesize::ByteSize::b(report.raw_bytes),
     );
+    if report.is_new_archive {
+        text.push_str("a new archive was begun: there was none at its destinations\n");
+    }
     if report.lost_offsets > 0 {
         text.push_str(&format!(
             "LOST {} offsets were gone before they were read\n",

@@ -238,6 +238,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("backups[].encryption.old_keys[].file", TEXT, "A file that holds the key."),
     opt("backups[].encryption.old_keys[].env", Kind::One(Scalar::Variable), "The name of an environment variable that holds the key."),
     opt("backups[].encryption.old_keys[].command", TEXT, "A command of the shell that prints the key."),
+    opt("backups[].encryption.accept_unsealed", FLAG, "Also segments are read that are not sealed: those of a chain that is older than its encryption. Otherwise they are refused."),
     opt("backups[].signing", Kind::Section, "Signs manifests, so that what somebody else wrote shows; absent: they are not signed."),
     opt("backups[].signing.key", Kind::Section, "The private key (ed25519): one of `file`, `env` and `command`.").required(),
     opt("backups[].signing.key.file", TEXT, "A file that holds the key."),
