@@ -48,6 +48,41 @@ fn what_is_read_goes_on_without_a_copy() {
     backed.archive(&["verify"], 0);
 }
 
+/// The second of two copies is away for two passes: topics that are synchronous wait, the others go on, and the third pass catches it up.
+#[test]
+fn a_copy_that_was_away_is_caught_up() {
+    let backed = Backed::new("laggard", 1, 2, "    synchronous: [\".*-sync\"]\n");
+    let pair = &backed.pair;
+    pair.source.create_topic("laggard-sync", 1, 1, &[]).unwrap();
+    let write = |topic: &str, number: usize| {
+        let record = (None, Some(bytes::Bytes::from(number.to_string())));
+        pair.source.append_records(topic, 0, kmirror::batch::Codec::None, 1_790_000_000_000, &[record]).unwrap();
+    };
+    ["laggard", "laggard-sync"].iter().for_each(|topic| write(topic, 0));
+    backed.backup(&[], 0);
+    let (second, aside) = (&backed.folders[1], backed.folders[1].with_extension("aside"));
+    std::fs::rename(second, &aside).unwrap();
+    for number in 1..3 {
+        ["laggard", "laggard-sync"].iter().for_each(|topic| write(topic, number));
+        let report = backed.backup(&[], 3);
+        assert!(names(&report["pass"], second), "{report}");
+        assert_eq!(report["pass"]["records"], 1, "{report}");
+        let problems = report["pass"]["problems"].as_array().unwrap();
+        assert!(problems.len() == 1 && problems[0]["topic"] == "laggard-sync", "{report}");
+        assert!(problems[0]["reason"].as_str().unwrap().contains("synchronous"), "{report}");
+    }
+    assert!(!second.exists());
+    std::fs::rename(&aside, second).unwrap();
+    let caught_up = backed.backup(&[], 0);
+    assert_eq!(caught_up["pass"]["records"], 2, "{caught_up}");
+    let verified = backed.archive(&["verify"], 0);
+    assert_eq!(verified["damages"], serde_json::json!([]), "{verified}");
+    let shown = backed.archive(&["show"], 0);
+    for row in shown["partitions"].as_array().unwrap() {
+        assert_eq!((&row["to"], &row["problem"]), (&3.into(), &Value::Null), "{shown}");
+    }
+}
+
 /// The folder above it is not there: that is no first backup.
 #[test]
 fn a_folder_is_not_made_where_a_disk_is_missing() {

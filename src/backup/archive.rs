@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BackupError;
 use super::chain::Head;
-use super::copies::Copies;
+use super::copies::{AwayCopy, Copies};
 use super::digest::sha256_hex;
 use super::envelope::{self, EnvelopeError};
 use super::manifest::{Manifest, Signature};
@@ -112,6 +112,28 @@ impl Archive {
     /// Where it lies.
     pub fn copies(&self) -> &Copies {
         &self.copies
+    }
+
+    /// The archive in those of its places that can be written now, and those that cannot: they are caught up later. The first must be
+    /// there, for it decides between two writers and has everything.
+    pub async fn reachable(&self) -> Result<(Self, Vec<AwayCopy>), BackupError> {
+        let (mut there, mut away) = (Vec::new(), Vec::new());
+        let mut is_begun = false;
+        for (number, store) in self.copies.stores().iter().enumerate() {
+            match store.is_there(names::ARCHIVE).await {
+                Ok(has) => is_begun |= number == 0 && has,
+                // A first backup makes its folders.
+                Err(error) if error.is_without_place() && !is_begun => {}
+                Err(error) if number > 0 && error.is_of_the_place() => {
+                    tracing::warn!(backup = %self.name, place = %store, %error, "this copy falls behind: it is caught up by a later pass");
+                    away.push(AwayCopy { copy: store.to_string(), detail: error.to_string() });
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            there.push(store.clone());
+        }
+        Ok((Self { name: self.name.clone(), copies: Copies::new(there) }, away))
     }
 
     /// Begins the archive, or makes sure that it is of this cluster. `is_known`: it was there before, and is not begun once more.

@@ -154,15 +154,43 @@ impl Copies {
         Ok(())
     }
 
-    /// Gives an object to the copies that lack it.
-    pub async fn level(&self, path: &str) -> Result<(), StoreError> {
-        for store in &self.0 {
-            if !store.is_there(path).await? {
-                store.put_new(path, self.get(path).await?).await?;
+    /// Brings the copies that lack this object, the last that was written, to where the first is. Gives how many objects they lacked.
+    pub async fn catch_up(&self, last: &str) -> Result<u64, StoreError> {
+        let Some((first, others)) = self.0.split_first() else { return Ok(0) };
+        if !first.is_there(last).await? {
+            first.put_new(last, self.get(last).await?).await?;
+        }
+        let mut given = 0;
+        for store in others {
+            if store.is_there(last).await? {
+                continue;
+            }
+            let there: BTreeSet<String> = store.list("chains").await?.into_iter().map(|object| object.path).collect();
+            // By path: the segments of a chain come before its manifests, and nothing is named there before it is there.
+            for object in first.list("chains").await?.into_iter().filter(|object| !there.contains(&object.path)) {
+                copy(first, store, &object.path).await?;
+                given += 1;
             }
         }
-        Ok(())
+        Ok(given)
     }
+}
+
+/// Writes an object into another place.
+pub(super) async fn copy(from: &Store, to: &Store, path: &str) -> Result<(), StoreError> {
+    let mut reader = from.read(path).await?;
+    let mut writer = to.writer(path);
+    let copied = async {
+        while let Some(piece) = reader.next().await? {
+            writer.write(&[piece]).await?;
+        }
+        writer.finish().await
+    };
+    let outcome = copied.await;
+    if outcome.is_err() {
+        writer.abort().await;
+    }
+    outcome
 }
 
 impl CopiesWriter {

@@ -54,23 +54,6 @@ fn of_object(part: &SegmentPart, error: StoreError) -> Result<Bad, StoreError> {
     if error.is_of_the_place() { Err(error) } else { Ok(Bad::all(part, error.to_string())) }
 }
 
-/// Writes a segment into another place from one that has it whole.
-pub(super) async fn copy(from: &Store, to: &Store, part: &SegmentPart) -> Result<(), StoreError> {
-    let mut reader = from.read(&part.object).await?;
-    let mut writer = to.writer(&part.object);
-    let copied = async {
-        while let Some(piece) = reader.next().await? {
-            writer.write(&[piece]).await?;
-        }
-        writer.finish().await
-    };
-    let outcome = copied.await;
-    if outcome.is_err() {
-        writer.abort().await;
-    }
-    outcome
-}
-
 /// A segment that is read from its front.
 struct Walk {
     reader: StoreReader,

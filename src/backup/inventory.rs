@@ -4,10 +4,11 @@ use bytes::Bytes;
 
 use super::BackupError;
 use super::archive::{Archive, Chain, Label};
+use super::copies::Copies;
 use super::digest::sha256_hex;
 use super::names;
-use super::segment::{header_of, walk};
-use super::store::Store;
+use super::segment::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, TRAILER_BYTES, Trailer, header_of, walk};
+use super::store::{Object, Store};
 use super::verify::{ArchiveReport, Damage, Unnamed};
 
 /// Looks at the label and at the manifests of these chains in every copy; replaces what is not as it should be where that is wanted and
@@ -102,12 +103,34 @@ pub(super) async fn unnamed(archive: &Archive, chain: &Chain) -> Result<Vec<Unna
         if named.contains(object.path.as_str()) {
             continue;
         }
-        let bytes = archive.copies().get(&object.path).await?;
-        let Ok(header) = header_of(&bytes) else { continue };
-        let begins = header.of.base_offset;
-        let ends = walk(&header, &bytes, (begins, begins)).blocks.last().map_or(begins, |place| place.next_offset);
+        let Some((begins, ends)) = offsets_of(archive.copies(), &object).await else { continue };
         let topic = topic.to_owned();
         out.push(Unnamed { object: object.path, topic, partition, from: begins, to: ends });
     }
     Ok(out)
+}
+
+/// The offsets of a segment of which no manifest tells them; `None` where it is none, or cannot be read.
+async fn offsets_of(copies: &Copies, object: &Object) -> Option<(i64, i64)> {
+    for store in copies.in_turn() {
+        if let Some(range) = offsets_at_end(store, object).await {
+            return Some(range);
+        }
+    }
+    // It was cut off, or its end is damaged.
+    let bytes = copies.get(&object.path).await.ok()?;
+    let header = header_of(&bytes).ok()?;
+    let begins = header.of.base_offset;
+    let ends = walk(&header, &bytes, (begins, begins)).blocks.last().map_or(begins, |place| place.next_offset);
+    Some((begins, ends))
+}
+
+/// The header of the index has the offsets of the whole segment.
+async fn offsets_at_end(store: &Store, object: &Object) -> Option<(i64, i64)> {
+    let end = object.bytes.checked_sub(TRAILER_BYTES as u64)?;
+    let trailer = store.get_range(&object.path, end..object.bytes).await.ok()?;
+    let begins = Trailer::parse(&trailer, end).ok()?.index_position;
+    let index = store.get_range(&object.path, begins..begins.checked_add(BLOCK_HEADER_BYTES as u64)?).await.ok()?;
+    let (header, _) = BlockHeader::parse(&index, begins).ok()?;
+    (header.kind == BlockKind::Index).then_some((header.first_offset, header.next_offset))
 }

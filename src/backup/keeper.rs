@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use super::BackupError;
 use super::archive::{Archive, Chain};
 use super::chain::Head;
+use super::copies::Copies;
 use super::fetch::Segments;
 use super::names;
 use super::pass::{COMMIT_EVERY, Meter, Outlook, Pass, PassReport};
@@ -76,38 +77,58 @@ impl Keeper {
     /// One pass; `full` begins a new chain.
     pub async fn pass(&self, full: bool, commit_every: Duration, meter: Meter) -> Result<PassReport, BackupError> {
         let mut known = self.known.lock().await;
+        let (archive, away) = self.archive.reachable().await?;
         let mut is_new_archive = false;
         let mut head = match known.take() {
             Some(head) if !full && !self.is_due(&head) && self.is_newest(&head).await? => head,
             _ => {
                 let is_known = self.is_known.load(Ordering::Relaxed);
-                is_new_archive = self.archive.begin(&self.cluster.cluster_id(), is_known).await?;
+                is_new_archive = archive.begin(&self.cluster.cluster_id(), is_known).await?;
                 self.expect_archive();
                 self.head(full).await?
             }
         };
-        if let Some(sha256) = &head.last_sha256 {
-            let last = names::manifest(head.chain, head.units);
-            tracing::debug!(backup = %self.config.name, last, sha256, "going on behind this manifest");
-            // A pass that died between two copies has left one of them behind.
-            self.archive.copies().level(&last).await?;
+        let last = match &head.last_sha256 {
+            Some(sha256) => {
+                let last = names::manifest(head.chain, head.units);
+                tracing::debug!(backup = %self.config.name, last, sha256, "going on behind this manifest");
+                Some(last)
+            }
+            None => self.last_of_the_chain_before(&head).await?,
+        };
+        if let Some(last) = last {
+            // A pass that died between two copies, or that went without one, has left it behind.
+            let given = archive.copies().catch_up(&last).await?;
+            if given > 0 {
+                tracing::info!(backup = %self.config.name, objects = given, "copies that were behind were caught up");
+            }
         }
-        let pass = self.pass_behind(&head, commit_every, meter);
+        let pass = self.pass_behind(archive.copies(), &head, commit_every, meter).without(away.clone());
         let report = pass.run(&mut head).await?;
         *known = Some(head);
-        Ok(PassReport { is_new_archive, ..report })
+        Ok(PassReport { is_new_archive, away, ..report })
+    }
+
+    /// The last manifest in front of a chain that is new.
+    async fn last_of_the_chain_before(&self, head: &Head) -> Result<Option<String>, BackupError> {
+        let before = self.archive.chains().await?.into_iter().rfind(|number| *number < head.chain);
+        let Some(number) = before else { return Ok(None) };
+        Ok(self.archive.chain(number, None).await?.units.last().map(|unit| unit.object.clone()))
     }
 
     /// What a pass would read.
     pub async fn outlook(&self, full: bool) -> Result<Outlook, BackupError> {
-        let head = self.head(full).await?;
-        self.pass_behind(&head, COMMIT_EVERY, Meter::default()).outlook(&head).await
+        let head = match self.head(full).await {
+            // A first pass makes it.
+            Err(BackupError::Store(error)) if error.is_without_place() => Head::new(1),
+            head => head?,
+        };
+        self.pass_behind(self.archive.copies(), &head, COMMIT_EVERY, Meter::default()).outlook(&head).await
     }
 
-    fn pass_behind(&self, head: &Head, commit_every: Duration, meter: Meter) -> Pass {
+    fn pass_behind(&self, copies: &Copies, head: &Head, commit_every: Duration, meter: Meter) -> Pass {
         let guards = (self.keyring.clone(), self.signer.clone());
-        let copies = self.archive.copies().clone();
-        Pass::new(self.cluster.clone(), self.config.clone(), copies, guards, head, (commit_every, meter))
+        Pass::new(self.cluster.clone(), self.config.clone(), copies.clone(), guards, head, (commit_every, meter))
     }
 
     /// The chain to go on with.
@@ -156,6 +177,10 @@ impl Keeper {
     pub async fn prune(&self, sweep: bool, dry_run: bool) -> Result<Pruned, BackupError> {
         let numbers = self.archive.chains().await?;
         let mut pruned = Pruned::default();
+        if let Some(away) = self.archive.copies().away().first().filter(|_| !sweep) {
+            tracing::warn!(backup = %self.config.name, place = %away.copy, "nothing is pruned while this copy is away");
+            return Ok(pruned);
+        }
         // What an earlier call began.
         for number in self.archive.half_pruned().await?.into_iter().filter(|_| !dry_run) {
             self.let_go(number).await?;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::BackupError;
 use super::capture::{Captured, capture};
 use super::chain::{Head, LogId};
-use super::copies::Copies;
+use super::copies::{AwayCopy, Copies};
 use super::digest::sha256_hex;
 use super::manifest::{Manifest, PartitionPart, Signature};
 use super::names;
@@ -43,6 +43,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The pass has failed.
+    pub(super) fn give_up(&self) {
+        self.given_up.send_replace(true);
+    }
+
     /// Once the pass has failed.
     pub(super) async fn given_up(&self) {
         // The sender lives as long as this.
@@ -130,6 +135,8 @@ pub struct PassReport {
     pub lost_offsets: i64,
     /// Partitions that were not read to their end, and why.
     pub problems: Vec<Problem>,
+    /// Copies that were away: they are caught up by a later pass.
+    pub away: Vec<AwayCopy>,
     /// Whether the archive was begun by this pass.
     pub is_new_archive: bool,
 }
@@ -182,6 +189,8 @@ pub(super) struct Pass {
     commit_every: Duration,
     waiting: BTreeMap<(String, Uuid, i32), PartitionPart>,
     report: PassReport,
+    /// Copies that it goes without.
+    away: Vec<AwayCopy>,
 }
 
 impl Pass {
@@ -199,7 +208,21 @@ impl Pass {
         let shared = Shared { cluster, config, copies, keyring, chain, meter, unit, free_at, given_up };
         let report = PassReport { chain, unit: head.units, ..PassReport::default() };
         let (begun_at_ms, waiting) = (now_ms(), BTreeMap::new());
-        Self { shared: Arc::new(shared), signer, cluster_id, begun_at_ms, commit_every, waiting, report }
+        Self {
+            shared: Arc::new(shared),
+            signer,
+            cluster_id,
+            begun_at_ms,
+            commit_every,
+            waiting,
+            report,
+            away: Vec::new(),
+        }
+    }
+
+    /// Without these copies: topics that are synchronous wait for them.
+    pub(super) fn without(self, away: Vec<AwayCopy>) -> Self {
+        Self { away, ..self }
     }
 
     /// Reads everything that is new, and leaves `head` behind it.
@@ -262,7 +285,7 @@ impl Pass {
         why: &BackupError,
     ) {
         tracing::error!(backup = %self.shared.config.name, error = %why, "the pass is given up");
-        self.shared.given_up.send_replace(true);
+        self.shared.give_up();
         while let Some(part) = parts.recv().await {
             self.add(part);
         }
@@ -337,6 +360,11 @@ impl Pass {
         for tp in tps {
             let id = LogId::of(&tp);
             let known = head.positions.get(&id);
+            if let Some(away) = self.away.first().filter(|_| self.shared.config.synchronous.matches(&tp.topic)) {
+                let problem = format!("the topic is synchronous, and a copy is away: {}", away.detail);
+                problems.push(PartitionPart::unread(&tp, known.map_or(0, |position| position.to), problem));
+                continue;
+            }
             let bounds = match (starts.remove(&tp), ends.remove(&tp)) {
                 (Some(Ok(start)), Some(Ok(end))) => Ok((start, end)),
                 (Some(Err(error)), _) | (_, Some(Err(error))) => Err(error.to_string()),

@@ -51,6 +51,10 @@ pub(super) async fn read(
         () = shared.given_up() => None,
         outcome = reader.read_and_close(done) => Some(outcome),
     };
+    if matches!(outcome, Some(Err(_))) {
+        // Before this one is cleared away, which takes as long as its destination does not answer.
+        shared.give_up();
+    }
     if !matches!(outcome, Some(Ok(()))) {
         reader.abandon().await;
     }

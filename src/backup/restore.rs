@@ -215,7 +215,8 @@ impl Restore {
             return Err(BackupError::Refused(self.plan.obstacles.join("; ")));
         }
         let began = std::time::Instant::now();
-        let served = Served::start(&self.segments, &self.stock).await?;
+        let memory_bytes = usize::try_from(self.config.limits.memory_bytes).unwrap_or(usize::MAX);
+        let served = Served::start(&self.segments, &self.stock, memory_bytes).await?;
         let outcome = self.fill(&served, progress).await;
         served.stop().await;
         let promotion = outcome?;

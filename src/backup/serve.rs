@@ -36,7 +36,7 @@ pub(super) struct Served {
 
 impl Served {
     /// Begins to serve. Only who knows the client id is answered: the port is open to everybody on this machine.
-    pub(super) async fn start(segments: &Segments, stock: &Stock) -> Result<Self, BackupError> {
+    pub(super) async fn start(segments: &Segments, stock: &Stock, memory_bytes: usize) -> Result<Self, BackupError> {
         let client_id = format!("kmirror.restore.{}", Uuid::new_v4().simple());
         let options = ClusterOptions {
             cluster_id: stock.cluster_id.clone(),
@@ -52,7 +52,7 @@ impl Served {
             cut: Cut { end: *to },
         };
         let logs = stock.logs.iter().map(served).collect();
-        let (shelf, backings) = Shelf::open(segments.clone(), logs, cluster.waker());
+        let (shelf, backings) = Shelf::open(segments.clone(), logs, memory_bytes, cluster.waker());
         create_topics(&cluster, stock)?;
         for ((log, from, to), backing) in stock.logs.iter().zip(backings) {
             cluster.back(&log.id.topic, log.id.partition, backed(log, (*from, *to), backing))?;

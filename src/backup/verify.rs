@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::BackupError;
 use super::archive::{Archive, Chain};
 use super::chain::{Log, logs};
-use super::copies::AwayCopy;
-use super::examine::{Bad, copy, examine};
+use super::copies::{AwayCopy, copy};
+use super::examine::{Bad, examine};
 use super::fetch::Segments;
 use super::inventory::{unnamed, verify_texts};
 use super::manifest::SegmentPart;
@@ -169,15 +169,17 @@ pub async fn verify_archive(
 
 /// Which copies answer; an error where none does.
 async fn ask_each(archive: &Archive, report: &mut ArchiveReport) -> Result<(), BackupError> {
-    let stores = archive.copies().stores();
-    for (number, store) in stores.iter().enumerate() {
-        let Err(error) = store.is_there(names::ARCHIVE).await else { continue };
-        if report.away.len() == number && number + 1 == stores.len() {
-            return Err(error.into());
+    let mut last = None;
+    for store in archive.copies().stores() {
+        if let Err(error) = store.is_there(names::ARCHIVE).await {
+            report.away.push(AwayCopy { copy: store.to_string(), detail: error.to_string() });
+            last = Some(error);
         }
-        report.note_away(store, error)?;
     }
-    Ok(())
+    match last {
+        Some(error) if report.away.len() == archive.copies().stores().len() => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// What no copy has any more of this log.
@@ -233,7 +235,7 @@ async fn verify_part(
         }
         let mut damage = damage(store, log, part, found);
         if let Some(from) = whole.filter(|_| repair) {
-            copy(from, store, part).await?;
+            copy(from, store, &part.object).await?;
             damage.is_repaired = true;
         }
         report.damages.push(damage);

@@ -68,6 +68,7 @@ fn tell(backup: &str, report: &PassReport, took: Duration) {
         records = report.records,
         bytes = report.stored_bytes,
         problems = report.problems.len(),
+        away = report.away.len(),
         seconds = took.as_secs_f64(),
         "backed up"
     );

@@ -246,7 +246,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("backups[].signing.key.command", TEXT, "A command of the shell that prints the key."),
     opt("backups[].segment_bytes", Kind::One(Scalar::Size(super::SEGMENT_BYTES_MIN)), "Size at which a segment ends and the next one begins.").default("64MiB"),
     opt("backups[].parallel", Kind::One(Scalar::Integer(1, 64)), "Partitions that are read at a time.").default("4"),
-    opt("backups[].synchronous", PATTERNS, "Topics, by patterns for the whole name, of which nothing counts as backed up before it is durable at every destination.").default("[]"),
+    opt("backups[].synchronous", PATTERNS, "Topics, by patterns for the whole name, of which nothing counts as backed up before it is durable at every destination. Others go on while a destination but the first is away, which is caught up later.").default("[]"),
     opt("backups[].limits", Kind::Section, "Bounds of this backup.").default("{}"),
     opt("backups[].limits.bandwidth", Kind::One(Scalar::Size(super::BANDWIDTH_BYTES_MIN)), "Bytes of records a second from the cluster; unlimited where it is not set."),
     opt("drills", Kind::Sections, "Failover drills that `kmirror run` does on a schedule."),
