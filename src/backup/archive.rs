@@ -120,7 +120,7 @@ impl Archive {
         let (mut there, mut away) = (Vec::new(), Vec::new());
         let mut is_begun = false;
         for (number, store) in self.copies.stores().iter().enumerate() {
-            match store.is_there(names::ARCHIVE).await {
+            match store.is_begun(names::ARCHIVE).await {
                 Ok(has) => is_begun |= number == 0 && has,
                 // A first backup makes its folders.
                 Err(error) if error.is_without_place() && !is_begun => {}
@@ -141,9 +141,9 @@ impl Archive {
     pub async fn begin(&self, cluster_id: &str, is_known: bool) -> Result<bool, BackupError> {
         let label = Label { backup: self.name.clone(), cluster_id: cluster_id.to_owned(), created_at_ms: now_ms() };
         let bytes = Bytes::from(label.to_file());
-        self.look_before_it_is_begun(is_known).await?;
+        let is_new = self.look_before_it_is_begun(is_known).await?;
         match self.copies.put_new(names::ARCHIVE, bytes).await? {
-            Put::Created => Ok(true),
+            Put::Created => Ok(is_new),
             Put::AlreadyThere => self.cluster_id().await.and_then(|found| {
                 if found == cluster_id {
                     return Ok(false);
@@ -158,11 +158,11 @@ impl Archive {
     }
 
     /// A place that lacks an archive which another one has, or which was there a moment ago, may be a disk that is not mounted: nothing
-    /// is begun there. Where no place has it, folders are made.
-    async fn look_before_it_is_begun(&self, is_known: bool) -> Result<(), BackupError> {
+    /// is begun there. Where no place has it, which is what this gives, folders are made.
+    async fn look_before_it_is_begun(&self, is_known: bool) -> Result<bool, BackupError> {
         let (mut has, mut lacks) = (Vec::new(), Vec::new());
         for store in self.copies.stores() {
-            match store.is_there(names::ARCHIVE).await {
+            match store.is_begun(names::ARCHIVE).await {
                 Ok(true) => has.push(store),
                 Ok(false) => lacks.push((store, None)),
                 Err(error) if error.is_without_place() => lacks.push((store, Some(error))),
@@ -181,12 +181,13 @@ impl Archive {
                 ),
             });
         }
+        let is_new = !lacks.is_empty();
         for (store, _) in lacks {
             store.make()?;
             tracing::warn!(backup = %self.name, place = %store,
                 "a new archive is begun here: if there should be one already, the place is wrong or not mounted");
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Cluster id of the source.

@@ -299,6 +299,15 @@ impl Store {
         }
     }
 
+    /// Whether a place that is there has this object, the label of an archive: without a body an answer does not tell a missing bucket from
+    /// a missing object.
+    pub async fn is_begun(&self, label: &str) -> Result<bool, StoreError> {
+        if self.is_there(label).await? {
+            return Ok(true);
+        }
+        self.folders("").await.map(|_| false)
+    }
+
     /// Objects below a folder, by path.
     pub async fn list(&self, folder: &str) -> Result<Vec<Object>, StoreError> {
         let at = Path::from(folder);

@@ -171,7 +171,7 @@ pub async fn verify_archive(
 async fn ask_each(archive: &Archive, report: &mut ArchiveReport) -> Result<(), BackupError> {
     let mut last = None;
     for store in archive.copies().stores() {
-        if let Err(error) = store.is_there(names::ARCHIVE).await {
+        if let Err(error) = store.is_begun(names::ARCHIVE).await {
             report.away.push(AwayCopy { copy: store.to_string(), detail: error.to_string() });
             last = Some(error);
         }
