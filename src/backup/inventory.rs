@@ -39,14 +39,11 @@ async fn label(archive: &Archive, chains: &[Chain]) -> Result<Option<Label>, Bac
         label.backup == archive.name() && first.is_none_or(|manifest| manifest.cluster_id == label.cluster_id)
     };
     for store in archive.copies().in_turn() {
-        match store.get(names::ARCHIVE).await {
-            Ok(bytes) => {
-                if let Some(label) = Label::parse(&bytes).ok().filter(is_its) {
-                    return Ok(Some(label));
-                }
-            }
-            // Whether that is damage shows where each copy is looked at.
-            Err(_) => {}
+        // Whether a copy without it is damaged shows where each is looked at.
+        if let Ok(bytes) = store.get(names::ARCHIVE).await
+            && let Some(label) = Label::parse(&bytes).ok().filter(is_its)
+        {
+            return Ok(Some(label));
         }
     }
     Ok(first.map(|manifest| Label {

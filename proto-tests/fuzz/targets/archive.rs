@@ -20,8 +20,8 @@ pub fn run(data: &[u8]) {
     let mut input = Input(data);
     match input.u8() % 3 {
         0 => manifest(input.0),
-        1 => segment(Bytes::copy_from_slice(input.0)),
-        _ => segment(blocks(&mut input)),
+        1 => segment(&Bytes::copy_from_slice(input.0)),
+        _ => segment(&blocks(&mut input)),
     }
 }
 
@@ -43,11 +43,11 @@ fn manifest(body: &[u8]) {
     }
 }
 
-fn segment(bytes: Bytes) {
-    let Ok(header) = header_of(&bytes) else { return };
+fn segment(bytes: &Bytes) {
+    let Ok(header) = header_of(bytes) else { return };
     let range = (RANGE.start, RANGE.end);
-    let walked = walk(&header, &bytes, range);
-    let index = index_of(&header, None, &bytes, range);
+    let walked = walk(&header, bytes, range);
+    let index = index_of(&header, None, bytes, range);
     for place in walked.blocks.iter().chain(index.iter().flat_map(|index| &index.blocks)) {
         assert!(place.first_offset < place.next_offset);
         if place.bytes == 0 {
