@@ -39,7 +39,8 @@ struct Gate {
     creates: Mutex<()>,
     refuse: AtomicU32,
     lose_answers: AtomicU32,
-    parts: AtomicU32,
+    /// Sizes of parts of uploads, in the order in which they came.
+    parts: std::sync::Mutex<Vec<u64>>,
     /// Writes below this are refused for good.
     forbidden: std::sync::Mutex<Option<String>>,
     begun_uploads: AtomicU32,
@@ -86,9 +87,9 @@ impl S3 {
         self.gate.lose_answers.store(requests, Ordering::SeqCst);
     }
 
-    /// Parts of multipart uploads that have come.
-    pub(crate) fn parts(&self) -> u32 {
-        self.gate.parts.load(Ordering::SeqCst)
+    /// Bytes of the parts of multipart uploads that have come.
+    pub(crate) fn parts(&self) -> Vec<u64> {
+        self.gate.parts.lock().unwrap().clone()
     }
 
     /// Writes of objects whose path holds this are refused for good.
@@ -135,7 +136,8 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
     }
     let query = request.uri().query().unwrap_or_default();
     if query.contains("partNumber=") {
-        gate.parts.fetch_add(1, Ordering::SeqCst);
+        let length = request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+        gate.parts.lock().unwrap().push(length.unwrap_or(0));
     } else if query.contains("uploadId=") {
         gate.ended_uploads.fetch_add(1, Ordering::SeqCst);
     } else if query.split('&').any(|word| word.trim_end_matches('=') == "uploads") {
