@@ -97,7 +97,7 @@ pub(crate) fn in_folder(folder: &Path) -> Store {
 /// Writes the archive to these places.
 pub(crate) async fn write(stores: Vec<Store>, guards: &Guards) -> Archive {
     let archive = Archive::new(BACKUP, Copies::new(stores));
-    archive.begin(CLUSTER_ID).await.unwrap();
+    archive.begin(CLUSTER_ID, false).await.unwrap();
     let mut maker = Maker { archive: &archive, guards, previous: None, unit: 1 };
     let first = [batch(0, &[0, 1, 2], Codec::None, 3), batch(0, &[3, 4, 5], Codec::Lz4, 3)];
     // Offsets 6 and 7 went by compaction; 8 to 10 are the transaction and its marker.

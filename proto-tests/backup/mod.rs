@@ -1,5 +1,6 @@
 //! Backups and restores as a user does them, between embedded brokers and local folders.
 
+mod away;
 mod damage;
 mod export;
 mod golden;

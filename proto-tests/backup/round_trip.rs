@@ -169,6 +169,8 @@ fn what_was_gone_before_it_was_read_is_told() {
     assert_eq!(pair.values(&pair.target, 0), expected);
     let more = ["--mirror", "restore.nightly.to"];
     assert_eq!(pair.mirror.translate("gone", 0, 25, &more), (15, None));
+    // It was lost, and did not go by compaction.
+    assert_eq!(pair.mirror.translate("gone", 0, 15, &more), (10, Some("retention".to_owned())));
 }
 
 /// A source that lost its end is not gone on with: its partition says so, the others are backed up, and a new chain begins anew.

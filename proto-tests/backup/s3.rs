@@ -39,7 +39,12 @@ struct Gate {
     creates: Mutex<()>,
     refuse: AtomicU32,
     lose_answers: AtomicU32,
-    parts: AtomicU32,
+    /// Sizes of parts of uploads, in the order in which they came.
+    parts: std::sync::Mutex<Vec<u64>>,
+    /// Writes below this are refused for good.
+    forbidden: std::sync::Mutex<Option<String>>,
+    begun_uploads: AtomicU32,
+    ended_uploads: AtomicU32,
 }
 
 impl S3 {
@@ -82,9 +87,19 @@ impl S3 {
         self.gate.lose_answers.store(requests, Ordering::SeqCst);
     }
 
-    /// Parts of multipart uploads that have come.
-    pub(crate) fn parts(&self) -> u32 {
-        self.gate.parts.load(Ordering::SeqCst)
+    /// Bytes of the parts of multipart uploads that have come.
+    pub(crate) fn parts(&self) -> Vec<u64> {
+        self.gate.parts.lock().unwrap().clone()
+    }
+
+    /// Writes of objects whose path holds this are refused for good.
+    pub(crate) fn forbid(&self, path: &str) {
+        *self.gate.forbidden.lock().unwrap() = Some(path.to_owned());
+    }
+
+    /// Multipart uploads that were begun, and that were completed or aborted.
+    pub(crate) fn uploads(&self) -> (u32, u32) {
+        (self.gate.begun_uploads.load(Ordering::SeqCst), self.gate.ended_uploads.load(Ordering::SeqCst))
     }
 
     /// Where its objects are files, in a folder for each bucket: for damage.
@@ -114,8 +129,19 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
     if take_one(&gate.refuse) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    if request.uri().query().is_some_and(|query| query.contains("partNumber=")) {
-        gate.parts.fetch_add(1, Ordering::SeqCst);
+    let is_forbidden = request.method() == axum::http::Method::PUT
+        && gate.forbidden.lock().unwrap().as_ref().is_some_and(|path| request.uri().path().contains(path));
+    if is_forbidden {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let query = request.uri().query().unwrap_or_default();
+    if query.contains("partNumber=") {
+        let length = request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+        gate.parts.lock().unwrap().push(length.unwrap_or(0));
+    } else if query.contains("uploadId=") {
+        gate.ended_uploads.fetch_add(1, Ordering::SeqCst);
+    } else if query.split('&').any(|word| word.trim_end_matches('=') == "uploads") {
+        gate.begun_uploads.fetch_add(1, Ordering::SeqCst);
     }
     let loses = take_one(&gate.lose_answers);
     let creates = request.headers().contains_key("if-none-match");

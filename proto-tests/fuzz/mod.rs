@@ -80,7 +80,7 @@ macro_rules! each_target {
     };
 }
 
-each_target!(batch config intake map state wire);
+each_target!(archive batch config intake map state wire);
 
 #[test]
 fn replay() {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BackupError;
 use super::chain::Head;
-use super::copies::Copies;
+use super::copies::{AwayCopy, Copies};
 use super::digest::sha256_hex;
 use super::envelope::{self, EnvelopeError};
 use super::manifest::{Manifest, PartitionPart, Signature};
@@ -146,16 +146,39 @@ impl Archive {
         &self.copies
     }
 
-    /// Begins the archive, or makes sure that it is of this cluster.
-    pub async fn begin(&self, cluster_id: &str) -> Result<(), BackupError> {
+    /// The archive in those of its places that can be written now, and those that cannot: they are caught up later. The first must be
+    /// there, for it decides between two writers and has everything.
+    pub async fn reachable(&self) -> Result<(Self, Vec<AwayCopy>), BackupError> {
+        let (mut there, mut away) = (Vec::new(), Vec::new());
+        let mut is_begun = false;
+        for (number, store) in self.copies.stores().iter().enumerate() {
+            match store.is_begun(names::ARCHIVE).await {
+                Ok(has) => is_begun |= number == 0 && has,
+                // A first backup makes its folders.
+                Err(error) if error.is_without_place() && !is_begun => {}
+                Err(error) if number > 0 && error.is_of_the_place() => {
+                    tracing::warn!(backup = %self.name, place = %store, %error, "this copy falls behind: it is caught up by a later pass");
+                    away.push(AwayCopy { copy: store.to_string(), detail: error.to_string() });
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            there.push(store.clone());
+        }
+        Ok((Self { name: self.name.clone(), copies: Copies::new(there) }, away))
+    }
+
+    /// Begins the archive, or makes sure that it is of this cluster. `is_known`: it was there before, and is not begun once more.
+    /// Gives whether it was begun.
+    pub async fn begin(&self, cluster_id: &str, is_known: bool) -> Result<bool, BackupError> {
         let label = Label { backup: self.name.clone(), cluster_id: cluster_id.to_owned(), created_at_ms: now_ms() };
         let bytes = Bytes::from(label.to_file());
-        self.refuse_a_copy_that_lacks_it().await?;
+        let is_new = self.look_before_it_is_begun(is_known).await?;
         match self.copies.put_new(names::ARCHIVE, bytes).await? {
-            Put::Created => Ok(()),
+            Put::Created => Ok(is_new),
             Put::AlreadyThere => self.cluster_id().await.and_then(|found| {
                 if found == cluster_id {
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(BackupError::WrongCluster {
                     backup: self.name.clone(),
@@ -166,23 +189,37 @@ impl Archive {
         }
     }
 
-    /// A place that lacks an archive which another one has may be a disk that is not mounted: nothing is begun there.
-    async fn refuse_a_copy_that_lacks_it(&self) -> Result<(), BackupError> {
-        if !self.copies.is_there(names::ARCHIVE).await? {
-            return Ok(());
-        }
+    /// A place that lacks an archive which another one has, or which was there a moment ago, may be a disk that is not mounted: nothing
+    /// is begun there. Where no place has it, which is what this gives, folders are made.
+    async fn look_before_it_is_begun(&self, is_known: bool) -> Result<bool, BackupError> {
+        let (mut has, mut lacks) = (Vec::new(), Vec::new());
         for store in self.copies.stores() {
-            if !store.is_there(names::ARCHIVE).await? {
-                return Err(BackupError::Damaged {
-                    backup: self.name.clone(),
-                    object: names::ARCHIVE.to_owned(),
-                    detail: format!(
-                        "destination {store} lacks the archive that another has: is it mounted? kmirror archive repair gives it a whole copy"
-                    ),
-                });
+            match store.is_begun(names::ARCHIVE).await {
+                Ok(true) => has.push(store),
+                Ok(false) => lacks.push((store, None)),
+                Err(error) if error.is_without_place() => lacks.push((store, Some(error))),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        if let Some((store, why)) = lacks.first().filter(|_| is_known || !has.is_empty()) {
+            let before = if has.is_empty() { "it was there before" } else { "another has it" };
+            let why = why.as_ref().map(|error| format!("; {error}")).unwrap_or_default();
+            return Err(BackupError::Damaged {
+                backup: self.name.clone(),
+                object: names::ARCHIVE.to_owned(),
+                detail: format!(
+                    "destination {store} lacks the archive, and {before}: is it mounted? kmirror archive repair gives it a whole copy \
+                     where another has one{why}"
+                ),
+            });
+        }
+        let is_new = !lacks.is_empty();
+        for (store, _) in lacks {
+            store.make()?;
+            tracing::warn!(backup = %self.name, place = %store,
+                "a new archive is begun here: if there should be one already, the place is wrong or not mounted");
+        }
+        Ok(is_new)
     }
 
     /// Cluster id of the source.
@@ -257,14 +294,18 @@ impl Archive {
         let files: Vec<(u32, String, Bytes)> =
             stream::iter(wanted.into_iter().map(read)).buffered(READ_AT_ONCE).try_collect().await?;
         let mut chain = Chain { number, units: Vec::new(), broken: None };
+        let mut head = Head::new(number);
         for (unit, object, file) in files {
             let due = chain.units.len() as u32 + 1;
             if unit != due {
                 chain.broken = Some(format!("unit {due} is missing ({})", names::manifest(number, due)));
                 break;
             }
-            match follow(&chain, object, &file, trusted) {
-                Ok(unit) => chain.units.push(unit),
+            match follow(&chain, &head, object, &file, trusted) {
+                Ok(unit) => {
+                    head.advance(&unit.manifest, unit.sha256.clone());
+                    chain.units.push(unit);
+                }
                 Err(broken) => {
                     chain.broken = Some(broken);
                     break;
@@ -276,7 +317,13 @@ impl Archive {
 }
 
 /// The unit of a manifest that should follow these.
-fn follow(chain: &Chain, object: String, file: &[u8], trusted: Option<&PublicKey>) -> Result<Unit, String> {
+fn follow(
+    chain: &Chain,
+    head: &Head,
+    object: String,
+    file: &[u8],
+    trusted: Option<&PublicKey>,
+) -> Result<Unit, String> {
     let words = |error: EnvelopeError| format!("{object}: {error}");
     let signed = Manifest::parse(file).map_err(words)?;
     let unit = chain.units.len() as u32 + 1;
@@ -287,6 +334,9 @@ fn follow(chain: &Chain, object: String, file: &[u8], trusted: Option<&PublicKey
     let before = chain.units.last().map(|unit| unit.sha256.as_str());
     if signed.manifest.previous.as_deref() != before {
         return Err(format!("{object}: the unit before it is not the one that it was written behind"));
+    }
+    if let Some(wrong) = head.gainsaid_by(&signed.manifest) {
+        return Err(format!("{object}: {wrong}"));
     }
     if let Some(key) = trusted {
         let signature = signed.signature.as_ref().ok_or_else(|| format!("{object}: it is not signed"))?;

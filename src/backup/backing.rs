@@ -11,11 +11,14 @@ use super::BackupError;
 use super::cut::Cut;
 use super::fetch::{Opened, Segments};
 use super::manifest::SegmentPart;
+use super::segment::BLOCK_BYTES;
 use crate::batch::RawBatch;
 use crate::broker::{BackedRead, Backing, Waker};
 
-/// Bytes that all logs hold together, about.
-const HELD_BYTES: usize = 48 << 20;
+/// Bytes that all logs hold together, about, where the configured memory is not more.
+const HELD_BYTES_MIN: usize = 48 << 20;
+/// Where more logs are read at a time than blocks can be held, less of each is; no less than this.
+const PIECE_BYTES_MIN: usize = 64 << 10;
 /// Blocks that are brought side by side.
 const BRING_AT_ONCE: usize = 8;
 
@@ -29,6 +32,7 @@ pub(super) struct Shelf {
 #[derive(Debug, Default)]
 struct Held {
     bytes: usize,
+    limit_bytes: usize,
     /// Oldest first.
     order: VecDeque<(usize, i64)>,
     logs: HashMap<usize, LogHeld>,
@@ -83,9 +87,15 @@ pub(super) struct ShelfLog {
 
 impl Shelf {
     /// Begins to bring blocks of these logs; gives one backing a log, in order. Ends once nobody holds a backing.
-    pub(super) fn open(segments: Segments, logs: Vec<ServedLog>, waker: Waker) -> (Arc<Self>, Vec<Arc<ShelfLog>>) {
+    pub(super) fn open(
+        segments: Segments,
+        logs: Vec<ServedLog>,
+        memory_bytes: usize,
+        waker: Waker,
+    ) -> (Arc<Self>, Vec<Arc<ShelfLog>>) {
         let (asks, asked) = mpsc::unbounded_channel();
-        let shelf = Arc::new(Self { held: Mutex::new(Held::default()), asks });
+        let held = Held { limit_bytes: memory_bytes.max(HELD_BYTES_MIN), ..Held::default() };
+        let shelf = Arc::new(Self { held: Mutex::new(held), asks });
         let backings = logs.iter().enumerate().map(|(log, served)| {
             let segments = Arc::new(served.segments.clone());
             Arc::new(ShelfLog { shelf: Arc::clone(&shelf), log, segments, from: served.from })
@@ -134,6 +144,8 @@ impl Shelf {
                 if log.blocks.iter().any(|other| other.first == block.first) {
                     return;
                 }
+                let block = block.cut_to(ask.offset, held.piece_bytes());
+                let Some(log) = held.logs.get_mut(&ask.log) else { return };
                 held.bytes += block.bytes;
                 held.order.push_back((ask.log, block.first));
                 let at = log.blocks.partition_point(|other| other.first < block.first);
@@ -150,9 +162,23 @@ impl Shelf {
 }
 
 impl Held {
+    /// What of a block is held, so that each log that is read at the time has something to read: the oldest would go unread otherwise.
+    fn piece_bytes(&self) -> usize {
+        let active = self.logs.values().filter(|log| !log.blocks.is_empty() || !log.asked.is_empty()).count();
+        if active.saturating_mul(BLOCK_BYTES) <= self.limit_bytes {
+            return usize::MAX;
+        }
+        (self.limit_bytes / active.max(1) / 2).max(PIECE_BYTES_MIN)
+    }
+
+    /// Whether there is room to bring blocks before they are asked for.
+    fn has_room(&self) -> bool {
+        self.bytes < self.limit_bytes / 2
+    }
+
     /// While more is held than should be, the oldest goes: it is brought again if it is asked for. Not what has just come.
     fn give_up(&mut self, just_come: usize) {
-        while self.bytes > HELD_BYTES && self.order.len() > 1 {
+        while self.bytes > self.limit_bytes && self.order.len() > 1 {
             let Some((log, first)) = self.order.pop_front() else { return };
             if log == just_come && self.order.is_empty() {
                 self.order.push_front((log, first));
@@ -195,13 +221,14 @@ impl Backing for ShelfLog {
             held.drop_block(self.log, first);
             held.order.retain(|place| *place != (self.log, first));
         }
+        let has_room = held.has_room();
         let log = held.logs.entry(self.log).or_default();
         let Some(at) = log.blocks.iter().position(|block| block.first <= offset && offset < block.next) else {
             self.ask(log, offset);
             return BackedRead::Pending;
         };
         let block = log.blocks[at].clone();
-        if block.next < bound && !log.blocks.iter().any(|other| other.first == block.next) {
+        if has_room && block.next < bound && !log.blocks.iter().any(|other| other.first == block.next) {
             self.ask(log, block.next);
         }
         drop(held);
@@ -217,6 +244,25 @@ impl Backing for ShelfLog {
 }
 
 impl Block {
+    /// The batches of it that hold an offset or stand behind it, as far as they have so many bytes together; one at least.
+    fn cut_to(self, offset: i64, bytes: usize) -> Self {
+        if self.bytes <= bytes {
+            return self;
+        }
+        let mut kept: Vec<RawBatch> = Vec::new();
+        let (mut kept_bytes, mut next) = (0, self.next);
+        for batch in self.batches.into_iter().filter(|batch| batch.header.next_offset() > offset) {
+            if !kept.is_empty() && kept_bytes + batch.bytes.len() > bytes {
+                next = batch.header.base_offset;
+                break;
+            }
+            kept_bytes += batch.bytes.len();
+            // A copy, for what is left of the block is not held on to.
+            kept.push(RawBatch { bytes: Bytes::copy_from_slice(&batch.bytes), ..batch });
+        }
+        Self { first: self.first.max(offset), next, batches: kept, bytes: kept_bytes }
+    }
+
     fn from(&self, offset: i64, bound: i64, max_bytes: usize) -> Bytes {
         let counts = |batch: &&RawBatch| batch.header.next_offset() > offset && batch.header.base_offset < bound;
         let mut out = BytesMut::new();
@@ -304,4 +350,61 @@ fn behind(log: &ServedLog, part: &SegmentPart, offset: i64, error: BackupError) 
     };
     let is_known = log.lost.iter().any(|lost| lost.0 <= from.max(offset) && to <= lost.1);
     if is_known && to > offset { Ok(to) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Codec, Record, Stamp, encode};
+
+    fn block(first: i64, batches: i64, value_bytes: usize) -> Block {
+        let batch = |offset: i64| {
+            let record = Record {
+                offset,
+                timestamp: 0,
+                attributes: 0,
+                key: None,
+                value: Some(vec![7; value_bytes].into()),
+                headers: Vec::new(),
+            };
+            let mut bytes = encode(&[record], Codec::None, Stamp::NONE).unwrap().bytes.to_vec();
+            bytes[..8].copy_from_slice(&offset.to_be_bytes());
+            RawBatch::parse(bytes.into()).unwrap()
+        };
+        let batches: Vec<RawBatch> = (first..first + batches).map(batch).collect();
+        let bytes = batches.iter().map(|batch| batch.bytes.len()).sum();
+        Block { first, next: batches.last().map_or(first, |batch| batch.header.next_offset()), batches, bytes }
+    }
+
+    #[test]
+    fn a_block_is_cut_to_whole_batches_from_the_offset_on() {
+        let whole = block(10, 10, 1000);
+        assert_eq!(whole.clone().cut_to(13, usize::MAX).batches.len(), 10);
+        let one = whole.batches[0].bytes.len();
+        for (at, bytes, batches, next) in
+            [(10, 3 * one, 3, 13), (13, 3 * one + 1, 3, 16), (19, 2 * one, 1, 20), (12, 1, 1, 13)]
+        {
+            let cut = whole.clone().cut_to(at, bytes);
+            assert_eq!((cut.first, cut.next, cut.batches.len(), cut.bytes), (at, next, batches, batches * one));
+            assert_eq!(cut.from(at, 100, usize::MAX).len(), batches * one);
+        }
+    }
+
+    /// Far more logs than blocks that can be held: each that has asked finds its piece when it comes to read.
+    #[test]
+    fn many_logs_are_read_without_bringing_anything_twice() {
+        const LOGS: usize = 200;
+        let (asks, _asked) = mpsc::unbounded_channel();
+        let held = Held { limit_bytes: HELD_BYTES_MIN, ..Held::default() };
+        let shelf = Arc::new(Shelf { held: Mutex::new(held), asks });
+        let log = |log| ShelfLog { shelf: Arc::clone(&shelf), log, segments: Arc::default(), from: 0 };
+        let logs: Vec<ShelfLog> = (0..LOGS).map(log).collect();
+        let is_there = |log: &ShelfLog| matches!(log.read(0, 1000, 1 << 20), BackedRead::Bytes(_));
+        assert!(logs.iter().all(|log| !is_there(log)));
+        for number in 0..LOGS {
+            shelf.put(&Ask { log: number, offset: 0 }, Ok(Some(block(0, 10, 100 << 10))));
+        }
+        assert!(shelf.held.lock().unwrap().bytes <= HELD_BYTES_MIN);
+        assert!(logs.iter().all(is_there));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::manifest::{Aborted, Gap, Manifest, OpenTransaction, SegmentPart};
+use super::manifest::{Aborted, Gap, Manifest, OpenTransaction, PartitionPart, SegmentPart};
 use crate::client::TopicPartition;
 use crate::mirror::Isolation;
 
@@ -68,6 +68,20 @@ impl Head {
         Self { chain, ..Self::default() }
     }
 
+    /// What a unit says that cannot follow.
+    pub fn gainsaid_by(&self, manifest: &Manifest) -> Option<String> {
+        if self.isolation.is_some_and(|isolation| isolation != manifest.isolation) {
+            return Some("the units before it were read under another isolation".to_owned());
+        }
+        let goes_on = |part: &&PartitionPart| part.to > part.from;
+        manifest.partitions.iter().enumerate().filter(|(_, part)| goes_on(part)).find_map(|(number, part)| {
+            let id = LogId { topic: part.topic.clone(), topic_id: part.topic_id, partition: part.partition };
+            let due = self.positions.get(&id)?.to;
+            (part.from != due)
+                .then(|| format!("partitions[{number}].from: {id} goes on at offset {}, and {due} is due", part.from))
+        })
+    }
+
     /// Takes a unit in.
     pub fn advance(&mut self, manifest: &Manifest, sha256: String) {
         if self.units == 0 {
@@ -107,6 +121,8 @@ pub struct Log {
     pub aborted: Vec<Aborted>,
     /// What stood in the way in the last unit that tried.
     pub problem: Option<String>,
+    /// When the last pass began that had something of it, ms.
+    pub tried_at_ms: i64,
     /// Offsets that no copy has any more, where that was looked into: a restore leaves them out.
     pub lost: Vec<(i64, i64)>,
 }
@@ -137,7 +153,18 @@ impl Log {
 /// All logs of these units, which follow one another from the first of a chain.
 pub fn logs<'a>(units: impl IntoIterator<Item = &'a Manifest>) -> BTreeMap<LogId, Log> {
     let mut logs: BTreeMap<LogId, Log> = BTreeMap::new();
-    for part in units.into_iter().flat_map(|manifest| &manifest.partitions) {
+    for unit in units {
+        take_in(&mut logs, unit);
+    }
+    logs
+}
+
+fn take_in(logs: &mut BTreeMap<LogId, Log>, unit: &Manifest) {
+    if unit.captured.is_some() {
+        // The last of a pass: whom it says nothing of stood where it ended.
+        logs.values_mut().filter(|log| log.tried_at_ms < unit.begun_at_ms).for_each(|log| log.problem = None);
+    }
+    for part in &unit.partitions {
         let id = LogId { topic: part.topic.clone(), topic_id: part.topic_id, partition: part.partition };
         let log = logs.entry(id.clone()).or_insert_with(|| Log {
             id,
@@ -147,6 +174,7 @@ pub fn logs<'a>(units: impl IntoIterator<Item = &'a Manifest>) -> BTreeMap<LogId
             gaps: Vec::new(),
             aborted: Vec::new(),
             problem: None,
+            tried_at_ms: 0,
             lost: Vec::new(),
         });
         if log.to <= log.from {
@@ -158,6 +186,6 @@ pub fn logs<'a>(units: impl IntoIterator<Item = &'a Manifest>) -> BTreeMap<LogId
         log.gaps.extend(&part.gaps);
         log.aborted.extend(&part.aborted);
         log.problem.clone_from(&part.problem);
+        log.tried_at_ms = unit.begun_at_ms;
     }
-    logs
 }

@@ -30,6 +30,14 @@ pub enum EnvelopeError {
     /// Not two lines of JSON as they should be.
     #[error("it is not what it should be: {0}")]
     Malformed(String),
+    /// It says something that cannot be.
+    #[error("{at}: {what}; no kmirror wrote this")]
+    Impossible {
+        /// Where, as a path into the JSON of its second line.
+        at: String,
+        /// What.
+        what: String,
+    },
     /// Of a newer kmirror.
     #[error("format version {0}, and this kmirror reads {VERSION}: use a newer one")]
     Version(u32),

@@ -95,6 +95,15 @@ pub enum BackupError {
         /// Which key.
         key_id: String,
     },
+    /// A segment is not sealed, and should be.
+    #[error(
+        "{object} is not sealed, and encryption is configured: it was written before encryption was turned on, or by somebody without \
+         the key. kmirror backup --full begins a chain that is sealed; encryption.accept_unsealed: true reads what is not"
+    )]
+    Unsealed {
+        /// Path of the object.
+        object: String,
+    },
     /// A segment is sealed with a key that is not at hand.
     #[error("{object}: {source}")]
     Sealed {

@@ -10,10 +10,10 @@ use super::copies::Copies;
 use super::manifest::SegmentPart;
 use super::seal::{Keyring, SegmentKey, WrappedKey};
 use super::segment::{
-    BlockKind, BlockPlace, Index, SegmentError, SegmentHeader, TRAILER_BYTES, Trailer, batches_of, header_at_end,
-    header_of, index_from, open_block, places,
+    BLOCK_HEADER_BYTES, BlockHeader, BlockKind, BlockPlace, INDEX_BYTES_MAX, Index, SegmentError, SegmentHeader,
+    TRAILER_BYTES, Trailer, batches_of, header_at_end, header_of, index_from, open_block, places,
 };
-use super::store::Store;
+use super::store::{Store, StoreError};
 use crate::batch::RawBatch;
 
 /// Most that a segment's header takes.
@@ -58,7 +58,12 @@ impl Segments {
 
     /// The key of a segment, where it is sealed.
     pub fn key(&self, object: &str, header: &SegmentHeader) -> Result<Option<SegmentKey>, BackupError> {
-        let Some(wrapped) = &header.wrapped_key else { return Ok(None) };
+        let Some(wrapped) = &header.wrapped_key else {
+            return match &self.keyring {
+                Some(ring) if !ring.takes_unsealed() => Err(BackupError::Unsealed { object: object.to_owned() }),
+                _ => Ok(None),
+            };
+        };
         let Some(keyring) = &self.keyring else {
             let key_id = WrappedKey::from_bytes(wrapped).key_id_hex();
             return Err(BackupError::NoKey { object: object.to_owned(), key_id });
@@ -67,11 +72,23 @@ impl Segments {
         opened.map(Some).map_err(|source| BackupError::Sealed { object: object.to_owned(), source })
     }
 
+    /// Whether a segment is sealed, by the first copy that tells.
+    pub async fn is_sealed(&self, part: &SegmentPart) -> Result<bool, BackupError> {
+        let mut last = None;
+        for store in self.copies.in_turn() {
+            match self.header(store, part).await {
+                Ok(header) => return Ok(header.wrapped_key.is_some()),
+                Err(error) => last = Some(self.other(error, last)),
+            }
+        }
+        Err(last.unwrap_or(BackupError::Store(StoreError::NoCopy)))
+    }
+
     /// Reads header and index of a segment, from the first copy that has them whole; where none has, the blocks that are left are looked
     /// for in all of them.
     pub async fn open(&self, part: &SegmentPart) -> Result<Opened, BackupError> {
         let mut last = None;
-        for store in self.copies.stores() {
+        for store in self.copies.in_turn() {
             match self.open_in(store, part).await {
                 Ok(opened) => return Ok(opened),
                 Err(error) if error.is_of_this_copy() => last = Some(self.other(error, last)),
@@ -92,7 +109,7 @@ impl Segments {
     /// Blocks stand at the same place in every copy: whichever has one whole, it counts.
     async fn salvage(&self, part: &SegmentPart) -> Result<Option<Opened>, BackupError> {
         let (mut found, mut blocks) = (None, BTreeMap::new());
-        for store in self.copies.stores() {
+        for store in self.copies.in_turn() {
             let Ok(bytes) = store.get(&part.object).await else { continue };
             let Ok(header) = header_of(&bytes) else { continue };
             if header.of.segment_id == part.segment_id && header.of.base_offset == part.from {
@@ -128,7 +145,10 @@ impl Segments {
 
     /// Every copy failed: the first error is the one to tell, the others are in the log.
     fn other(&self, error: BackupError, first: Option<BackupError>) -> BackupError {
-        tracing::warn!(%error, copies = self.copies.stores().len(), "trying another copy, if there is one");
+        // That a place is away is said once, by the store.
+        if !matches!(&error, BackupError::Store(error) if error.is_of_the_place()) {
+            tracing::warn!(%error, copies = self.copies.stores().len(), "trying another copy, if there is one");
+        }
         first.unwrap_or(error)
     }
 
@@ -145,15 +165,18 @@ impl Segments {
         let trailer = Trailer::parse(&trailer, end).map_err(damaged)?;
         let begins = trailer.index_position;
         let index_end = begins + u64::from(trailer.index_bytes);
-        if index_end > end {
+        if index_end > end
+            || trailer.index_bytes as usize > BLOCK_HEADER_BYTES + INDEX_BYTES_MAX + SegmentKey::TAG_BYTES
+        {
             return Err(damaged(SegmentError::at(end, "the trailer points elsewhere than to the index")));
         }
         let block = store.get_range(&part.object, begins..index_end).await?;
+        let room = header.to_bytes().len() as u64..begins;
         let (header, payload) = open_block(header, key, &block, begins).map_err(damaged)?;
         if header.kind != BlockKind::Index {
             return Err(damaged(SegmentError::at(begins, "no index where it should be")));
         }
-        serde_json::from_slice(&payload)
+        Index::parse(&payload, (part.from, part.to), room)
             .map_err(|error| damaged(SegmentError::at(begins, format!("the index: {error}"))))
     }
 
@@ -162,7 +185,7 @@ impl Segments {
         let Some(place) = segment.index.blocks.get(number) else { return Ok(Vec::new()) };
         let range = place.position..place.position + u64::from(place.bytes);
         let mut last = None;
-        for store in self.copies.stores() {
+        for store in self.copies.in_turn() {
             let read = match place.bytes {
                 0 => Ok(Bytes::new()),
                 _ => store.get_range(&segment.part.object, range.clone()).await.map_err(BackupError::from),
@@ -190,7 +213,7 @@ impl Opened {
         }
         let opened =
             open_block(&self.header, self.key.as_ref(), bytes, place.position).and_then(|(header, payload)| {
-                if header.kind != BlockKind::Batches || header.first_offset != place.first_offset {
+                if !is_its_block(&header, place) {
                     return Err(SegmentError::at(place.position, "this is not the block that should be here"));
                 }
                 batches_of(&header, payload, place.position)
@@ -202,4 +225,10 @@ impl Opened {
         let object = self.part.object.clone();
         BackupError::DamagedSegment { object, from: place.first_offset, to: place.next_offset, detail }
     }
+}
+
+/// Whether a block is the one that an index says.
+pub(super) fn is_its_block(header: &BlockHeader, place: &BlockPlace) -> bool {
+    header.kind == BlockKind::Batches
+        && (header.first_offset, header.next_offset) == (place.first_offset, place.next_offset)
 }

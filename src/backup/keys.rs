@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use zeroize::Zeroizing;
 
 use super::seal::SealError;
 use crate::config::KeySource;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+/// How long a file may take: a pipe that nobody writes to has no end.
+const FILE_LIMIT: Duration = Duration::from_secs(30);
+/// A key is 64 characters; what gives much more than that is something else.
 const BYTES_MAX: usize = 64 << 10;
 
 /// Reads a key of 32 bytes: as they are, as hex, or as base64.
@@ -18,9 +22,9 @@ pub(super) async fn read(source: &KeySource) -> Result<Zeroizing<[u8; 32]>, Seal
     let (from, text) = match source {
         KeySource::File(path) => {
             let from = format!("file {}", path.display());
-            let read = tokio::fs::read(path).await.map_err(|error| wrong(&from, error.to_string()))?;
+            let text = read_file(path, FILE_LIMIT).await.map_err(|detail| wrong(&from, detail))?;
             warn_if_open(path);
-            (from, Zeroizing::new(read))
+            (from, text)
         }
         KeySource::Env(name) => {
             let from = format!("the variable {name}");
@@ -29,14 +33,59 @@ pub(super) async fn read(source: &KeySource) -> Result<Zeroizing<[u8; 32]>, Seal
         }
         KeySource::Command(command) => {
             let from = "the command".to_owned();
-            let printed = run(command).await.map_err(|detail| wrong(&from, detail))?;
+            let printed = run(command, COMMAND_LIMIT).await.map_err(|detail| wrong(&from, detail))?;
             (from, printed)
         }
     };
-    parse(&text).ok_or_else(|| {
+    let key = parse(&text).ok_or_else(|| {
         let detail = format!("{} bytes that are not 32, nor 64 hex digits, nor 44 characters of base64", text.len());
         wrong(&from, detail)
-    })
+    })?;
+    // A file of zeros is what a script makes that went wrong.
+    if key.iter().all(|byte| *byte == 0) {
+        let detail = "it is all zeros, which is no secret; draw a key with openssl rand -hex 32";
+        return Err(wrong(&from, detail.to_owned()));
+    }
+    Ok(key)
+}
+
+/// A thread of its own reads it: a pipe that nobody writes to would hold up the end of the program.
+async fn read_file(path: &std::path::Path, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
+    let path = path.to_owned();
+    let (done, read) = tokio::sync::oneshot::channel();
+    let reading = move || {
+        let read = std::fs::File::open(path).and_then(|file| {
+            let mut bytes = room();
+            std::io::Read::read_to_end(&mut std::io::Read::take(file, BYTES_MAX as u64 + 1), &mut bytes)?;
+            Ok(bytes)
+        });
+        // Nobody listens where it took too long.
+        let _ = done.send(read);
+    };
+    std::thread::Builder::new().spawn(reading).map_err(|error| error.to_string())?;
+    let read = tokio::time::timeout(limit, read).await;
+    let read = read.map_err(|_| format!("it has not come to its end within {} s", limit.as_secs()))?;
+    bounded(read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?)
+}
+
+/// What a pipe gives, up to one byte more than may be.
+async fn beginning(from: impl AsyncRead + Unpin) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = room();
+    from.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// The whole room at once: a vector that grows leaves copies of the key behind.
+fn room() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(BYTES_MAX + 1))
+}
+
+fn bounded(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, String> {
+    match bytes.len() {
+        0 => Err("it gives nothing".to_owned()),
+        len if len > BYTES_MAX => Err(format!("it gives more than {BYTES_MAX} bytes, and a key has 32")),
+        _ => Ok(bytes),
+    }
 }
 
 fn wrong(from: &str, detail: String) -> SealError {
@@ -74,19 +123,77 @@ fn warn_if_open(path: &std::path::Path) {
 #[cfg(not(unix))]
 fn warn_if_open(_path: &std::path::Path) {}
 
-/// What a command of the shell prints.
-async fn run(command: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+/// What a command of the shell prints. It is ended where it prints too much, or takes too long.
+async fn run(command: &str, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut shell = tokio::process::Command::new("sh");
-    shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
-    let output = tokio::time::timeout(COMMAND_LIMIT, shell.output()).await;
-    let output = output.map_err(|_| format!("it has not ended within {} s", COMMAND_LIMIT.as_secs()))?;
-    let output = output.map_err(|error| error.to_string())?;
-    let printed = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(format!("it ended with {}; what it said is on stderr", output.status));
+    shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let mut child = shell.spawn().map_err(|error| error.to_string())?;
+    let out = child.stdout.take();
+    let output = async {
+        let printed = match out {
+            Some(out) => beginning(out).await.map_err(|error| error.to_string())?,
+            None => Zeroizing::default(),
+        };
+        if printed.len() > BYTES_MAX {
+            return bounded(printed);
+        }
+        let status = child.wait().await.map_err(|error| error.to_string())?;
+        if !status.success() {
+            return Err(format!("it ended with {status}; what it said is on stderr"));
+        }
+        bounded(printed)
+    };
+    let output = tokio::time::timeout(limit, output).await;
+    output.unwrap_or_else(|_| Err(format!("it has not ended within {} s", limit.as_secs())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+    fn said(outcome: Result<Zeroizing<[u8; 32]>, SealError>) -> String {
+        outcome.unwrap_err().to_string()
     }
-    if printed.len() > BYTES_MAX {
-        return Err(format!("it printed {} bytes", printed.len()));
+
+    #[tokio::test]
+    async fn a_key_is_read_in_every_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let raw: Vec<u8> = (0..32).collect();
+        let forms: [(&str, Vec<u8>); 3] =
+            [("hex", HEX.into()), ("base64", format!("{}\n", STANDARD.encode(&raw)).into()), ("raw", raw.clone())];
+        for (name, text) in forms {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(read(&KeySource::File(file)).await.unwrap()[..], raw[..], "{name}");
+        }
+        let command = KeySource::Command(format!("echo {HEX}"));
+        assert_eq!(read(&command).await.unwrap()[..], raw[..]);
     }
-    Ok(printed)
+
+    #[tokio::test]
+    async fn what_has_no_end_is_not_read_to_its_end() {
+        let file = said(read(&KeySource::File("/dev/zero".into())).await);
+        assert!(file.contains("/dev/zero: it gives more than 65536 bytes"), "{file}");
+        let command = said(read(&KeySource::Command("cat /dev/zero".to_owned())).await);
+        assert!(command.contains("more than 65536 bytes"), "{command}");
+        let slow = run("exec sleep 600", Duration::from_millis(50)).await.unwrap_err();
+        assert!(slow.contains("has not ended"), "{slow}");
+        let waiting = run(&format!("echo {HEX}; exec sleep 600"), Duration::from_millis(50)).await.unwrap_err();
+        assert!(waiting.contains("has not ended"), "{waiting}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_key_is_refused_and_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        for text in ["", "hunter2", &"0".repeat(64), &format!("{HEX}00")] {
+            std::fs::write(&file, text).unwrap();
+            let said = said(read(&KeySource::File(file.clone())).await);
+            assert!(said.contains("file ") && (text.is_empty() || !said.contains(text)), "{said}");
+        }
+        let failed = said(read(&KeySource::Command("exit 3".to_owned())).await);
+        assert!(failed.contains("exit status: 3"), "{failed}");
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::bounds;
 use super::capture::Captured;
 use super::envelope::{self, EnvelopeError};
 use crate::client::TopicPartition;
@@ -187,11 +188,26 @@ impl Manifest {
     /// Reads a file; gives the signature and the line that it is of as well.
     ///
     /// # Errors
-    /// Damaged, changed, or of a newer version.
+    /// Damaged, changed, or of a newer version; or it says what cannot be.
     pub fn parse(file: &[u8]) -> Result<Signed<'_>, EnvelopeError> {
         let (signature, body) = envelope::open(MAGIC, file)?;
+        Ok(Signed { manifest: Self::parse_body(body)?, signature, body })
+    }
+
+    /// Reads the second line of a file, whoever wrote it.
+    ///
+    /// # Errors
+    /// No JSON of a manifest, or it says what cannot be.
+    pub fn parse_body(body: &[u8]) -> Result<Self, EnvelopeError> {
         let malformed = |error| EnvelopeError::Malformed(format!("its second line: {error}"));
-        Ok(Signed { manifest: serde_json::from_slice(body).map_err(malformed)?, signature, body })
+        let manifest: Self = serde_json::from_slice(body).map_err(malformed)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Whether it says nothing that cannot be ([`super::bounds`]).
+    pub fn check(&self) -> Result<(), EnvelopeError> {
+        bounds::check(self).map_err(|wrong| EnvelopeError::Impossible { at: wrong.at, what: wrong.what })
     }
 }
 

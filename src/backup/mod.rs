@@ -12,6 +12,7 @@
 pub mod acls;
 pub mod archive;
 mod backing;
+pub mod bounds;
 pub mod capture;
 pub mod chain;
 mod copies;
@@ -19,6 +20,7 @@ mod cut;
 pub mod digest;
 pub mod envelope;
 mod error;
+mod examine;
 pub mod export;
 pub mod fetch;
 pub mod identical;
@@ -46,7 +48,7 @@ mod tests;
 pub mod verify;
 mod watch;
 
-pub use copies::Copies;
+pub use copies::{AwayCopy, Copies};
 pub use error::BackupError;
 pub use keeper::{Keeper, Pruned};
 pub use open::{open_archive, open_cluster, open_segments, trusted_key};

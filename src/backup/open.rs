@@ -25,7 +25,8 @@ pub async fn open_segments(backup: &BackupConfig, archive: &Archive) -> Result<S
 
 async fn keyring(backup: &BackupConfig) -> Result<Option<Keyring>, BackupError> {
     let Some(encryption) = &backup.encryption else { return Ok(None) };
-    Ok(Some(Keyring::load(&encryption.key, &encryption.old_keys).await?))
+    let ring = Keyring::load(&encryption.key, &encryption.old_keys).await?;
+    Ok(Some(ring.with_unsealed(encryption.accept_unsealed)))
 }
 
 async fn signer(backup: &BackupConfig) -> Result<Option<Signer>, BackupError> {

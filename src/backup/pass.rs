@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use super::BackupError;
 use super::capture::{Captured, capture};
 use super::chain::{Head, LogId};
-use super::copies::Copies;
+use super::copies::{AwayCopy, Copies};
 use super::digest::sha256_hex;
 use super::manifest::{Manifest, PartitionPart, Signature};
 use super::names;
@@ -38,9 +38,22 @@ pub(super) struct Shared {
     pub(super) meter: Meter,
     unit: AtomicU32,
     free_at: Mutex<Option<Instant>>,
+    /// Says that the pass has failed: nobody reads on.
+    given_up: watch::Sender<bool>,
 }
 
 impl Shared {
+    /// The pass has failed.
+    pub(super) fn give_up(&self) {
+        self.given_up.send_replace(true);
+    }
+
+    /// Once the pass has failed.
+    pub(super) async fn given_up(&self) {
+        // The sender lives as long as this.
+        let _ = self.given_up.subscribe().wait_for(|given_up| *given_up).await;
+    }
+
     /// The unit that is being written.
     pub(super) fn unit(&self) -> u32 {
         self.unit.load(Ordering::Relaxed)
@@ -123,6 +136,10 @@ pub struct PassReport {
     pub lost_offsets: i64,
     /// Partitions that were not read to their end, and why.
     pub problems: Vec<Problem>,
+    /// Copies that were away: they are caught up by a later pass.
+    pub away: Vec<AwayCopy>,
+    /// Whether the archive was begun by this pass.
+    pub is_new_archive: bool,
 }
 
 /// A partition that was not read to its end.
@@ -173,6 +190,8 @@ pub(super) struct Pass {
     commit_every: Duration,
     waiting: BTreeMap<(String, Uuid, i32), PartitionPart>,
     report: PassReport,
+    /// Copies that it goes without.
+    away: Vec<AwayCopy>,
 }
 
 impl Pass {
@@ -186,10 +205,25 @@ impl Pass {
     ) -> Self {
         let cluster_id = cluster.cluster_id();
         let (chain, unit) = (head.chain, AtomicU32::new(head.units + 1));
-        let shared = Shared { cluster, config, copies, keyring, chain, meter, unit, free_at: Mutex::new(None) };
+        let (free_at, given_up) = (Mutex::new(None), watch::Sender::new(false));
+        let shared = Shared { cluster, config, copies, keyring, chain, meter, unit, free_at, given_up };
         let report = PassReport { chain, unit: head.units, ..PassReport::default() };
         let (begun_at_ms, waiting) = (now_ms(), BTreeMap::new());
-        Self { shared: Arc::new(shared), signer, cluster_id, begun_at_ms, commit_every, waiting, report }
+        Self {
+            shared: Arc::new(shared),
+            signer,
+            cluster_id,
+            begun_at_ms,
+            commit_every,
+            waiting,
+            report,
+            away: Vec::new(),
+        }
+    }
+
+    /// Without these copies: topics that are synchronous wait for them.
+    pub(super) fn without(self, away: Vec<AwayCopy>) -> Self {
+        Self { away, ..self }
     }
 
     /// Reads everything that is new, and leaves `head` behind it.
@@ -205,19 +239,65 @@ impl Pass {
         let (done, mut parts) = mpsc::channel(64);
         let mut tasks = self.start(stretches, &done);
         drop(done);
+        let gathered = self.gather(head, &mut parts, &mut tasks).await;
+        if let Err(error) = gathered {
+            self.give_up(head, &mut parts, &mut tasks, &error).await;
+            return Err(error);
+        }
+        self.commit(head, Some(captured)).await?;
+        Ok(self.report)
+    }
+
+    /// Takes in what the tasks read, until all have ended or one fails.
+    async fn gather(
+        &mut self,
+        head: &mut Head,
+        parts: &mut mpsc::Receiver<PartitionPart>,
+        tasks: &mut JoinSet<Result<(), BackupError>>,
+    ) -> Result<(), BackupError> {
         let mut committed = Instant::now();
-        while let Some(part) = parts.recv().await {
-            self.add(part);
-            if committed.elapsed() >= self.commit_every {
+        loop {
+            tokio::select! {
+                part = parts.recv() => match part {
+                    Some(part) => self.add(part),
+                    None if tasks.is_empty() => return Ok(()),
+                    None => self.ended(tasks.join_next().await)?,
+                },
+                task = tasks.join_next(), if !tasks.is_empty() => self.ended(task)?,
+            }
+            if committed.elapsed() >= self.commit_every && !self.waiting.is_empty() {
                 self.commit(head, None).await?;
                 committed = Instant::now();
             }
         }
-        while let Some(task) = tasks.join_next().await {
-            task.map_err(|error| self.unexpected(&error.to_string()))??;
+    }
+
+    fn ended(&self, task: Option<Result<Result<(), BackupError>, JoinError>>) -> Result<(), BackupError> {
+        let Some(task) = task else { return Ok(()) };
+        task.map_err(|error| self.unexpected(&error.to_string()))?
+    }
+
+    /// Ends all tasks, which give up what they have begun to write, and keeps what is whole if it still can be named.
+    async fn give_up(
+        &mut self,
+        head: &mut Head,
+        parts: &mut mpsc::Receiver<PartitionPart>,
+        tasks: &mut JoinSet<Result<(), BackupError>>,
+        why: &BackupError,
+    ) {
+        tracing::error!(backup = %self.shared.config.name, error = %why, "the pass is given up");
+        self.shared.give_up();
+        while let Some(part) = parts.recv().await {
+            self.add(part);
         }
-        self.commit(head, Some(captured)).await?;
-        Ok(self.report)
+        while tasks.join_next().await.is_some() {}
+        let is_hopeless = why.is_unreachable_or_unauthorised() || matches!(why, BackupError::AnotherWriter { .. });
+        if is_hopeless || self.waiting.is_empty() {
+            return;
+        }
+        if let Err(error) = self.commit(head, None).await {
+            tracing::error!(backup = %self.shared.config.name, %error, "what was read since the last manifest is read again");
+        }
     }
 
     /// Offsets that a pass would read; `None` where some partition cannot tell.
@@ -287,6 +367,11 @@ impl Pass {
         for tp in tps {
             let id = LogId::of(&tp);
             let known = head.positions.get(&id);
+            if let Some(away) = self.away.first().filter(|_| self.shared.config.synchronous.matches(&tp.topic)) {
+                let problem = format!("the topic is synchronous, and a copy is away: {}", away.detail);
+                problems.push(PartitionPart::unread(&tp, known.map_or(0, |position| position.to), problem));
+                continue;
+            }
             let bounds = match (starts.remove(&tp), ends.remove(&tp)) {
                 (Some(Ok(start)), Some(Ok(end))) => Ok((start, end)),
                 (Some(Err(error)), _) | (_, Some(Err(error))) => Err(error.to_string()),
@@ -352,6 +437,8 @@ impl Pass {
             partitions: std::mem::take(&mut self.waiting).into_values().collect(),
             captured,
         };
+        // What nobody could read is not written.
+        manifest.check().map_err(|error| self.unexpected(&error.to_string()))?;
         let sign = |body: &[u8]| self.signer.as_ref().map(|signer| Signature::by(signer, body));
         let file = manifest.to_file(sign);
         let object = names::manifest(head.chain, unit);

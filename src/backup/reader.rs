@@ -45,15 +45,20 @@ pub(super) async fn read(
     done: &mpsc::Sender<PartitionPart>,
 ) -> Result<(), BackupError> {
     let mut reader = Reader::new(shared, stretch);
-    let problem = match reader.run(done).await {
-        Ok(()) => None,
-        Err(Stop::Problem(problem)) => Some(problem),
-        Err(Stop::Archive(error)) => {
-            reader.abandon().await;
-            return Err(error);
-        }
+    let outcome = tokio::select! {
+        biased;
+        // Another partition has failed, and this one will not count.
+        () = shared.given_up() => None,
+        outcome = reader.read_and_close(done) => Some(outcome),
     };
-    reader.close(done, problem).await
+    if matches!(outcome, Some(Err(_))) {
+        // Before this one is cleared away, which takes as long as its destination does not answer.
+        shared.give_up();
+    }
+    if !matches!(outcome, Some(Ok(()))) {
+        reader.abandon().await;
+    }
+    outcome.unwrap_or(Ok(()))
 }
 
 /// Why reading ends before the end.
@@ -82,6 +87,8 @@ struct Reader<'a> {
     at: i64,
     part: PartitionPart,
     open: Option<Open>,
+    /// Where the open segment is written; whoever does not come to its end aborts it.
+    writer: Option<CopiesWriter>,
     /// Transactions that are known to be aborted, and whose marker has not come yet.
     unmarked: Vec<(i64, i64)>,
     /// Transactions that are open at this point: producer id and first offset.
@@ -92,7 +99,6 @@ struct Reader<'a> {
 /// A segment that is being written.
 struct Open {
     builder: SegmentBuilder,
-    writer: CopiesWriter,
     object: String,
     segment_id: uuid::Uuid,
     first_leader_epoch: i32,
@@ -107,7 +113,16 @@ impl<'a> Reader<'a> {
         let (at, epoch) = (stretch.from, stretch.epoch);
         let part = empty_part(&stretch, at);
         let transactions = stretch.open.iter().map(|open| (open.producer_id, open.first_offset)).collect();
-        Self { shared, stretch, at, part, open: None, unmarked: Vec::new(), transactions, epoch }
+        Self { shared, stretch, at, part, open: None, writer: None, unmarked: Vec::new(), transactions, epoch }
+    }
+
+    async fn read_and_close(&mut self, done: &mpsc::Sender<PartitionPart>) -> Result<(), BackupError> {
+        let problem = match self.run(done).await {
+            Ok(()) => None,
+            Err(Stop::Problem(problem)) => Some(problem),
+            Err(Stop::Archive(error)) => return Err(error),
+        };
+        self.close(done, problem).await
     }
 
     async fn run(&mut self, done: &mpsc::Sender<PartitionPart>) -> Result<(), Stop> {
@@ -193,7 +208,10 @@ impl<'a> Reader<'a> {
         self.shared.pace(batch.bytes.len()).await;
         if self.open.is_none() {
             let transactions = self.open_transactions();
-            self.open = Some(Open::begin(self.shared, &self.stretch.tp, &header, transactions).await?);
+            let (open, front) = Open::begin(self.shared, &self.stretch.tp, &header, transactions)?;
+            self.writer = Some(self.shared.copies.writer(&open.object));
+            self.open = Some(open);
+            self.write(vec![front]).await?;
         }
         self.note_transaction(&batch);
         let Some(open) = &mut self.open else { return Ok(()) };
@@ -203,12 +221,20 @@ impl<'a> Reader<'a> {
         self.epoch = self.epoch.max(header.partition_leader_epoch);
         self.shared.meter.read((header.next_offset() - self.at).unsigned_abs());
         let bytes = open.builder.push(batch).map_err(|error| self.shared.build_failed(&self.stretch.tp, &error))?;
-        open.writer.write(bytes).await?;
+        let is_full = open.builder.bytes() >= self.shared.config.segment_bytes;
+        self.write(bytes).await?;
         self.at = header.next_offset();
-        if open.builder.bytes() >= self.shared.config.segment_bytes {
+        if is_full {
             self.close(done, None).await?;
         }
         Ok(())
+    }
+
+    async fn write(&mut self, bytes: Vec<Bytes>) -> Result<(), StoreError> {
+        match &mut self.writer {
+            Some(writer) => writer.write(bytes).await,
+            None => Ok(()),
+        }
     }
 
     fn open_transactions(&self) -> Vec<OpenTransaction> {
@@ -242,7 +268,13 @@ impl<'a> Reader<'a> {
     /// Ends the segment that is open, and hands over what it accounts for.
     async fn close(&mut self, done: &mpsc::Sender<PartitionPart>, problem: Option<String>) -> Result<(), BackupError> {
         if let Some(open) = self.open.take() {
-            self.part.segments.push(open.end(self.shared, &self.stretch.tp).await?);
+            let (rest, segment) = open.end(self.shared, &self.stretch.tp)?;
+            self.write(rest).await?;
+            if let Some(writer) = &mut self.writer {
+                writer.finish().await?;
+            }
+            self.writer = None;
+            self.part.segments.push(segment);
         }
         let mut part = std::mem::replace(&mut self.part, empty_part(&self.stretch, self.at));
         part.to = self.at;
@@ -256,19 +288,19 @@ impl<'a> Reader<'a> {
     }
 
     async fn abandon(&mut self) {
-        if let Some(open) = self.open.take() {
-            open.writer.abort().await;
+        if let Some(mut writer) = self.writer.take() {
+            writer.abort().await;
         }
     }
 }
 
 impl Open {
-    async fn begin(
+    fn begin(
         shared: &Shared,
         tp: &TopicPartition,
         header: &BatchHeader,
         transactions: Vec<OpenTransaction>,
-    ) -> Result<Self, BackupError> {
+    ) -> Result<(Self, Bytes), BackupError> {
         let base_offset = header.base_offset;
         let segment_id = uuid::Uuid::new_v4();
         let tag = segment_id.as_fields().0;
@@ -276,17 +308,15 @@ impl Open {
         let of = SegmentOf { segment_id, topic_id: tp.topic_id, partition: tp.partition, base_offset };
         let key = shared.segment_key(segment_id)?;
         let (builder, front) = SegmentBuilder::new(of, key, shared.config.compression);
-        let mut writer = shared.copies.writer(&object).await?;
-        writer.write(vec![front]).await?;
         let first_leader_epoch = header.partition_leader_epoch;
-        Ok(Self { builder, writer, object, segment_id, first_leader_epoch, leader_epochs: Vec::new(), transactions })
+        let open = Self { builder, object, segment_id, first_leader_epoch, leader_epochs: Vec::new(), transactions };
+        Ok((open, front))
     }
 
-    async fn end(mut self, shared: &Shared, tp: &TopicPartition) -> Result<SegmentPart, BackupError> {
-        let (rest, built): (Vec<Bytes>, _) = self.builder.finish().map_err(|error| shared.build_failed(tp, &error))?;
-        self.writer.write(rest).await?;
-        self.writer.finish().await?;
-        Ok(SegmentPart {
+    /// The last bytes of the segment, and how a manifest names it.
+    fn end(self, shared: &Shared, tp: &TopicPartition) -> Result<(Vec<Bytes>, SegmentPart), BackupError> {
+        let (rest, built) = self.builder.finish().map_err(|error| shared.build_failed(tp, &error))?;
+        let part = SegmentPart {
             object: self.object,
             segment_id: self.segment_id,
             from: built.first_offset,
@@ -301,7 +331,8 @@ impl Open {
             open: self.transactions,
             min_timestamp_ms: built.min_timestamp_ms,
             max_timestamp_ms: built.max_timestamp_ms,
-        })
+        };
+        Ok((rest, part))
     }
 }
 

@@ -23,10 +23,10 @@ use super::seal::PublicKey;
 use super::serve::{Served, Stock};
 use super::verify::lost_of;
 use crate::client::{Cluster, Topics};
-use crate::config::{ClusterConfig, Config, HostPort, MirrorConfig, TopicFilter};
+use crate::config::{ClusterConfig, Config, HostPort, MirrorConfig, SourceGap, TopicFilter};
 use crate::engine::{Board, Budget, EngineError, PartView, connect_target, run_mirror};
 use crate::groups::Overwrite;
-use crate::mirror::Isolation;
+use crate::mirror::{GapReason, Isolation};
 use crate::ops::{Failover, FailoverOptions, FailoverReport, MirrorState};
 use crate::plan::{AclScope, Wish};
 
@@ -198,6 +198,7 @@ impl Restore {
             )));
         }
         mirror.topics = only(&served, &empty)?;
+        mirror.source_gaps = served.iter().map(|(log, _, _)| known_gaps(log)).collect();
         let cluster_id = archive.cluster_id().await?;
         let mut plan = RestorePlan {
             schema_version: 1,
@@ -253,7 +254,8 @@ impl Restore {
             return Err(BackupError::Refused(self.plan.obstacles.join("; ")));
         }
         let began = std::time::Instant::now();
-        let served = Served::start(&self.segments, &self.stock).await?;
+        let memory_bytes = usize::try_from(self.config.limits.memory_bytes).unwrap_or(usize::MAX);
+        let served = Served::start(&self.segments, &self.stock, memory_bytes).await?;
         let outcome = match self.plan.preserves_offsets {
             true => self.fill_identically(&served, progress).await.map(|identical| (None, Some(identical))),
             false => self.fill(&served, progress).await.map(|promotion| (promotion, None)),
@@ -267,7 +269,7 @@ impl Restore {
         if let Some(quotas) = plan.quotas.as_mut().filter(|quotas| !quotas.plan.create.is_empty()) {
             restore_quotas(&connect_target(&self.config, &self.mirror).await?, quotas).await?;
         }
-        let offsets = self.stock.logs.iter().map(|(_, from, to)| to - from).sum();
+        let offsets = self.stock.logs.iter().fold(0i64, |sum, (_, from, to)| sum.saturating_add(to - from));
         Ok(Restored { plan, offsets, seconds: began.elapsed().as_secs_f64(), promotion, identical })
     }
 
@@ -344,20 +346,20 @@ impl Restore {
             .filter(|(_, from, to)| to > from)
             .map(|(log, from, to)| ((log.id.topic.as_str(), log.id.partition), (*from, *to)))
             .collect();
-        let all: i64 = due.values().map(|(from, to)| to - from).sum();
+        let all = due.values().fold(0i64, |sum, (from, to)| sum.saturating_add(to - from));
         loop {
             if let Some(failure) = served.failure() {
                 let detail = format!("{failure}. {WAY_OUT}");
                 return Err(BackupError::NotThere { backup: self.plan.backup.clone(), detail });
             }
             let (_, parts) = running.board.read();
-            let mut through = 0;
+            let mut through = 0i64;
             let mut open = due.len();
             for part in parts.iter() {
                 let Some((from, to)) = due.get(&(part.topic.as_str(), part.partition)) else { continue };
                 self.not_halted(part)?;
                 let at = part.mirrored_to.unwrap_or(*from).clamp(*from, *to);
-                through += at - from;
+                through = through.saturating_add(at - from);
                 open -= usize::from(at == *to);
             }
             progress(through, all);
@@ -535,6 +537,13 @@ fn empty_topics(
         is_named && is_known && !is_served && what.partitions.is_empty() && mirror.topics.matches(&topic.name)
     };
     captured.topics.entries.iter().filter(is_empty).cloned().collect()
+}
+
+/// What is not in a log, and why: without it, it would pass for what compaction has removed.
+fn known_gaps(log: &Log) -> ((String, i32), Vec<SourceGap>) {
+    let gone = log.gaps.iter().map(|gap| (gap.from, gap.to, gap.reason));
+    let damaged = log.lost.iter().map(|(from, to)| (*from, *to, GapReason::Corrupt));
+    ((log.id.topic.clone(), log.id.partition), gone.chain(damaged).collect())
 }
 
 /// A filter that lets these topics through, and no other.

@@ -74,6 +74,8 @@ struct WrappingKey {
 pub struct Keyring {
     current: WrappingKey,
     old: Vec<WrappingKey>,
+    /// Whether segments are read that are not sealed.
+    takes_unsealed: bool,
 }
 
 impl fmt::Debug for Keyring {
@@ -146,17 +148,28 @@ impl Keyring {
     /// The ring of these keys.
     pub fn new(current: &[u8; KEY_BYTES], old: &[[u8; KEY_BYTES]]) -> Result<Self, SealError> {
         let old = old.iter().map(WrappingKey::new).collect::<Result<_, _>>()?;
-        Ok(Self { current: WrappingKey::new(current)?, old })
+        Ok(Self { current: WrappingKey::new(current)?, old, takes_unsealed: false })
     }
 
     /// The same from where they are kept.
     pub async fn load(current: &KeySource, old: &[KeySource]) -> Result<Self, SealError> {
         let key = super::keys::read(current).await?;
-        let mut ring = Self { current: WrappingKey::new(&key)?, old: Vec::new() };
+        let mut ring = Self { current: WrappingKey::new(&key)?, old: Vec::new(), takes_unsealed: false };
         for source in old {
             ring.old.push(WrappingKey::new(&*super::keys::read(source).await?)?);
         }
         Ok(ring)
+    }
+
+    /// With segments that are not sealed, if `takes_unsealed`: those of a chain that is older than its encryption.
+    #[must_use]
+    pub fn with_unsealed(self, takes_unsealed: bool) -> Self {
+        Self { takes_unsealed, ..self }
+    }
+
+    /// Whether segments are read that are not sealed.
+    pub fn takes_unsealed(&self) -> bool {
+        self.takes_unsealed
     }
 
     fn ids(&self) -> Vec<String> {
@@ -288,3 +301,6 @@ impl Signature {
         if self.fits(bytes) { Ok(()) } else { Err(SealError::Forged) }
     }
 }
+
+#[cfg(test)]
+mod tests;

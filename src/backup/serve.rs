@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::BackupError;
 use super::backing::{ServedLog, Shelf};
+use super::bounds::PARTITIONS_SERVED_MAX;
 use super::capture::{Captured, CapturedTopic};
 use super::chain::Log;
 use super::cut::Cut;
@@ -35,7 +36,7 @@ pub(super) struct Served {
 
 impl Served {
     /// Begins to serve. Only who knows the client id is answered: the port is open to everybody on this machine.
-    pub(super) async fn start(segments: &Segments, stock: &Stock) -> Result<Self, BackupError> {
+    pub(super) async fn start(segments: &Segments, stock: &Stock, memory_bytes: usize) -> Result<Self, BackupError> {
         let client_id = format!("kmirror.restore.{}", Uuid::new_v4().simple());
         let options = ClusterOptions {
             cluster_id: stock.cluster_id.clone(),
@@ -51,7 +52,7 @@ impl Served {
             cut: Cut { end: *to },
         };
         let logs = stock.logs.iter().map(served).collect();
-        let (shelf, backings) = Shelf::open(segments.clone(), logs, cluster.waker());
+        let (shelf, backings) = Shelf::open(segments.clone(), logs, memory_bytes, cluster.waker());
         create_topics(&cluster, stock)?;
         for ((log, from, to), backing) in stock.logs.iter().zip(backings) {
             cluster.back(&log.id.topic, log.id.partition, backed(log, (*from, *to), backing))?;
@@ -91,9 +92,16 @@ fn create_topics(cluster: &Cluster, stock: &Stock) -> Result<(), BackupError> {
     for topic in &stock.empty {
         topics.entry((&topic.name, topic.topic_id)).or_default();
     }
+    let mut all = 0usize;
     for ((name, id), found) in topics {
         let known = stock.captured.topics.entries.iter().find(|topic| topic.name == name);
         let partitions = known.map_or(found, |topic| i32::try_from(topic.partitions).unwrap_or(found).max(found));
+        all = all.saturating_add(usize::try_from(partitions).unwrap_or(usize::MAX));
+        if all > PARTITIONS_SERVED_MAX {
+            return Err(BackupError::Refused(format!(
+                "the archive has more than {PARTITIONS_SERVED_MAX} partitions, more than one restore serves: restore its topics in turn (--topic)"
+            )));
+        }
         let told = known.into_iter().flat_map(|topic| &topic.configs);
         let configs = told.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
         cluster.create_backed_topic(name, id, partitions, configs)?;

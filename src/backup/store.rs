@@ -1,36 +1,79 @@
-//! One place where archives lie, through `object_store`: a local folder, S3 and what speaks like it, Google Cloud Storage, Azure.
+//! One place where archives lie, through `object_store`: a local folder, S3 and what speaks like it, Google Cloud Storage, Azure, and
+//! with the feature of that name HDFS.
+//!
+//! A place that does not answer is remembered for a while: whoever has another copy asks that one first.
+
+mod error;
+mod place;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::local::LocalFileSystem;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{
-    ClientOptions, Error, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, RetryConfig,
-};
+use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode};
 use url::Url;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use writer::StoreWriter;
 
 use crate::config::DestinationConfig;
 
-/// Bytes of a part of an upload: what S3 takes (5 MiB at least, 10,000 parts), and a bound of what is held.
-const PART_BYTES: usize = 8 << 20;
-/// How long a request is tried: a store that is away for longer fails the pass, and the next one goes on from the last manifest.
-const RETRY_LIMIT: Duration = Duration::from_secs(30);
+/// For how long a place that did not answer is asked last.
+const AWAY_FOR: Duration = Duration::from_secs(300);
+/// The most that an object may have that is read whole: manifests, and those of the largest clusters have less.
+const WHOLE_BYTES_MAX: u64 = 512 << 20;
 
 /// A folder of an archive in one place. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     name: Arc<str>,
-    inner: Arc<dyn ObjectStore>,
+    place: Arc<Place>,
+    /// What no message may hold.
+    secrets: Arc<[String]>,
+    away: Arc<Mutex<Option<Away>>>,
+}
+
+enum Place {
+    Ready(Arc<dyn ObjectStore>),
+    /// A folder of this machine, which may not be there: a disk that is not mounted.
+    Folder {
+        folder: PathBuf,
+        archive: Path,
+        opened: OnceLock<Arc<dyn ObjectStore>>,
+    },
+}
+
+/// Since when a place has not answered, and how.
+#[derive(Debug, Clone)]
+struct Away {
+    since: Instant,
+    detail: String,
+}
+
+/// Why a request came to nothing.
+enum Trouble {
+    Store(Error),
+    NoFolder(PathBuf),
+    TooLarge(u64),
+    Cut,
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// What a conditional write did.
@@ -53,51 +96,6 @@ pub struct Object {
     pub modified_ms: i64,
 }
 
-/// Why a place could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It cannot be opened as it is configured.
-    #[error("destination {place}: {detail}")]
-    Config {
-        /// URL.
-        place: String,
-        /// What is wrong.
-        detail: String,
-    },
-    /// A request failed.
-    #[error("destination {place}: {operation} of {path}: {source}")]
-    Failed {
-        /// URL.
-        place: String,
-        /// What was asked for.
-        operation: &'static str,
-        /// Of which object.
-        path: String,
-        /// Why.
-        source: Box<Error>,
-    },
-    /// There is no place at all.
-    #[error("the archive has no destination")]
-    NoCopy,
-}
-
-impl StoreError {
-    /// Whether the object is not there.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Failed { source, .. } if matches!(**source, Error::NotFound { .. }))
-    }
-
-    /// Whether the place does not let us in, or does not answer.
-    pub fn is_unreachable_or_unauthorised(&self) -> bool {
-        let Self::Failed { source, .. } = self else { return false };
-        matches!(**source, Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::Generic { .. })
-    }
-
-    pub(super) fn no_copy() -> Self {
-        Self::NoCopy
-    }
-}
-
 impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
@@ -111,194 +109,277 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// The folder of an archive at a destination.
+    /// The folder of an archive at a destination. Nothing is made or asked yet.
     pub fn open(to: &DestinationConfig, archive: &str) -> Result<Self, StoreError> {
         let wrong = |detail: String| StoreError::Config { place: to.url.clone(), detail };
         let url = Url::parse(&to.url).map_err(|error| wrong(error.to_string()))?;
-        // What is installed already is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let base = open_url(&url, to).map_err(&wrong)?;
-        let folder = match url.scheme() {
-            "file" => archive.to_owned(),
-            _ => format!("{}/{archive}", url.path().trim_matches('/')),
+        let path = |text: &str| Path::parse(text).map_err(|error| wrong(error.to_string()));
+        let place = if url.scheme() == "file" {
+            let folder = place::folder_of(&url).map_err(wrong)?;
+            Place::Folder { folder, archive: path(archive)?, opened: OnceLock::new() }
+        } else {
+            let base = place::open_url(&url, to).map_err(&wrong)?;
+            let folder = format!("{}/{archive}", url.path().trim_matches('/'));
+            Place::Ready(Arc::new(PrefixStore::new(base, path(folder.trim_start_matches('/'))?)))
         };
-        let folder = Path::parse(folder.trim_start_matches('/')).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { name: to.url.as_str().into(), inner: Arc::new(PrefixStore::new(base, folder)) })
+        let is_secret = |key: &str| {
+            let key = key.to_ascii_lowercase();
+            ["secret", "token", "password", "sas", "_key"].iter().any(|word| key.contains(word))
+        };
+        let secrets = to.options.iter().filter(|(key, _)| is_secret(key)).map(|(_, value)| value.clone()).collect();
+        Ok(Self { secrets, ..Self::of(&to.url, place) })
     }
 
     /// A place in memory.
     pub fn in_memory(name: &str) -> Self {
-        Self { name: name.into(), inner: Arc::new(InMemory::new()) }
+        Self::of(name, Place::Ready(Arc::new(InMemory::new())))
     }
 
-    fn failed(&self, operation: &'static str, path: &str) -> impl FnOnce(Error) -> StoreError {
-        let (place, path) = (self.name.to_string(), path.to_owned());
-        move |source| StoreError::Failed { place, operation, path, source: Box::new(source) }
+    fn of(name: &str, place: Place) -> Self {
+        Self { name: name.into(), place: Arc::new(place), secrets: Arc::default(), away: Arc::default() }
+    }
+
+    fn objects(&self) -> Result<&Arc<dyn ObjectStore>, Trouble> {
+        match &*self.place {
+            Place::Ready(objects) => Ok(objects),
+            Place::Folder { folder, .. } if !folder.is_dir() => Err(Trouble::NoFolder(folder.clone())),
+            Place::Folder { folder, archive, opened } => {
+                if let Some(objects) = opened.get() {
+                    return Ok(objects);
+                }
+                let within = PrefixStore::new(place::open_folder(folder)?, archive.clone());
+                Ok(opened.get_or_init(|| Arc::new(within)))
+            }
+        }
+    }
+
+    /// Makes the folder of a first backup, in one that is there.
+    pub fn make(&self) -> Result<(), StoreError> {
+        let Place::Folder { folder, .. } = &*self.place else { return Ok(()) };
+        if folder.is_dir() {
+            return Ok(());
+        }
+        if !folder.parent().is_some_and(std::path::Path::is_dir) {
+            return self.outcome("creation", "the folder", Err(Trouble::NoFolder(folder.clone())));
+        }
+        let made = place::make_folder(folder)
+            .map_err(|source| Trouble::Store(Error::Generic { store: "LocalFileSystem", source: Box::new(source) }));
+        self.outcome("creation", "the folder", made)
+    }
+
+    /// Why this place is asked last, where it does not answer.
+    pub fn away(&self) -> Option<String> {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.as_ref().filter(|away| away.since.elapsed() < AWAY_FOR).map(|away| away.detail.clone())
+    }
+
+    /// The outcome of a request in words, and what it says about the place.
+    fn outcome<T>(&self, operation: &'static str, path: &str, outcome: Result<T, Trouble>) -> Result<T, StoreError> {
+        let failed = |kind, detail| StoreError::Failed {
+            place: self.name.to_string(),
+            operation,
+            path: path.to_owned(),
+            kind,
+            detail,
+        };
+        let error = match outcome {
+            Ok(value) => {
+                self.note(None);
+                return Ok(value);
+            }
+            Err(Trouble::Store(error)) => {
+                let (kind, detail) = error::classify(&error, &self.secrets);
+                failed(kind, detail)
+            }
+            Err(Trouble::NoFolder(folder)) => failed(
+                StoreErrorKind::NoPlace,
+                format!(
+                    "there is no folder {}: is the disk mounted? A first backup makes it where the folder above it is there",
+                    folder.display()
+                ),
+            ),
+            Err(Trouble::TooLarge(bytes)) => failed(
+                StoreErrorKind::Other,
+                format!("it has {bytes} bytes, and {WHOLE_BYTES_MAX} at most are expected"),
+            ),
+            Err(Trouble::Cut) => failed(StoreErrorKind::Other, "it ends before what was to be read".to_owned()),
+        };
+        if error.is_of_the_place() {
+            self.note(Some(&error));
+        } else {
+            self.note(None);
+        }
+        Err(error)
+    }
+
+    /// Says it once when a place goes away, and once when it is back.
+    fn note(&self, error: Option<&StoreError>) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        match (error, &mut *away) {
+            (None, None) => {}
+            (None, Some(_)) => {
+                tracing::info!(place = %self, "this destination answers again");
+                *away = None;
+            }
+            (Some(error), Some(known)) => *known = Away { since: Instant::now(), detail: error.to_string() },
+            (Some(error), None) => {
+                tracing::warn!(place = %self, %error, "this destination does not serve: it is passed over where another copy will do");
+                *away = Some(Away { since: Instant::now(), detail: error.to_string() });
+            }
+        }
     }
 
     /// Creates an object where none is yet.
     pub async fn put_new(&self, path: &str, bytes: Bytes) -> Result<Put, StoreError> {
-        match self.inner.put_opts(&Path::from(path), bytes.into(), PutMode::Create.into()).await {
-            Ok(_) => Ok(Put::Created),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Put::AlreadyThere),
-            Err(error) => Err(self.failed("creation", path)(error)),
-        }
+        let at = Path::from(path);
+        let put = async {
+            match self.objects()?.put_opts(&at, bytes.into(), PutMode::Create.into()).await {
+                Ok(_) => Ok(Put::Created),
+                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Put::AlreadyThere),
+                // HDFS refuses at its rename, and its client passes the name of Java's exception on.
+                Err(error) if error.to_string().contains("FileAlreadyExistsException") => Ok(Put::AlreadyThere),
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.outcome("creation", path, put.await)
     }
 
     /// Writes an object, whatever was there.
     pub async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.inner.put(&Path::from(path), bytes.into()).await.map(drop).map_err(self.failed("writing", path))
+        let at = Path::from(path);
+        let put = async { self.objects()?.put(&at, bytes.into()).await.map(drop).map_err(Trouble::from) };
+        self.outcome("writing", path, put.await)
     }
 
-    /// An object.
+    /// An object that is known to be small.
     pub async fn get(&self, path: &str) -> Result<Bytes, StoreError> {
-        let found = self.inner.get(&Path::from(path)).await.map_err(self.failed("reading", path))?;
-        found.bytes().await.map_err(self.failed("reading", path))
+        let at = Path::from(path);
+        let get = async {
+            let found = self.objects()?.get_opts(&at, GetOptions::default()).await?;
+            // What a stranger has put there need not fit into memory.
+            if found.meta.size > WHOLE_BYTES_MAX {
+                return Err(Trouble::TooLarge(found.meta.size));
+            }
+            Ok(found.bytes().await?)
+        };
+        self.outcome("reading", path, get.await)
     }
 
-    /// A part of an object.
+    /// Exactly this part of an object.
     pub async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.inner.get_range(&Path::from(path), range).await.map_err(self.failed("reading", path))
+        let wanted = range.end.saturating_sub(range.start);
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        let at = Path::from(path);
+        let get = async {
+            let bytes = self.objects()?.get_range(&at, range).await?;
+            if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(Trouble::Cut) }
+        };
+        self.outcome("reading", path, get.await)
+    }
+
+    /// An object piece by piece.
+    pub async fn read(&self, path: &str) -> Result<StoreReader, StoreError> {
+        let at = Path::from(path);
+        let get = async { Ok(self.objects()?.get_opts(&at, GetOptions::default()).await?) };
+        let found = self.outcome("reading", path, get.await)?;
+        let (store, path, bytes) = (self.clone(), path.to_owned(), found.meta.size);
+        Ok(StoreReader { store, path, bytes, stream: found.into_stream() })
     }
 
     /// Whether an object is there.
     pub async fn is_there(&self, path: &str) -> Result<bool, StoreError> {
-        match self.inner.head(&Path::from(path)).await {
+        let at = Path::from(path);
+        let head = async { self.objects()?.head(&at).await.map_err(Trouble::from) };
+        match self.outcome("looking", path, head.await) {
             Ok(_) => Ok(true),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(self.failed("looking", path)(error)),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Whether a place that is there has this object, the label of an archive: without a body an answer does not tell a missing bucket from
+    /// a missing object.
+    pub async fn is_begun(&self, label: &str) -> Result<bool, StoreError> {
+        if self.is_there(label).await? {
+            return Ok(true);
+        }
+        self.folders("").await.map(|_| false)
     }
 
     /// Objects below a folder, by path.
     pub async fn list(&self, folder: &str) -> Result<Vec<Object>, StoreError> {
-        let listed = self.inner.list(Some(&Path::from(folder)));
-        let listed: Vec<_> = listed.try_collect().await.map_err(self.failed("listing", folder))?;
+        let at = Path::from(folder);
+        let list = async { Ok(self.objects()?.list(Some(&at)).try_collect::<Vec<_>>().await?) };
         let object = |meta: object_store::ObjectMeta| Object {
             path: meta.location.to_string(),
             bytes: meta.size,
             modified_ms: meta.last_modified.timestamp_millis(),
         };
-        let mut objects: Vec<Object> = listed.into_iter().map(object).collect();
+        let mut objects: Vec<Object> = self.outcome("listing", folder, list.await)?.into_iter().map(object).collect();
         objects.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(objects)
     }
 
     /// Names of the folders in a folder.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
-        let listed = self.inner.list_with_delimiter(Some(&Path::from(folder))).await;
-        let listed = listed.map_err(self.failed("listing", folder))?;
-        Ok(listed.common_prefixes.iter().filter_map(|path| Some(path.filename()?.to_owned())).collect())
+        let at = Path::from(folder);
+        let list = async { Ok(self.objects()?.list_with_delimiter(Some(&at)).await?) };
+        match self.outcome("listing", folder, list.await) {
+            Ok(found) => {
+                Ok(found.common_prefixes.iter().filter_map(|path| Some(path.filename()?.to_owned())).collect())
+            }
+            Err(error) if error.is_missing() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes an object; it need not be there.
     pub async fn delete(&self, path: &str) -> Result<(), StoreError> {
-        match self.inner.delete(&Path::from(path)).await {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed("deletion", path)(error)),
+        let at = Path::from(path);
+        let delete = async { self.objects()?.delete(&at).await.map_err(Trouble::from) };
+        match self.outcome("deletion", path, delete.await) {
+            Err(error) if !error.is_missing() => Err(error),
+            _ => Ok(()),
         }
     }
 
     /// Begins an object that comes piece by piece.
-    pub async fn writer(&self, path: &str) -> Result<StoreWriter, StoreError> {
-        let (store, path) = (self.clone(), path.to_owned());
-        Ok(StoreWriter { store, path, upload: None, held: Vec::new(), held_bytes: 0 })
+    pub fn writer(&self, path: &str) -> StoreWriter {
+        StoreWriter::new(self.clone(), Path::from(path))
+    }
+
+    /// Removes what writers left that were killed, if nobody has touched it for so long; gives the number of files. Does nothing but in
+    /// a local folder: rules of the bucket do it for multipart uploads that nobody has ended.
+    pub async fn sweep_unfinished(&self, older_than: Duration) -> Result<u64, StoreError> {
+        let Place::Folder { folder, archive, .. } = &*self.place else { return Ok(0) };
+        let folder = folder.join(archive.as_ref());
+        let swept = tokio::task::spawn_blocking(move || sweep::sweep(&folder, older_than)).await;
+        let swept = swept.map_err(std::io::Error::other).and_then(|swept| swept);
+        let swept = swept
+            .map_err(|source| Trouble::Store(Error::Generic { store: "LocalFileSystem", source: Box::new(source) }));
+        self.outcome("sweeping", "the folder", swept)
     }
 }
 
-fn open_url(url: &Url, to: &DestinationConfig) -> Result<Arc<dyn ObjectStore>, String> {
-    let text = |error: Error| error.to_string();
-    let retry = RetryConfig { retry_timeout: RETRY_LIMIT, ..RetryConfig::default() };
-    let client = ClientOptions::new().with_timeout(Duration::from_secs(60));
-    let key = |error: Error| format!("options: {error}");
-    Ok(match url.scheme() {
-        "file" => {
-            let folder = url.to_file_path().map_err(|()| "no path of this machine".to_owned())?;
-            std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-            Arc::new(
-                LocalFileSystem::new_with_prefix(folder).map_err(text)?.with_fsync(true).with_automatic_cleanup(true),
-            )
-        }
-        "memory" => Arc::new(InMemory::new()),
-        "s3" => {
-            let mut builder = AmazonS3Builder::from_env().with_url(to.url.clone()).with_retry(retry);
-            builder = builder.with_client_options(client);
-            for (name, value) in &to.options {
-                builder = builder.with_config(name.parse().map_err(key)?, value);
-            }
-            Arc::new(builder.build().map_err(text)?)
-        }
-        "gs" => {
-            let mut builder = GoogleCloudStorageBuilder::from_env().with_url(to.url.clone()).with_retry(retry);
-            builder = builder.with_client_options(client);
-            for (name, value) in &to.options {
-                builder = builder.with_config(name.parse().map_err(key)?, value);
-            }
-            Arc::new(builder.build().map_err(text)?)
-        }
-        "az" | "abfs" | "abfss" => {
-            let mut builder = MicrosoftAzureBuilder::from_env().with_url(to.url.clone()).with_retry(retry);
-            builder = builder.with_client_options(client);
-            for (name, value) in &to.options {
-                builder = builder.with_config(name.parse().map_err(key)?, value);
-            }
-            Arc::new(builder.build().map_err(text)?)
-        }
-        "hdfs" => return Err("this kmirror was built without HDFS".to_owned()),
-        other => return Err(format!("no store for {other}://")),
-    })
-}
-
-/// Writes one object. Small ones go in one request, larger ones in parts; no more than a part is held.
-pub struct StoreWriter {
+/// Reads one object from its front.
+pub struct StoreReader {
     store: Store,
     path: String,
-    upload: Option<Box<dyn MultipartUpload>>,
-    held: Vec<Bytes>,
-    held_bytes: usize,
+    bytes: u64,
+    stream: BoxStream<'static, Result<Bytes, Error>>,
 }
 
-impl StoreWriter {
-    /// Takes more bytes.
-    pub async fn write(&mut self, parts: &[Bytes]) -> Result<(), StoreError> {
-        for part in parts {
-            self.held.push(part.clone());
-            self.held_bytes += part.len();
-        }
-        if self.held_bytes < PART_BYTES {
-            return Ok(());
-        }
-        let failed = self.store.failed("writing", &self.path);
-        let upload = match &mut self.upload {
-            Some(upload) => upload,
-            None => {
-                let upload = self.store.inner.put_multipart(&Path::from(self.path.as_str())).await;
-                self.upload.insert(upload.map_err(self.store.failed("writing", &self.path))?)
-            }
-        };
-        self.held_bytes = 0;
-        upload.put_part(PutPayload::from_iter(self.held.drain(..))).await.map_err(failed)
+impl StoreReader {
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    /// The object is there, durably.
-    pub async fn finish(mut self) -> Result<(), StoreError> {
-        let payload = PutPayload::from_iter(self.held.drain(..));
-        let failed = self.store.failed("writing", &self.path);
-        let Some(upload) = &mut self.upload else {
-            return self.store.inner.put(&Path::from(self.path.as_str()), payload).await.map(drop).map_err(failed);
-        };
-        if payload.content_length() > 0 {
-            upload.put_part(payload).await.map_err(self.store.failed("writing", &self.path))?;
-        }
-        upload.complete().await.map(drop).map_err(failed)
-    }
-
-    /// What was written so far goes away.
-    pub async fn abort(mut self) {
-        if let Some(upload) = &mut self.upload
-            && let Err(error) = upload.abort().await
-        {
-            tracing::warn!(place = %self.store, path = self.path, %error, "what was written of this object is left there");
-        }
+    /// The next piece; `None` behind the last.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let next = self.stream.next().await.transpose().map_err(Trouble::from);
+        self.store.outcome("reading", &self.path, next)
     }
 }

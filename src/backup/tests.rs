@@ -16,13 +16,13 @@ const ID: Uuid = Uuid::from_u128(5);
 
 fn segment(from: i64, to: i64, epochs: &[(i32, i64)]) -> SegmentPart {
     SegmentPart {
-        object: format!("chains/00000001/data/t/00000/{from:020}-00000001-00000000.seg"),
+        object: format!("chains/00000002/data/t/00000/{from:020}-00000001-00000000.seg"),
         segment_id: Uuid::from_u128(1),
         from,
         to,
         bytes: 100,
         raw_bytes: 80,
-        sha256: String::new(),
+        sha256: "ab".repeat(32),
         batches: 1,
         records: to.abs_diff(from),
         first_leader_epoch: epochs[0].0,
@@ -141,6 +141,69 @@ fn a_log_begins_where_it_was_first_read() {
     let log = logs.values().next().unwrap();
     assert_eq!((log.from, log.to, log.records(), log.problem.as_deref()), (100, 115, 15, None));
     assert_eq!(log.leader_epochs(), [(4, 100), (6, 105), (7, 112)]);
+}
+
+/// A pass that says nothing of a partition has found nothing new of it: what stood in its way before does not any more.
+#[test]
+fn a_problem_is_over_with_the_next_pass_that_has_none() {
+    let captured = |unit: Manifest| Manifest { captured: Some(Default::default()), ..unit };
+    let read = manifest(1, 1, false, vec![part(0, 9, vec![segment(0, 9, &[(1, 0)])], None)]);
+    let failed = captured(manifest(1, 2, false, vec![part(9, 9, Vec::new(), Some("away"))]));
+    let on_the_way = manifest(1, 3, false, Vec::new());
+    let fine = captured(manifest(1, 4, true, Vec::new()));
+    let problem = |units: &[&Manifest]| logs(units.iter().copied()).into_values().next().unwrap().problem;
+    assert_eq!(problem(&[&read, &failed]).as_deref(), Some("away"));
+    assert_eq!(problem(&[&read, &failed, &on_the_way]).as_deref(), Some("away"));
+    assert_eq!(problem(&[&read, &failed, &on_the_way, &fine]), None);
+}
+
+/// An index says where blocks are; what contradicts its segment is no index of it.
+#[test]
+fn an_index_that_contradicts_its_segment_is_none() {
+    use super::segment::{BlockPlace, Index};
+    let place = |position, bytes, first_offset, next_offset| BlockPlace {
+        position,
+        bytes,
+        first_offset,
+        next_offset,
+        max_timestamp_ms: 0,
+    };
+    let parse = |blocks: Vec<BlockPlace>| {
+        Index::parse(&serde_json::to_vec(&Index { blocks }).unwrap(), (10, 40), 64..264).map(drop)
+    };
+    let (one, two) = (place(64, 100, 10, 20), place(164, 100, 25, 40));
+    assert_eq!(parse(vec![one, two]), Ok(()));
+    let wrong = [
+        vec![],
+        vec![one],
+        vec![two],
+        vec![two, one],
+        vec![one, one, two],
+        vec![BlockPlace { next_offset: i64::MAX, ..one }, two],
+        vec![BlockPlace { first_offset: i64::MIN, ..one }, two],
+        vec![BlockPlace { first_offset: 11, ..one }, two],
+        vec![one, BlockPlace { first_offset: 19, ..two }],
+        vec![one, BlockPlace { first_offset: 40, ..two }],
+        vec![one, BlockPlace { next_offset: 39, ..two }],
+        vec![one, BlockPlace { next_offset: 41, ..two }],
+        vec![one, BlockPlace { bytes: u32::MAX, ..two }],
+        vec![one, BlockPlace { bytes: 0, ..two }],
+        vec![one, BlockPlace { position: u64::MAX, ..two }],
+    ];
+    for blocks in wrong {
+        assert!(parse(blocks.clone()).is_err(), "{blocks:?}");
+    }
+}
+
+/// Where the archive was before and is not any more, a disk is missing: nothing is begun.
+#[tokio::test]
+async fn an_archive_is_begun_once() {
+    let archive = super::archive::Archive::new("b", super::Copies::new(vec![super::store::Store::in_memory("m")]));
+    let refused = archive.begin("c", true).await.unwrap_err().to_string();
+    assert!(refused.contains("it was there before: is it mounted?"), "{refused}");
+    assert!(archive.begin("c", false).await.unwrap());
+    assert!(!archive.begin("c", true).await.unwrap());
+    assert!(archive.begin("d", true).await.unwrap_err().to_string().contains("the archive is of cluster c"));
 }
 
 #[test]

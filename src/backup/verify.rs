@@ -1,20 +1,18 @@
 //! Whether an archive is whole: every manifest, every segment, every block, in every copy; and what is lost where it is not.
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::BackupError;
 use super::archive::{Archive, Chain};
 use super::chain::{Log, logs};
-use super::digest::sha256_hex;
+use super::copies::{AwayCopy, copy};
+use super::examine::{Bad, examine};
 use super::fetch::Segments;
 use super::inventory::{unnamed, verify_texts};
 use super::manifest::SegmentPart;
-use super::seal::{PublicKey, SegmentKey};
-use super::segment::{
-    BlockKind, BlockPlace, SegmentHeader, batches_of, header_of, index_of, is_whole, open_block, walk,
-};
-use super::store::Store;
+use super::names;
+use super::seal::PublicKey;
+use super::store::{Store, StoreError};
 
 /// What was found.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -23,6 +21,8 @@ pub struct ArchiveReport {
     pub schema_version: u32,
     /// Backup.
     pub backup: String,
+    /// Copies that do not answer: nothing is known of what they hold.
+    pub away: Vec<AwayCopy>,
     /// Chains, by number.
     pub chains: Vec<ChainReport>,
     /// Segments that were read, in all copies.
@@ -31,7 +31,7 @@ pub struct ArchiveReport {
     pub bytes: u64,
     /// Objects that are not what they should be.
     pub damages: Vec<Damage>,
-    /// Offsets that no copy has any more.
+    /// Offsets that no copy has any more, of those that answer.
     pub lost: Vec<LostRange>,
     /// Segments that no manifest names: what passes that died have left, or what a manifest that is lost has named.
     pub unnamed: Vec<Unnamed>,
@@ -102,7 +102,25 @@ impl ArchiveReport {
     pub fn has_problems(&self) -> bool {
         self.damages.iter().any(|damage| !damage.is_repaired)
             || !self.lost.is_empty()
+            || !self.away.is_empty()
             || self.chains.iter().any(|chain| chain.broken.is_some())
+    }
+}
+
+impl ArchiveReport {
+    /// The copies that have answered so far.
+    pub(super) fn there<'a>(&self, archive: &'a [Store]) -> Vec<&'a Store> {
+        let is_there = |store: &&Store| !self.away.iter().any(|away| away.copy == store.to_string());
+        archive.iter().filter(is_there).collect()
+    }
+
+    /// Takes note of a copy that does not answer; any other error is given back.
+    pub(super) fn note_away(&mut self, store: &Store, error: StoreError) -> Result<(), StoreError> {
+        if !error.is_of_the_place() {
+            return Err(error);
+        }
+        self.away.push(AwayCopy { copy: store.to_string(), detail: error.to_string() });
+        Ok(())
     }
 }
 
@@ -123,6 +141,7 @@ pub async fn verify_archive(
     progress: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<ArchiveReport, BackupError> {
     let mut report = ArchiveReport { schema_version: 1, backup: archive.name().to_owned(), ..ArchiveReport::default() };
+    ask_each(archive, &mut report).await?;
     let mut chains = Vec::new();
     for number in archive.chains().await? {
         let chain = archive.chain(number, look.trusted).await?;
@@ -138,8 +157,8 @@ pub async fn verify_archive(
     for chain in &chains {
         report.unnamed.extend(unnamed(archive, chain).await?);
     }
-    let all: u64 = chains.iter().flat_map(parts_of).map(|(_, part)| part.bytes).sum();
-    let all = all * archive.copies().stores().len() as u64;
+    let all = chains.iter().flat_map(parts_of).fold(0u64, |sum, (_, part)| sum.saturating_add(part.bytes));
+    let all = all.saturating_mul(report.there(archive.copies().stores()).len() as u64);
     for (log, part) in chains.iter().flat_map(parts_of) {
         verify_part(segments, &log, &part, look.repair, &mut report).await?;
         progress(report.bytes, all);
@@ -148,11 +167,32 @@ pub async fn verify_archive(
     Ok(report)
 }
 
-/// What no copy has any more of these logs.
+/// Which copies answer; an error where none does.
+async fn ask_each(archive: &Archive, report: &mut ArchiveReport) -> Result<(), BackupError> {
+    let mut last = None;
+    for store in archive.copies().stores() {
+        if let Err(error) = store.is_begun(names::ARCHIVE).await {
+            report.away.push(AwayCopy { copy: store.to_string(), detail: error.to_string() });
+            last = Some(error);
+        }
+    }
+    match last {
+        Some(error) if report.away.len() == archive.copies().stores().len() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What no copy has any more of this log.
 pub async fn lost_of(segments: &Segments, log: &Log) -> Result<Vec<(i64, i64)>, BackupError> {
     let mut report = ArchiveReport::default();
     for part in &log.segments {
         verify_part(segments, log, part, false, &mut report).await?;
+    }
+    if let (Some(away), Some(lost)) = (report.away.first(), report.lost.first()) {
+        return Err(BackupError::Refused(format!(
+            "{}: offsets [{}, {}) are damaged in every copy that answers, and this one may have them whole: {}",
+            log.id, lost.from, lost.to, away.detail
+        )));
     }
     Ok(report.lost.into_iter().map(|lost| (lost.from, lost.to)).collect())
 }
@@ -174,28 +214,28 @@ async fn verify_part(
     repair: bool,
     report: &mut ArchiveReport,
 ) -> Result<(), BackupError> {
-    let stores = segments.copies().stores();
-    let (mut whole, mut damages): (Option<Bytes>, Vec<(&Store, Damage)>) = (None, Vec::new());
+    let stores = report.there(segments.copies().stores());
+    let (mut whole, mut bad): (Option<&Store>, Vec<(&Store, Bad)>) = (None, Vec::new());
     for store in stores {
-        report.segments += 1;
-        report.bytes += part.bytes;
-        let found = match store.get(&part.object).await {
-            Ok(bytes) => examine(segments, part, &bytes).map(|()| bytes),
-            Err(error) if error.is_missing() => Err(("it is missing".to_owned(), vec![(part.from, part.to)])),
-            Err(error) => return Err(error.into()),
-        };
-        match found {
-            Ok(bytes) => whole = whole.or(Some(bytes)),
-            Err((detail, ranges)) => damages.push((store, damage(store, log, part, detail, ranges))),
+        match examine(segments, store, part).await {
+            Ok(None) => whole = whole.or(Some(store)),
+            Ok(Some(found)) => bad.push((store, found)),
+            Err(error) => {
+                report.note_away(store, error)?;
+                continue;
+            }
         }
+        report.segments += 1;
+        report.bytes = report.bytes.saturating_add(part.bytes);
     }
     let mut lost: Option<Vec<(i64, i64)>> = None;
-    for (store, mut damage) in damages {
+    for (store, found) in bad {
         if whole.is_none() {
-            lost = Some(lost.map_or_else(|| damage.ranges.clone(), |before| both(&before, &damage.ranges)));
+            lost = Some(lost.map_or_else(|| found.ranges.clone(), |before| both(&before, &found.ranges)));
         }
-        if let Some(bytes) = whole.as_ref().filter(|_| repair) {
-            store.put(&part.object, bytes.clone()).await?;
+        let mut damage = damage(store, log, part, found);
+        if let Some(from) = whole.filter(|_| repair) {
+            copy(from, store, &part.object).await?;
             damage.is_repaired = true;
         }
         report.damages.push(damage);
@@ -205,7 +245,7 @@ async fn verify_part(
     Ok(())
 }
 
-fn damage(store: &Store, log: &Log, part: &SegmentPart, detail: String, ranges: Vec<(i64, i64)>) -> Damage {
+fn damage(store: &Store, log: &Log, part: &SegmentPart, Bad { detail, ranges }: Bad) -> Damage {
     Damage {
         copy: store.to_string(),
         object: part.object.clone(),
@@ -215,52 +255,6 @@ fn damage(store: &Store, log: &Log, part: &SegmentPart, detail: String, ranges: 
         ranges,
         is_repaired: false,
     }
-}
-
-/// Whether a segment is what the manifest says; where it is not, what is wrong and which offsets cannot be read.
-fn examine(segments: &Segments, part: &SegmentPart, bytes: &Bytes) -> Result<(), (String, Vec<(i64, i64)>)> {
-    let all = || vec![(part.from, part.to)];
-    let is_right = bytes.len() as u64 == part.bytes && sha256_hex(bytes) == part.sha256;
-    let header = header_of(bytes).map_err(|error| (error.to_string(), all()))?;
-    if header.of.segment_id != part.segment_id {
-        return Err(("another segment stands in its place".to_owned(), all()));
-    }
-    // Without its key what is sealed is not read, but whether it is what was written shows all the same.
-    let key = segments.key(&part.object, &header).unwrap_or_default();
-    let index = index_of(&header, key.as_ref(), bytes);
-    let index = index.unwrap_or_else(|| walk(&header, bytes, (part.from, part.to)));
-    let mut lost: Vec<(i64, i64)> = Vec::new();
-    for place in index.blocks.iter().filter(|place| !is_block_good(&header, key.as_ref(), bytes, place)) {
-        match lost.last_mut() {
-            Some(last) if last.1 == place.first_offset => last.1 = place.next_offset,
-            _ => lost.push((place.first_offset, place.next_offset)),
-        }
-    }
-    if is_right && lost.is_empty() {
-        return Ok(());
-    }
-    let detail = if bytes.len() as u64 != part.bytes {
-        format!("it has {} bytes, and {} are expected", bytes.len(), part.bytes)
-    } else if is_right {
-        "it is as it was written, and cannot be read".to_owned()
-    } else {
-        "its SHA-256 is not the manifest's".to_owned()
-    };
-    Err((detail, lost))
-}
-
-fn is_block_good(header: &SegmentHeader, key: Option<&SegmentKey>, bytes: &Bytes, place: &BlockPlace) -> bool {
-    if place.bytes == 0 {
-        return false;
-    }
-    if header.wrapped_key.is_some() && key.is_none() {
-        return is_whole(bytes, place.position);
-    }
-    let from = usize::try_from(place.position).unwrap_or(usize::MAX).min(bytes.len());
-    let opened = open_block(header, key, &bytes.slice(from..), place.position);
-    opened.is_ok_and(|(block, payload)| {
-        block.kind == BlockKind::Batches && batches_of(&block, payload, place.position).is_ok()
-    })
 }
 
 /// What is in both.

@@ -23,11 +23,12 @@ pub async fn keep(config: Config, backup: BackupConfig, board: BackupBoard, mut 
     // A series that is there from the start shows its first increase.
     OUTCOMES.iter().for_each(|outcome| count(&backup.name, outcome, 0));
     let mut keeper = None;
+    let mut is_known = false;
     loop {
         let began = Instant::now();
         let work = async {
             note_last(&backup, &board).await;
-            let pass = one_pass(&config, &backup, &mut keeper).await;
+            let pass = one_pass(&config, &backup, &mut keeper, is_known).await;
             let lag = match (&pass, &keeper) {
                 (Ok(_), Some(keeper)) => keeper.lag_records().await,
                 _ => None,
@@ -40,6 +41,7 @@ pub async fn keep(config: Config, backup: BackupConfig, board: BackupBoard, mut 
         };
         board.behind(lag);
         let failed = pass.is_err();
+        is_known |= !failed;
         if failed {
             keeper = None;
         }
@@ -95,11 +97,15 @@ async fn one_pass(
     config: &Config,
     backup: &BackupConfig,
     keeper: &mut Option<Keeper>,
+    is_known: bool,
 ) -> Result<PassReport, BackupError> {
     let keeper = match keeper {
         Some(keeper) => keeper,
         None => keeper.insert(Keeper::connect(config, backup).await?),
     };
+    if is_known {
+        keeper.expect_archive();
+    }
     let report = keeper.pass(false, COMMIT_EVERY, Meter::default()).await?;
     keeper.prune(false, false).await?;
     Ok(report)
@@ -113,6 +119,7 @@ fn tell(backup: &str, report: &PassReport, took: Duration) {
         records = report.records,
         bytes = report.stored_bytes,
         problems = report.problems.len(),
+        away = report.away.len(),
         seconds = took.as_secs_f64(),
         "backed up"
     );

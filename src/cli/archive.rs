@@ -9,7 +9,7 @@ use super::export::{ExportArgs, export};
 use super::output;
 use crate::backup::chain::logs;
 use crate::backup::verify::{ArchiveReport, Look, verify_archive};
-use crate::backup::{Keeper, open_archive, open_segments, trusted_key};
+use crate::backup::{AwayCopy, Keeper, open_archive, open_segments, trusted_key};
 
 /// Options of `archive`.
 #[derive(Debug, Clone, Args)]
@@ -99,7 +99,9 @@ async fn list(which: &WhichArgs, ctx: &Context) -> anyhow::Result<Exit> {
         }));
     }
     if ctx.json {
-        output::json(&serde_json::json!({ "schema_version": 1, "backup": backup.name, "chains": rows }))?;
+        output::json(
+            &serde_json::json!({ "schema_version": 1, "backup": backup.name, "chains": rows, "away": archive.copies().away() }),
+        )?;
         return Ok(Exit::Done);
     }
     let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -123,6 +125,7 @@ async fn list(which: &WhichArgs, ctx: &Context) -> anyhow::Result<Exit> {
     });
     let header = ["CHAIN", "UNITS", "BEGUN", "ENDED", "RECORDS", "SIZE", "STATE"];
     output::print(&output::table(&header, &[0, 1, 4, 5], cells))?;
+    output::print(&away_lines(&archive.copies().away()))?;
     Ok(Exit::Done)
 }
 
@@ -151,14 +154,14 @@ async fn show(args: &ShowArgs, ctx: &Context) -> anyhow::Result<Exit> {
             .collect();
         output::json(&serde_json::json!({
             "schema_version": 1, "backup": backup.name, "chain": number, "partitions": partitions, "captured": captured,
-            "broken": chain.broken,
+            "broken": chain.broken, "away": archive.copies().away(),
         }))?;
         return Ok(Exit::Done);
     }
     let rows = logs.values().map(|log| {
         let bytes: u64 = log.segments.iter().map(|part| part.bytes).sum();
         let newest = log.segments.iter().map(|part| part.max_timestamp_ms).max().filter(|ms| *ms >= 0);
-        let gone: i64 = log.gaps.iter().map(|gap| gap.to - gap.from).sum();
+        let gone = log.gaps.iter().fold(0i64, |sum, gap| sum.saturating_add(gap.to - gap.from));
         vec![
             log.id.topic.clone(),
             log.id.partition.to_string(),
@@ -182,6 +185,7 @@ async fn show(args: &ShowArgs, ctx: &Context) -> anyhow::Result<Exit> {
             captured.scram_users.entries.len()
         ));
     }
+    text.push_str(&away_lines(&archive.copies().away()));
     output::print(&text)?;
     Ok(Exit::Done)
 }
@@ -216,8 +220,14 @@ async fn verify(which: &WhichArgs, repair: bool, ctx: &Context) -> anyhow::Resul
     Ok(if report.has_problems() { Exit::Problems } else { Exit::Done })
 }
 
+/// Copies that did not answer, where there are some.
+fn away_lines(away: &[AwayCopy]) -> String {
+    away.iter().map(|away| format!("AWAY {}: {}\n", away.copy, away.detail)).collect()
+}
+
 fn page(report: &ArchiveReport) -> String {
-    let mut text = String::new();
+    let mut text = away_lines(&report.away);
+    let whose = if report.away.is_empty() { "no copy has it" } else { "no copy that answers has it" };
     for chain in &report.chains {
         let state = if chain.is_good { "restores by itself" } else { "not complete yet" };
         text.push_str(&format!("chain {}: {} units, {state}\n", chain.chain, chain.units));
@@ -236,10 +246,7 @@ fn page(report: &ArchiveReport) -> String {
         text.push('\n');
     }
     for lost in &report.lost {
-        text.push_str(&format!(
-            "LOST {}:{} [{}, {}): no copy has it\n",
-            lost.topic, lost.partition, lost.from, lost.to
-        ));
+        text.push_str(&format!("LOST {}:{} [{}, {}): {whose}\n", lost.topic, lost.partition, lost.from, lost.to));
     }
     for unnamed in &report.unnamed {
         text.push_str(&format!(

@@ -20,10 +20,10 @@ use crate::observe::{BackupBoard, Shown};
     after_help = "\
 Reads what is new of every topic of a backup (section backups of the file) into its destinations, batch by batch and unopened, with \
 topic configs, committed offsets of groups, ACLs, quotas and the names of SCRAM users. A pass counts once its manifest is written in every \
-copy; one that dies is done again from the last manifest on. The first pass of a chain reads everything, later ones what came since; \
+copy that answers, the first of to among them; the others are caught up by a later pass, and topics that are synchronous wait for them. One that dies is done again from the last manifest on. The first pass of a chain reads everything, later ones what came since; \
 full_every begins a new chain, keep prunes the oldest.
 
-Exit code 3 where a partition could not be read to its end, each with the reason; the others are backed up.
+Exit code 3 where a partition could not be read to its end, each with the reason, or a copy was away; the others are backed up.
 
 Examples:
   kmirror backup -c standby.yaml --dry-run
@@ -104,7 +104,7 @@ pub async fn run(args: BackupArgs, ctx: &Context) -> anyhow::Result<Exit> {
             output::print(&format!("chain {chain} was pruned\n"))?;
         }
     }
-    Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Problems })
+    Ok(if report.problems.is_empty() && report.away.is_empty() { Exit::Done } else { Exit::Problems })
 }
 
 async fn continuously(args: &BackupArgs, ctx: &Context, config: &Config) -> anyhow::Result<Exit> {
@@ -163,11 +163,17 @@ fn page(name: &str, report: &PassReport) -> String {
         report.segments,
         bytesize::ByteSize::b(report.raw_bytes),
     );
+    if report.is_new_archive {
+        text.push_str("a new archive was begun: there was none at its destinations\n");
+    }
     if report.lost_offsets > 0 {
         text.push_str(&format!(
             "LOST {} offsets were gone before they were read\n",
             output::count(report.lost_offsets)
         ));
+    }
+    for away in &report.away {
+        text.push_str(&format!("AWAY {}: {}; a later pass catches it up\n", away.copy, away.detail));
     }
     for problem in &report.problems {
         text.push_str(&format!("PROBLEM {}:{}: {}\n", problem.topic, problem.partition, problem.reason));

@@ -87,6 +87,8 @@ pub struct EncryptionConfig {
     pub key: KeySource,
     /// What was written under these is still read.
     pub old_keys: Vec<KeySource>,
+    /// Whether segments are read that are not sealed.
+    pub accept_unsealed: bool,
 }
 
 /// The key that signs manifests.
@@ -267,7 +269,8 @@ impl Validator<'_> {
         let old_keys = encryption.old_keys.unwrap_or_default().into_iter().enumerate();
         let old_keys =
             old_keys.filter_map(|(index, old)| self.key_source(&format!("{at}.old_keys[{index}]"), old)).collect();
-        Some(EncryptionConfig { key: key?, old_keys })
+        let accept_unsealed = encryption.accept_unsealed.unwrap_or(false);
+        Some(EncryptionConfig { key: key?, old_keys, accept_unsealed })
     }
 
     fn key_source(&mut self, at: &str, key: raw::Key) -> Option<KeySource> {

@@ -37,7 +37,7 @@ pub use topics::{
 };
 pub use types::{
     ClusterConfig, Config, DrillConfig, GroupSync, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel,
-    MirrorConfig, MirrorLimits, Policies, Policy, Start, Sync, TargetTopics, restore_name,
+    MirrorConfig, MirrorLimits, Policies, Policy, SourceGap, Start, Sync, TargetTopics, restore_name,
 };
 pub(crate) use units::parse_size;
 pub use units::{bytes, is_name as is_mirror_name, parse_rfc3339_ms};

@@ -192,6 +192,7 @@ pub(super) struct Destination {
 pub(super) struct Encryption {
     pub(super) key: Key,
     pub(super) old_keys: Option<Vec<Key>>,
+    pub(super) accept_unsealed: Option<bool>,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::mirror::Isolation;
+use crate::mirror::{GapReason, Isolation};
 
 use super::backups::BackupConfig;
 use super::topics::{GroupFilter, Rename, TopicFilter};
@@ -124,7 +124,12 @@ pub struct MirrorConfig {
     pub on: Policies,
     /// Bounds of this mirror.
     pub limits: MirrorLimits,
+    /// Why offsets of the source are not there, by topic and partition, where that is known beforehand; of a restore, never in a file.
+    pub source_gaps: BTreeMap<(String, i32), Vec<SourceGap>>,
 }
+
+/// Offsets that the source does not have: first, behind the last, and why.
+pub type SourceGap = (i64, i64, GapReason);
 
 /// Which consumer groups' offsets follow, and how closely.
 #[derive(Debug, Clone)]
@@ -167,6 +172,7 @@ impl MirrorConfig {
                 corrupt_batch: Policy::Halt,
             },
             limits: MirrorLimits { bandwidth_bytes_per_s: None, coalesced_batch_bytes: 0 },
+            source_gaps: BTreeMap::new(),
         }
     }
 

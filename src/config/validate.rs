@@ -152,6 +152,7 @@ impl Validator<'_> {
                 bandwidth_bytes_per_s: bandwidth,
                 coalesced_batch_bytes: usize::try_from(coalesced?).unwrap_or(usize::MAX),
             },
+            source_gaps: BTreeMap::new(),
         })
     }
 

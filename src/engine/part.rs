@@ -189,7 +189,9 @@ impl Part {
     pub(crate) fn start(&mut self, config: &MirrorConfig, footing: &Footing, expiration_ms: u64) {
         let lifetime_ms = expiration_ms.saturating_sub(STATE_LIFETIME_MARGIN_MS.min(expiration_ms / 4));
         let mut intake = Intake::new(footing.position, footing.last_epoch, config.isolation, DECODE_LIMIT_BYTES);
-        for (from, to, reason) in &self.given_up {
+        let source = &self.pair.source;
+        let known = config.source_gaps.get(&(source.topic.clone(), source.partition));
+        for (from, to, reason) in self.given_up.iter().chain(known.into_iter().flatten()) {
             intake.give_up(*from, *to, *reason);
         }
         let appender = Appender::new(footing.writer, footing.end, footing.segment, lifetime_ms)

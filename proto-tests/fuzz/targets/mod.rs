@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "the crate in fuzz/ has these as its public functions")]
 
+pub mod archive;
 pub mod batch;
 pub mod config;
 pub mod intake;
@@ -12,7 +13,8 @@ pub mod wire;
 
 pub type Target = fn(&[u8]);
 
-pub const ALL: [(&str, Target); 6] = [
+pub const ALL: [(&str, Target); 7] = [
+    ("archive", archive::run),
     ("batch", batch::run),
     ("config", config::run),
     ("intake", intake::run),

@@ -13,7 +13,7 @@ mod tests;
 
 pub use build::{BuildError, Built, SegmentBuilder};
 pub use frame::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, SegmentHeader, TRAILER_BYTES, Trailer};
-pub use index::{BlockPlace, Index};
+pub use index::{BlockPlace, INDEX_BYTES_MAX, Index};
 pub use read::{
     BLOCK_BYTES_MAX, batches_of, header_at_end, header_of, index_from, index_of, is_whole, open_block, places, walk,
 };

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::build::bound_to;
 use super::frame::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, TRAILER_BYTES, Trailer};
-use super::index::{BlockPlace, Index};
+use super::index::{BlockPlace, INDEX_BYTES_MAX, Index};
 use super::{SegmentError, SegmentHeader};
+use crate::backup::bounds::OFFSET_MAX;
 use crate::backup::seal::SegmentKey;
 use crate::batch::{Batches, Codec, RawBatch, check_crc, decompress};
 
@@ -27,6 +28,18 @@ pub fn open_block(
     let (header, crc) = BlockHeader::parse(bytes, position)?;
     if header.raw_bytes as usize > BLOCK_BYTES_MAX {
         return Err(bad(format!("a block of {} bytes, more than {BLOCK_BYTES_MAX}", header.raw_bytes)));
+    }
+    if header.is_sealed != segment.wrapped_key.is_some() {
+        // In a segment that is sealed a block that is not comes from somebody without the key.
+        let what = if header.is_sealed {
+            "a sealed block in a segment that is not"
+        } else {
+            "a block that is not sealed in a segment that is"
+        };
+        return Err(bad(what.to_owned()));
+    }
+    if header.kind == BlockKind::Index && header.raw_bytes as usize > INDEX_BYTES_MAX {
+        return Err(bad(format!("an index of {} bytes, more than {INDEX_BYTES_MAX}", header.raw_bytes)));
     }
     let end = BLOCK_HEADER_BYTES + header.stored_bytes as usize;
     if bytes.len() < end {
@@ -93,13 +106,14 @@ pub fn header_at_end(tail: &[u8], segment_bytes: u64) -> Option<SegmentHeader> {
     SegmentHeader::parse(header).ok().filter(|parsed| parsed.to_bytes().len() == header.len())
 }
 
-/// The index of a segment that is in memory, where it can be read.
-pub fn index_of(segment: &SegmentHeader, key: Option<&SegmentKey>, bytes: &Bytes) -> Option<Index> {
+/// The index of a segment with these offsets that is in memory, where it can be read.
+pub fn index_of(segment: &SegmentHeader, key: Option<&SegmentKey>, bytes: &Bytes, range: (i64, i64)) -> Option<Index> {
     let end = bytes.len().checked_sub(TRAILER_BYTES)?;
     let trailer = Trailer::parse(&bytes[end..], end as u64).ok()?;
     let position = usize::try_from(trailer.index_position).ok().filter(|position| *position < end)?;
     let (header, payload) = open_block(segment, key, &bytes.slice(position..end), position as u64).ok()?;
-    (header.kind == BlockKind::Index).then(|| serde_json::from_slice(&payload).ok()).flatten()
+    let room = segment.to_bytes().len() as u64..position as u64;
+    (header.kind == BlockKind::Index).then(|| Index::parse(&payload, range, room).ok()).flatten()
 }
 
 /// The blocks of batches of a segment with these offsets, found from the front by their headers, without its index.
@@ -119,11 +133,15 @@ pub fn index_from(places: impl IntoIterator<Item = (u32, BlockPlace)>, (from, to
         }
     };
     for (number, place) in places {
+        if place.first_offset < at || place.next_offset <= place.first_offset || place.next_offset > OFFSET_MAX {
+            // No block of this segment, whatever its checksum says.
+            continue;
+        }
         if number != due {
             lost(&mut index, at, place.first_offset);
         }
         index.blocks.push(place);
-        (at, due) = (place.next_offset, number + 1);
+        (at, due) = (place.next_offset, number.saturating_add(1));
     }
     lost(&mut index, at, to);
     index
@@ -161,7 +179,7 @@ pub fn places(segment: &SegmentHeader, bytes: &Bytes) -> Vec<(u32, BlockPlace)> 
 
 /// The next whole block at or behind a position. Only where a header could follow these blocks the checksum is made.
 fn next_whole(bytes: &Bytes, from: usize, last: Option<&(u32, BlockPlace)>) -> Option<usize> {
-    let (due, at) = last.map_or((0, i64::MIN), |(number, place)| (number + 1, place.next_offset));
+    let (due, at) = last.map_or((0, i64::MIN), |(number, place)| (number.saturating_add(1), place.next_offset));
     let follows = |position: &usize| {
         let header = BlockHeader::parse(&bytes[*position..], *position as u64);
         header.is_ok_and(|(header, _)| {

@@ -56,7 +56,7 @@ fn read(bytes: &Bytes, range: (i64, i64), ring: Option<&Keyring>) -> Vec<RawBatc
     let header = header_of(bytes).unwrap();
     let wrapped = header.wrapped_key.map(|wrapped| crate::backup::seal::WrappedKey::from_bytes(&wrapped));
     let key = wrapped.map(|wrapped| ring.unwrap().open_segment(OF.segment_id, &wrapped).unwrap());
-    let index = index_of(&header, key.as_ref(), bytes).unwrap();
+    let index = index_of(&header, key.as_ref(), bytes, range).unwrap();
     assert_eq!(index, walk(&header, bytes, range));
     let mut out = Vec::new();
     for place in &index.blocks {
@@ -105,12 +105,13 @@ fn blocks_end_with_the_batch_that_fills_them() {
         let batches = [batch(0, 1, BLOCK_BYTES / 2, Codec::None), batch(1, 1, more, Codec::None)];
         let (bytes, built) = build(&batches, Compression::None, BLOCK_BYTES, None);
         let header = header_of(&bytes).unwrap();
-        assert_eq!(index_of(&header, None, &bytes).unwrap().blocks.len(), blocks, "{more}");
+        assert_eq!(index_of(&header, None, &bytes, (0, built.next_offset)).unwrap().blocks.len(), blocks, "{more}");
         assert_eq!(read(&bytes, (0, built.next_offset), None).len(), 2);
     }
     let batches: Vec<RawBatch> = (0..5).map(|at| batch(at, 1, BLOCK_BYTES / 2, Codec::None)).collect();
-    let (bytes, _) = build(&batches, Compression::None, BLOCK_BYTES, None);
-    assert_eq!(index_of(&header_of(&bytes).unwrap(), None, &bytes).unwrap().blocks.len(), 3);
+    let (bytes, built) = build(&batches, Compression::None, BLOCK_BYTES, None);
+    let index = index_of(&header_of(&bytes).unwrap(), None, &bytes, (0, built.next_offset));
+    assert_eq!(index.unwrap().blocks.len(), 3);
 }
 
 /// Both fail at once: what is left is found by walking, and what is lost is known.
@@ -162,4 +163,46 @@ fn a_block_of_another_segment_does_not_open() {
     assert!(open_block(&header, Some(&key), &block, 0).is_ok());
     let other = SegmentHeader { of: SegmentOf { segment_id: Uuid::from_u128(9), ..OF }, ..header };
     assert!(open_block(&other, Some(&key), &block, 0).unwrap_err().what.contains("the seal is broken"));
+}
+
+/// Without the key nobody can put a block into a sealed segment, not even one that is not sealed.
+#[test]
+fn a_block_that_is_not_sealed_is_refused_in_a_segment_that_is() {
+    let ring = Keyring::new(&[1; 32], &[]).unwrap();
+    let batches = [batch(0, 2, 50, Codec::None)];
+    let (sealed, _) = build(&batches, Compression::None, BLOCK_BYTES, Some(&ring));
+    let (plain, _) = build(&batches, Compression::None, BLOCK_BYTES, None);
+    let (sealed, header) = (header_of(&sealed).unwrap(), header_of(&plain).unwrap());
+    let wrapped = crate::backup::seal::WrappedKey::from_bytes(&sealed.wrapped_key.unwrap());
+    let key = ring.open_segment(OF.segment_id, &wrapped).unwrap();
+    let block = plain.slice(header.to_bytes().len()..);
+    assert!(open_block(&header, None, &block, 0).is_ok());
+    let error = open_block(&sealed, Some(&key), &block, 0).unwrap_err();
+    assert!(error.what.contains("not sealed in a segment that is"), "{error}");
+}
+
+/// Blocks whose numbers are absurd, with checksums that are right: they are passed over, and nothing overflows.
+#[test]
+fn blocks_with_absurd_numbers_are_none_of_the_segment() {
+    let header = SegmentHeader { of: OF, wrapped_key: None };
+    let absurd = [(i64::MAX - 1, i64::MAX, u32::MAX), (i64::MIN, i64::MAX, 0), (9, 3, 1), (-5, -4, 2)];
+    for (first_offset, next_offset, number) in absurd {
+        let block = BlockHeader {
+            stored_bytes: 0,
+            kind: BlockKind::Batches,
+            is_zstd: false,
+            is_sealed: false,
+            raw_bytes: 0,
+            number,
+            first_offset,
+            next_offset,
+            max_timestamp: 0,
+        };
+        let mut bytes = header.to_bytes();
+        bytes.extend(block.front());
+        bytes.extend(crc32c::crc32c(&block.front()).to_be_bytes());
+        let bytes = [&bytes[..], &bytes[header.to_bytes().len()..]].concat().into();
+        let found = walk(&header, &bytes, (0, 5)).blocks;
+        assert!(found.iter().all(|place| place.bytes == 0), "{first_offset}: {found:?}");
+    }
 }
