@@ -115,7 +115,7 @@ mod tests {
         assert_eq!((origin(&first, Some("second")), origin(&first, None)), (None, None));
         // Replayed once more, out of the topic that it was replayed into: it is the later one's.
         let again = marked(&due(0, first), 0, Some("second"));
-        assert_eq!(origin(&again, Some("second")), Some(("a:b".to_owned(), 0, 42)));
+        assert_eq!(origin(&again, Some("second")), Some(("a:b".to_owned(), 0, 0)));
         assert_eq!(origin(&again, Some("first")), None);
         let by_a_failback = marked(&due(0, again), 0, None);
         assert!(origin(&by_a_failback, None).is_some() && origin(&by_a_failback, Some("second")).is_none());
