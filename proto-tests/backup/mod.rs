@@ -14,6 +14,7 @@ mod replayed_on_kafka;
 mod round_trip;
 mod s3;
 mod s3_round_trip;
+mod undecided;
 mod watched;
 
 use std::path::PathBuf;

@@ -119,6 +119,9 @@ pub struct Log {
     pub gaps: Vec<Gap>,
     /// Aborted transactions.
     pub aborted: Vec<Aborted>,
+    /// Transactions that are open where it ends. Under read_committed too: the last stable offset is where the first one that is not
+    /// decided begins, and others that began before it may have their markers behind it.
+    pub open: Vec<OpenTransaction>,
     /// What stood in the way in the last unit that tried.
     pub problem: Option<String>,
     /// When the last pass began that had something of it, ms.
@@ -173,6 +176,7 @@ fn take_in(logs: &mut BTreeMap<LogId, Log>, unit: &Manifest) {
             segments: Vec::new(),
             gaps: Vec::new(),
             aborted: Vec::new(),
+            open: Vec::new(),
             problem: None,
             tried_at_ms: 0,
             lost: Vec::new(),
@@ -180,6 +184,9 @@ fn take_in(logs: &mut BTreeMap<LogId, Log>, unit: &Manifest) {
         if log.to <= log.from {
             // Nothing was read of it before: it was tried, and did not go.
             (log.from, log.to) = (part.from, part.from);
+        }
+        if part.to > part.from {
+            log.open.clone_from(&part.open);
         }
         log.to = log.to.max(part.to);
         log.segments.extend(part.segments.iter().cloned());

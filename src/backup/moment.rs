@@ -59,7 +59,9 @@ pub(super) async fn settled_end(
 
 /// First offset of a transaction that was open at an offset.
 async fn first_open(segments: &Segments, log: &Log, bound: i64) -> Result<Option<i64>, BackupError> {
-    let Some(part) = log.segments.iter().find(|part| part.to > bound) else { return Ok(None) };
+    let Some(part) = log.segments.iter().find(|part| part.to > bound) else {
+        return Ok(log.open.iter().map(|txn| txn.first_offset).min());
+    };
     let aborted = log.aborted.iter().filter(|txn| txn.first_offset < bound && txn.last_offset >= bound);
     let aborted = aborted.map(|txn| txn.first_offset).min();
     let mut open: Vec<(i64, i64)> = part.open.iter().map(|txn| (txn.producer_id, txn.first_offset)).collect();

@@ -4,7 +4,7 @@ use super::{DECODE_LIMIT_BYTES, Exported, Row, Sink, Wanted};
 use crate::backup::BackupError;
 use crate::backup::chain::Log;
 use crate::backup::fetch::Segments;
-use crate::backup::manifest::SegmentPart;
+use crate::backup::manifest::{OpenTransaction, SegmentPart};
 use crate::backup::pass::Meter;
 use crate::batch::{RawBatch, decode};
 
@@ -60,7 +60,7 @@ fn put(
     sink: &mut dyn Sink,
 ) -> Result<u64, BackupError> {
     let header = &batch.header;
-    if header.is_control() || (!wanted.with_aborted && is_aborted(log, batch)) {
+    if header.is_control() || (!wanted.with_aborted && (is_aborted(log, batch) || is_undecided(log, batch))) {
         return Ok(0);
     }
     let records = decode(batch, DECODE_LIMIT_BYTES).map_err(|error| BackupError::DamagedSegment {
@@ -83,4 +83,12 @@ pub(in crate::backup) fn is_aborted(log: &Log, batch: &RawBatch) -> bool {
         && log.aborted.iter().any(|txn| {
             txn.producer_id == header.producer_id && (txn.first_offset..txn.last_offset).contains(&header.base_offset)
         })
+}
+
+/// Whether it is of a transaction that is open where the archive ends.
+fn is_undecided(log: &Log, batch: &RawBatch) -> bool {
+    let header = batch.header;
+    let is_its =
+        |txn: &OpenTransaction| txn.producer_id == header.producer_id && txn.first_offset <= header.base_offset;
+    header.is_transactional() && log.open.iter().any(is_its)
 }

@@ -39,7 +39,7 @@ pub struct Wanted {
     pub to: Option<i64>,
     /// With this key.
     pub key: Option<Bytes>,
-    /// Those of aborted transactions as well, and of a live topic those of open ones.
+    /// Those of aborted transactions as well, and those of open ones.
     pub with_aborted: bool,
 }
 
