@@ -60,7 +60,11 @@
 //! manifest is written; a conditional write decides between two writers. A restore is a mirror whose source is the archive: the embedded
 //! broker serves the archive's logs ([`broker::Backing`]) under the source's own cluster id, topic ids, offsets and leader epochs, to this process alone
 //! (it asks for a client id that nobody else knows), and the engine and the promotion do the rest. So there is one map for both worlds: a standby can be
-//! filled from an archive under its mirror's name, and the mirror goes on from there on the live source.
+//! filled from an archive under its mirror's name, and the mirror goes on from there on the live source. A replay (`backup::replay`) is none: it appends
+//! records of an archive to a topic that others write to, and knows them again by their headers.
+//!
+//! A restore to identical offsets ([`backup::identical`]) has a writer of its own: a mirror marks a partition at each take-over, and a marker
+//! takes an offset. It keeps no state: what is on the target says how far it is, and a mark in the topic's configuration whose it is.
 //!
 //! # What a broker promises
 //!
@@ -204,7 +208,19 @@
 //! - **A new generation is written last.** A failback puts maps into the shards under the transactional ids of the generation to
 //!   come, and then begins it: a run that is cut short in between leaves the promotion standing, and no mirror starts on half of
 //!   the maps (`ops::failback`, its `seed`).
+//! - **A replay never sends a batch again whose answer is lost.** Its records are old, and a broker forgets a producer by the age of its
+//!   records: sent again, the batch could land twice. Its partition is fenced anew and read up to the marker, where the batch
+//!   stands or never will (`ops::replaying`). For the same reason it asks the coordinator once a lease whether it is still the only one.
+//! - **A note of how far a replay came is true for ever.** It says up to which source offset everything is on the target, and from which
+//!   target offset on what is beyond it stands. So any note serves, and one that is written late by a call that was overtaken
+//!   does no harm (`backup::replay`, its journal).
 //! - **Time of day may go back.** Pauses and the age of records go by a clock that does not (`mirror::Clock`).
+//! - **What fills an offset that must stay empty.** Records of an aborted transaction are shown to read_uncommitted consumers, which is what
+//!   consumers are unless they say otherwise; a control marker is shown to nobody. A coordinator writes one for a transaction, which takes
+//!   several requests; with rights on the cluster one request writes hundreds, under a producer id that has no transaction open
+//!   (`backup::identical`, its partition). They carry no sequence, so a lost answer is settled by the log's end once that stands still.
+//! - **The configs of a restored topic come last.** Under its own `retention.ms` an old topic would be deleted while it is filled, and under its
+//!   own `cleanup.policy=compact` DeleteRecords is refused, and so are the records without a key that are written in front of its first one.
 //! - **A count on the wire is not believed.** kafka-protocol allocates an array by its count: 2^31 in a frame of twenty bytes
 //!   would end the process. So every response is walked by its layout before it is decoded, and a request whose response
 //!   has no layout does not compile (`client::shape`).

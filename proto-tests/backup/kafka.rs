@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::e2e::Mirror;
@@ -12,11 +14,16 @@ use crate::kafka::harness::driver::FullRecord;
 use crate::kafka::harness::{Produce, TopicSpec, Transact, driver, real_kafka_wanted, source, target, wait_until};
 
 /// Timestamp, key, value and headers of a record.
-type Seen<'a> = (i64, &'a Option<String>, &'a Option<String>, &'a Vec<(String, Option<String>)>);
+pub(super) type Seen<'a> = (i64, &'a Option<String>, &'a Option<String>, &'a Vec<(String, Option<String>)>);
 
 /// A mirror's configuration with a backup `nightly` of the shared source in a folder.
-fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
-    let mirror = Mirror::new(name, source(), target(), &[&format!("{name}.*")], "");
+pub(super) fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
+    backed_between(name, &source().bootstrap(), &target().bootstrap(), more)
+}
+
+/// The same between two addresses.
+pub(super) fn backed_between(name: &str, from: &str, to: &str, more: &str) -> (Mirror, PathBuf) {
+    let mirror = Mirror::between(name, from, to, &[&format!("{name}.*")], "");
     let folder = mirror.folder().join("archive");
     let text = std::fs::read_to_string(&mirror.config).unwrap();
     let backups = format!(
@@ -29,7 +36,7 @@ fn backed(name: &str, more: &str) -> (Mirror, PathBuf) {
 }
 
 /// What a record says; where it stands is another matter.
-fn said(records: &[FullRecord], partition: i32) -> Vec<Seen<'_>> {
+pub(super) fn said(records: &[FullRecord], partition: i32) -> Vec<Seen<'_>> {
     let of = records.iter().filter(|record| record.partition == partition);
     of.map(|record| (record.timestamp, &record.key, &record.value, &record.headers)).collect()
 }
@@ -76,6 +83,9 @@ fn what_was_deleted_comes_back_record_for_record() {
     assert_eq!(read.len(), 3_000);
     let before = driver.records(&bootstrap, kinds, "read_committed");
     let before_compacted = driver.records(&bootstrap, compacted, "read_committed");
+    for (topic, seen) in [(kinds, &before), (compacted, &before_compacted)] {
+        assert!(exported(&mirror, topic) == consumed(seen), "{topic}: an export is what a consumer sees");
+    }
     let report = mirror.json(&["backup"], 0);
     assert_eq!(
         (report["pass"]["unit"].as_i64(), report["pass"]["lost_offsets"].as_i64()),
@@ -110,6 +120,39 @@ fn what_was_deleted_comes_back_record_for_record() {
     both.sort();
     expected.sort();
     assert!(both == expected, "the group has seen every record once");
+}
+
+/// Partition, offset, timestamp, key, value and headers, bytes as base64.
+type Exported = (i32, i64, i64, Option<String>, Option<String>, Vec<(String, Option<String>)>);
+
+fn consumed(records: &[FullRecord]) -> Vec<Exported> {
+    let of = |r: &FullRecord| (r.partition, r.offset, r.timestamp, r.key.clone(), r.value.clone(), r.headers.clone());
+    records.iter().map(of).collect()
+}
+
+/// What `archive export` has of a live topic.
+fn exported(mirror: &Mirror, topic: &str) -> Vec<Exported> {
+    let output = mirror.output(&["archive", "export", "--cluster", "from", "--topic", topic]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let base64 = |value: &Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(BASE64_STANDARD.encode(text)),
+        other => Some(other["base64"].as_str().unwrap().to_owned()),
+    };
+    let header = |header: &Value| (header[0].as_str().unwrap().to_owned(), base64(&header[1]));
+    let number = |value: &Value| value.as_i64().unwrap();
+    let of = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        (
+            number(&line["partition"]) as i32,
+            number(&line["offset"]),
+            number(&line["timestamp_ms"]),
+            base64(&line["key"]),
+            base64(&line["value"]),
+            line["headers"].as_array().unwrap().iter().map(header).collect(),
+        )
+    };
+    std::str::from_utf8(&output.stdout).unwrap().lines().map(of).collect()
 }
 
 /// The newest value of each key.
@@ -147,11 +190,12 @@ fn killed_at_any_moment_nothing_is_missing_and_nothing_twice() {
     assert_contiguous(&shown);
 
     for round in 0..8_u64 {
-        let mut restoring = mirror.spawn(&["restore", "--to", "to", "--yes"], &format!("restore-{round}.log"));
+        let mut restoring =
+            mirror.spawn(&["restore", "--to", "to", "--no-quotas", "--yes"], &format!("restore-{round}.log"));
         std::thread::sleep(Duration::from_millis(300 + 150 * round));
         restoring.kill();
     }
-    let output = mirror.output(&["restore", "--to", "to", "--yes", "--json"]);
+    let output = mirror.output(&["restore", "--to", "to", "--no-quotas", "--yes", "--json"]);
     let done = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() || done.contains("is done already"),

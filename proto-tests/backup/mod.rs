@@ -2,12 +2,19 @@
 
 mod away;
 mod damage;
+mod export;
 mod golden;
+mod identical;
 mod kafka;
 mod made;
+mod planned;
+mod principals;
+mod replayed;
+mod replayed_on_kafka;
 mod round_trip;
 mod s3;
 mod s3_round_trip;
+mod watched;
 
 use std::path::PathBuf;
 

@@ -228,6 +228,8 @@ fn records_are_exported_as_lines() {
     assert_eq!(lines(&["--since", "2026-09-21T14:21:40Z"]).len(), 5);
     assert_eq!(lines(&["--until", "2026-09-21T14:21:40Z"]).len(), 20);
     assert_eq!(lines(&["--key", "k7"]).len(), 2);
+    let none = pair.mirror.output(&["archive", "export", "--topic", "export"]);
+    assert_eq!(none.status.code(), Some(3), "a slip of the keys is no empty export: {none:?}");
     let file = pair.mirror.folder().join("out.jsonl");
     let output = pair.mirror.output(&["archive", "export", "--out", file.to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");

@@ -18,7 +18,7 @@ fn kmirror() -> OsString {
 }
 
 /// Longer than anything that is waited for should take on a slow machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// A mirror: its configuration, and the process while it runs.
 pub(crate) struct Mirror {

@@ -16,7 +16,7 @@ use kmirror::groups::{Committed, GroupType};
 use kmirror::plan::{AclBinding, AclNumbers, AclScope};
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn broker(cluster_id: &str) -> Broker {
     let options = ClusterOptions {

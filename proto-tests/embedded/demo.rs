@@ -121,6 +121,53 @@ fn elsewhere_than_on_a_terminal_the_demo_prints_plain_lines() {
     assert!(text.trim_end().lines().last().unwrap().starts_with("every record is accounted for"), "{text}");
 }
 
+/// The steps of the story of a backup.
+const BACKUP_STEPS: [&str; 16] = [
+    "brokers", "load", "full", "load", "backup", "mistake", "backup", "deleted", "verify", "plan", "restore", "groups",
+    "go on", "backup", "lost", "restore",
+];
+
+#[test]
+fn the_demo_of_a_backup_brings_every_record_and_every_group_back() {
+    let demo = Demo::new("demo-backup");
+    let output = demo.output(&["backup", "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""), "{}", String::from_utf8_lossy(&output.stdout));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["problems"], serde_json::json!([]), "{report}");
+    let of = |path: &str| number(&report, path);
+    // Half, three tenths, the rubbish, and everything once more once the topic was made again.
+    let records = |unit| of(&format!("/backups/{unit}/records")) - of(&format!("/backups/{unit}/markers"));
+    let read: Vec<u64> = (0..4).map(records).collect();
+    assert_eq!(of("/backups/3/markers"), 4, "one of the promotion in each partition: {report}");
+    assert_eq!(read, [RECORDS / 2, RECORDS * 3 / 10, RECORDS / 10, RECORDS * 9 / 10], "{report}");
+    assert_eq!((of("/produced"), of("/rubbish")), (RECORDS * 9 / 10, RECORDS / 10), "{report}");
+    for (restored, due) in [("restored", RECORDS * 8 / 10), ("elsewhere", RECORDS * 9 / 10)] {
+        let of = |field: &str| of(&format!("/{restored}/{field}"));
+        assert_eq!((of("due"), of("records"), of("equal")), (due, due, due), "{restored}: {report}");
+        assert_eq!((of("groups/same"), of("groups/different")), (16, 0), "{restored}: {report}");
+        assert!(of("left_before") > 0 && of("left_before") == of("left_after"), "{restored}: {report}");
+    }
+    assert_eq!(of("/elsewhere/at_their_offset"), RECORDS * 9 / 10, "{report}");
+    let steps: Vec<&str> = report["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
+    assert_eq!(steps[..BACKUP_STEPS.len()], BACKUP_STEPS);
+    assert_eq!(demo.files(), Vec::<PathBuf>::new(), "nothing is left behind");
+}
+
+#[test]
+fn the_demo_of_a_backup_prints_its_commands_and_a_table() {
+    let demo = Demo::new("demo-backup-plain");
+    let output = demo.output(&["backup"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((output.status.code(), output.stderr.is_empty()), (Some(0), true), "{output:?}");
+    let commands: Vec<&str> = text.lines().filter_map(|line| line.trim_start().strip_prefix("$ ")).collect();
+    assert!(commands.contains(&"kmirror backup --backup nightly --full"), "{text}");
+    let is_restore = |command: &&&str| command.starts_with("kmirror restore --backup nightly --to source --at 20");
+    assert_eq!(commands.iter().filter(is_restore).count(), 2, "planned, and done: {text}");
+    assert!(text.contains("\n RESTORED ") && text.contains("at the offset that they had"), "{text}");
+    assert!(text.trim_end().lines().last().unwrap().starts_with("every record is accounted for"), "{text}");
+}
+
 /// Who has seen enough finds nothing left behind.
 #[test]
 fn a_demo_that_is_interrupted_takes_its_processes_and_files_along() {

@@ -19,7 +19,7 @@ const TOPIC: &str = "orders";
 const PARTITIONS: i32 = 10;
 const NODES: i32 = 3;
 /// Long enough for whatever is to come right again.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Too short for that.
 const IMPATIENCE: Duration = Duration::from_millis(300);
 const UNSTABLE_OFFSET_COMMIT: i16 = 88;

@@ -1,5 +1,6 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
+mod api;
 mod backed;
 mod bandwidth;
 mod capture;
@@ -21,6 +22,7 @@ mod starting;
 mod state;
 mod takeover;
 mod threats;
+mod throttled;
 mod verify;
 
 use std::collections::BTreeMap;

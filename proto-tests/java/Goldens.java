@@ -455,6 +455,21 @@ public final class Goldens {
         response("describe_quotas_response", ApiKeys.DESCRIBE_CLIENT_QUOTAS, 1,
                 new DescribeClientQuotasResponseData().setErrorMessage(null).setEntries(List.of(
                         new DescribeClientQuotasResponseData.EntryData().setEntity(entity).setValues(List.of(value)))));
+        var set = new AlterClientQuotasRequestData.OpData().setKey("producer_byte_rate");
+        var alice = new AlterClientQuotasRequestData.EntityData().setEntityType("user").setEntityName("alice");
+        var anybody = new AlterClientQuotasRequestData.EntityData().setEntityType("user").setEntityName(null);
+        request("alter_quotas_request", ApiKeys.ALTER_CLIENT_QUOTAS, 1, new AlterClientQuotasRequestData().setEntries(
+                List.of(new AlterClientQuotasRequestData.EntryData().setEntity(List.of(alice))
+                                .setOps(List.of(set.duplicate().setValue(1024.5))),
+                        new AlterClientQuotasRequestData.EntryData().setEntity(List.of(anybody))
+                                .setOps(List.of(set.duplicate().setValue(7))))));
+        response("alter_quotas_response", ApiKeys.ALTER_CLIENT_QUOTAS, 1, new AlterClientQuotasResponseData().setEntries(
+                List.of(new AlterClientQuotasResponseData.EntryData().setErrorCode((short) 42).setErrorMessage("too low")
+                                .setEntity(List.of(new AlterClientQuotasResponseData.EntityData()
+                                        .setEntityType("user").setEntityName(null))),
+                        new AlterClientQuotasResponseData.EntryData().setErrorMessage(null)
+                                .setEntity(List.of(new AlterClientQuotasResponseData.EntityData()
+                                        .setEntityType("user").setEntityName("alice"))))));
         request("describe_scram_request", ApiKeys.DESCRIBE_USER_SCRAM_CREDENTIALS, 0,
                 new DescribeUserScramCredentialsRequestData().setUsers(null));
         var infos = List.of(

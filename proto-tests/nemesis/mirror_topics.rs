@@ -116,7 +116,7 @@ fn throttled(pair: &mut Pair, name: &str, target: bool) {
 fn taken_over_while_throttled(pair: &mut Pair) {
     let mut case = Case::flowing("taken_over_while_throttled", pair);
     let (target, client) = (pair.target.bootstrap(), "kmirror.taken_over_while_throttled");
-    driver().set_quota(&target, client, "consumer_byte_rate", Some(3_000));
+    driver().set_quota(&target, client, "consumer_byte_rate", Some(5_000));
     for _ in 0..3 {
         case.await_more(&pair.target, 1_000);
         case.mirror.kill();

@@ -11,7 +11,7 @@ use super::chain::Head;
 use super::copies::{AwayCopy, Copies};
 use super::digest::sha256_hex;
 use super::envelope::{self, EnvelopeError};
-use super::manifest::{Manifest, Signature};
+use super::manifest::{Manifest, PartitionPart, Signature};
 use super::names;
 use super::seal::PublicKey;
 use super::store::Put;
@@ -95,6 +95,38 @@ impl Chain {
     /// The manifests.
     pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
         self.units.iter().map(|unit| &unit.manifest)
+    }
+}
+
+/// How an archive stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The newest chain that has a unit.
+    pub chain: u32,
+    /// Its newest unit.
+    pub unit: u32,
+    /// When the last pass ended that read every partition to its end; `None`: none did.
+    pub complete_at_ms: Option<i64>,
+    /// What stood in the way of the newest pass: topic, partition, and why.
+    pub problems: Vec<(String, i32, String)>,
+    begun_at_ms: i64,
+}
+
+impl Standing {
+    fn of(newest: &Manifest) -> Self {
+        let (chain, unit, begun_at_ms) = (newest.chain, newest.unit, newest.begun_at_ms);
+        Self { chain, unit, complete_at_ms: None, problems: Vec::new(), begun_at_ms }
+    }
+
+    /// Takes a manifest in, from the newest back; gives whether that is all.
+    fn take(&mut self, manifest: &Manifest) -> bool {
+        // A pass writes several manifests, and which of them has the problem is chance.
+        if manifest.begun_at_ms == self.begun_at_ms {
+            let problem = |part: &PartitionPart| Some((part.topic.clone(), part.partition, part.problem.clone()?));
+            self.problems.extend(manifest.partitions.iter().filter_map(problem));
+        }
+        self.complete_at_ms = manifest.is_complete.then_some(manifest.ended_at_ms);
+        manifest.is_complete
     }
 }
 
@@ -221,6 +253,31 @@ impl Archive {
         }
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    /// How the archive stands, by its newest manifests; `None` where there are none. Whether they follow one another is left to others.
+    pub async fn standing(&self) -> Result<Option<Standing>, BackupError> {
+        let mut standing: Option<Standing> = None;
+        for chain in self.chains().await?.into_iter().rev() {
+            let objects = self.copies.objects(&names::units(chain)).await?;
+            let mut names: Vec<String> = objects.into_iter().map(|object| object.path).collect();
+            names.retain(|name| names::parse_manifest(name).is_some());
+            let read = |name: String| async move {
+                let file = self.copies.first_good(&name, |file| Manifest::parse(file).is_ok()).await?;
+                Ok::<_, BackupError>((name, file))
+            };
+            let mut files = std::pin::pin!(stream::iter(names.into_iter().rev().map(read)).buffered(READ_AT_ONCE));
+            while let Some((object, file)) = files.try_next().await? {
+                let manifest = Manifest::parse(&file).map(|signed| signed.manifest).map_err(|error| {
+                    BackupError::Damaged { backup: self.name.clone(), object, detail: error.to_string() }
+                })?;
+                let standing = standing.get_or_insert_with(|| Standing::of(&manifest));
+                if standing.take(&manifest) {
+                    return Ok(Some(standing.clone()));
+                }
+            }
+        }
+        Ok(standing)
     }
 
     /// Reads a chain's manifests in order, up to the first that is not what should stand there. `trusted`: they must be signed by it.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::client::{ClientError, ClientQuota, Cluster, FetchedOffsets, ListedGroup, ScramUser, TopicMeta, Topics};
 use crate::config::{GroupFilter, TopicFilter};
 use crate::groups::GroupType;
-use crate::plan::AclBinding;
+use crate::plan::{AclBinding, QuotaEntity};
 
 /// How long a group's coordinator is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,23 +129,7 @@ pub struct CapturedOffset {
 }
 
 /// The quotas of one entity.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CapturedQuota {
-    /// Whose.
-    pub entity: Vec<QuotaEntity>,
-    /// Quota, such as `producer_byte_rate`, and its value.
-    pub values: BTreeMap<String, f64>,
-}
-
-/// A part of what a quota is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuotaEntity {
-    /// `user`, `client-id` or `ip`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Its name; `null`: the default of this type.
-    pub name: Option<String>,
-}
+pub use crate::plan::Quota as CapturedQuota;
 
 /// A user with SCRAM credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -276,7 +260,7 @@ fn offsets_in(fetched: &FetchedOffsets, topics: &BTreeSet<&str>) -> (Vec<Capture
     (offsets.collect(), (!failed.is_empty()).then(|| failed.join("; ")))
 }
 
-fn captured_quotas(quotas: Result<Vec<ClientQuota>, ClientError>) -> Part<CapturedQuota> {
+pub(super) fn captured_quotas(quotas: Result<Vec<ClientQuota>, ClientError>) -> Part<CapturedQuota> {
     // JSON has no infinity: a reader would stumble over what is written for one.
     let is_endless = |quota: &ClientQuota| quota.values.values().any(|value| !value.is_finite());
     let endless = quotas.as_ref().is_ok_and(|quotas| quotas.iter().any(is_endless));
@@ -290,7 +274,7 @@ fn captured_quotas(quotas: Result<Vec<ClientQuota>, ClientError>) -> Part<Captur
     part
 }
 
-fn captured_user(user: ScramUser) -> CapturedScramUser {
+pub(super) fn captured_user(user: ScramUser) -> CapturedScramUser {
     let mechanism = |(mechanism, iterations)| CapturedMechanism {
         mechanism: match mechanism {
             1 => "SCRAM-SHA-256".to_owned(),

@@ -5,7 +5,7 @@ use super::store::StoreError;
 use crate::broker::BrokerError;
 use crate::client::ClientError;
 use crate::engine::EngineError;
-use crate::ops::FailoverError;
+use crate::ops::{FailoverError, ReplayError};
 
 /// Why.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum BackupError {
     /// The end of a restore.
     #[error(transparent)]
     Failover(Box<FailoverError>),
+    /// A replay.
+    #[error(transparent)]
+    Replay(Box<ReplayError>),
     /// What serves the archive.
     #[error("serving the archive: {0}")]
     Broker(#[from] BrokerError),
@@ -117,9 +120,34 @@ pub enum BackupError {
         /// What is not.
         detail: String,
     },
+    /// A live log is not as it was.
+    #[error("cluster {cluster}: {subject}: {detail}")]
+    Live {
+        /// Cluster.
+        cluster: String,
+        /// Topic and partition.
+        subject: String,
+        /// What was seen.
+        detail: String,
+    },
     /// What was read cannot be written.
     #[error("writing records: {0}")]
     Output(std::io::Error),
+    /// A partition cannot have the offsets that it had.
+    #[error(
+        "topic {topic}:{partition} at offset {offset}: {detail}. Its offsets cannot be what they were: delete topic {topic} and call the \
+         restore again"
+    )]
+    NotIdentical {
+        /// Topic on the target.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Where.
+        offset: i64,
+        /// What is there.
+        detail: String,
+    },
     /// It was not begun.
     #[error("{0}; nothing was changed")]
     Refused(String),
@@ -146,6 +174,12 @@ impl From<FailoverError> for BackupError {
     }
 }
 
+impl From<ReplayError> for BackupError {
+    fn from(error: ReplayError) -> Self {
+        Self::Replay(Box::new(error))
+    }
+}
+
 impl BackupError {
     /// Whether a cluster or a destination does not answer, or lets nobody in.
     pub fn is_unreachable_or_unauthorised(&self) -> bool {
@@ -153,6 +187,7 @@ impl BackupError {
             Self::Store(error) => return error.is_unreachable_or_unauthorised(),
             Self::Client(error) => return error.is_unreachable_or_unauthorised(),
             Self::Engine(error) => Some(&**error),
+            Self::Replay(error) => error.engine(),
             Self::Failover(error) => match &**error {
                 FailoverError::Engine(error) => Some(error),
                 _ => None,

@@ -64,6 +64,11 @@ impl Keeper {
         &self.config
     }
 
+    /// The cluster.
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// The archive.
     pub fn archive(&self) -> &Archive {
         &self.archive
@@ -124,6 +129,17 @@ impl Keeper {
             head => head?,
         };
         self.pass_behind(self.archive.copies(), &head, COMMIT_EVERY, Meter::default()).outlook(&head).await
+    }
+
+    /// Offsets of the source that the archive lacks now; `None` where that is not known, or not for every partition.
+    pub async fn lag_records(&self) -> Option<i64> {
+        let known = self.known.lock().await;
+        let head = known.as_ref()?;
+        let pass = self.pass_behind(self.archive.copies(), head, COMMIT_EVERY, Meter::default());
+        let lag = pass.lag_records(head).await;
+        lag.inspect_err(|error| tracing::warn!(backup = %self.config.name, %error, "how far it is behind is not known"))
+            .ok()
+            .flatten()
     }
 
     fn pass_behind(&self, copies: &Copies, head: &Head, commit_every: Duration, meter: Meter) -> Pass {

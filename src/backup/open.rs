@@ -39,18 +39,22 @@ pub async fn trusted_key(backup: &BackupConfig) -> Result<Option<PublicKey>, Bac
     Ok(signer(backup).await?.map(|signer| signer.public_key()))
 }
 
+/// Connects to a cluster of the configuration, as a client that calls itself `kmirror.<name>`.
+pub async fn open_cluster(config: &Config, cluster: &str, name: &str) -> Result<Cluster, BackupError> {
+    let Some(found) = config.clusters.get(cluster) else {
+        let detail = format!("cluster {cluster} is not in the configuration");
+        return Err(BackupError::Unexpected { backup: name.to_owned(), detail });
+    };
+    let bootstrap = found.bootstrap.iter().map(ToString::to_string).collect();
+    Ok(Cluster::connect(ClusterSpec::new(&found.name, bootstrap, found.client_id_for(name))).await?)
+}
+
 impl Keeper {
     /// Connects to the cluster of a backup and opens its archive.
     pub async fn connect(config: &Config, backup: &BackupConfig) -> Result<Self, BackupError> {
         let archive = open_archive(backup)?;
         let guards = (keyring(backup).await?, signer(backup).await?.map(Arc::new));
-        let Some(found) = config.clusters.get(&backup.cluster) else {
-            let detail = format!("cluster {} is not in the configuration", backup.cluster);
-            return Err(BackupError::Unexpected { backup: backup.name.clone(), detail });
-        };
-        let bootstrap = found.bootstrap.iter().map(ToString::to_string).collect();
-        let client_id = found.client_id_for(&format!("backup.{}", backup.name));
-        let cluster = Cluster::connect(ClusterSpec::new(&found.name, bootstrap, client_id)).await?;
+        let cluster = open_cluster(config, &backup.cluster, &format!("backup.{}", backup.name)).await?;
         Ok(Self::new(backup.clone(), cluster, archive, guards))
     }
 }

@@ -95,7 +95,8 @@ impl Meter {
         self.0.offsets.fetch_add(offsets, Ordering::Relaxed);
     }
 
-    pub(super) fn due(&self, offsets: u64) {
+    /// So many offsets more are to be read.
+    pub fn due(&self, offsets: u64) {
         self.0.offsets_due.fetch_add(offsets, Ordering::Relaxed);
     }
 
@@ -299,6 +300,12 @@ impl Pass {
         }
     }
 
+    /// Offsets that a pass would read; `None` where some partition cannot tell.
+    pub(super) async fn lag_records(&self, head: &Head) -> Result<Option<i64>, BackupError> {
+        let (stretches, problems) = self.survey(head).await?;
+        Ok(problems.is_empty().then(|| stretches.iter().map(|s| (s.end - s.from.max(s.log_start)).max(0)).sum()))
+    }
+
     /// What [`Self::run`] would read.
     pub(super) async fn outlook(&self, head: &Head) -> Result<Outlook, BackupError> {
         let (stretches, problems) = self.survey(head).await?;
@@ -443,9 +450,20 @@ impl Pass {
                 return Err(BackupError::AnotherWriter { backup, object });
             }
         }
+        self.count(&manifest);
         head.advance(&manifest, sha256);
         self.report.unit = unit;
         self.shared.unit.store(unit + 1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What stands in no manifest is read again, and counted then.
+    fn count(&self, manifest: &Manifest) {
+        let segments = || manifest.partitions.iter().flat_map(|part| &part.segments);
+        let backup = || self.shared.config.name.clone();
+        metrics::counter!("kmirror_backup_records_total", "backup" => backup())
+            .increment(segments().map(|segment| segment.records).sum());
+        metrics::counter!("kmirror_backup_bytes_total", "backup" => backup())
+            .increment(segments().map(|segment| segment.bytes).sum());
     }
 }

@@ -14,16 +14,19 @@ use super::archive::{Archive, Chain};
 use super::capture::{Captured, CapturedTopic, Part};
 use super::chain::{Log, logs};
 use super::fetch::Segments;
+use super::identical::{self, Identical};
 use super::manifest::Manifest;
 use super::moment::{end_at, settled_end};
+use super::obstacles::obstacles;
+use super::principals::{QuotasRestore, UsersRestore, plan_quotas, plan_users, restore_quotas};
 use super::seal::PublicKey;
 use super::serve::{Served, Stock};
 use super::verify::lost_of;
-use crate::client::{Cluster, LogPoint, TopicPartition, Topics};
+use crate::client::{Cluster, Topics};
 use crate::config::{ClusterConfig, Config, HostPort, MirrorConfig, SourceGap, TopicFilter};
 use crate::engine::{Board, Budget, EngineError, PartView, connect_target, run_mirror};
 use crate::groups::Overwrite;
-use crate::mirror::{GapReason, Isolation, PartitionState};
+use crate::mirror::{GapReason, Isolation};
 use crate::ops::{Failover, FailoverOptions, FailoverReport, MirrorState};
 use crate::plan::{AclScope, Wish};
 
@@ -49,6 +52,13 @@ pub struct What {
     pub skip_damaged: bool,
 }
 
+impl What {
+    /// Whether it is all that the backup has.
+    fn is_whole(&self) -> bool {
+        self.topics.is_none() && self.partitions.is_empty()
+    }
+}
+
 /// How.
 #[derive(Debug, Clone)]
 pub struct How {
@@ -60,6 +70,10 @@ pub struct How {
     pub with_groups: bool,
     /// Whether ACLs do.
     pub with_acls: bool,
+    /// Whether client quotas do, where all is restored.
+    pub with_quotas: bool,
+    /// Every record is to stand at the offset that it had, in new topics.
+    pub preserve_offsets: bool,
     /// Manifests must be signed by this key.
     pub trusted: Option<PublicKey>,
 }
@@ -83,6 +97,8 @@ pub struct RestorePlan {
     pub target: String,
     /// Name of the mirror that restores: `translate --mirror` knows it afterwards.
     pub mirror: String,
+    /// Whether every record is to stand at the offset that it had; no mirror is left behind then.
+    pub preserves_offsets: bool,
     /// What comes back, by topic and partition.
     pub partitions: Vec<RestoreRow>,
     /// Topics that had no record.
@@ -91,6 +107,10 @@ pub struct RestorePlan {
     pub groups: usize,
     /// ACLs of the topics and groups that come back, as they are to be added to the target; `null` where they are left out.
     pub acls: Option<AclsRestore>,
+    /// Client quotas that are to be added; `null` where they are left out, or a part is restored.
+    pub quotas: Option<QuotasRestore>,
+    /// SCRAM users that the target lacks; `null` where a part is restored.
+    pub users: Option<UsersRestore>,
     /// What stands against it.
     pub obstacles: Vec<String>,
     /// What somebody should know.
@@ -138,8 +158,10 @@ pub struct Restored {
     pub offsets: i64,
     /// How long it took.
     pub seconds: f64,
-    /// The promotion in the end; `null` for a seed.
+    /// The promotion in the end; `null` for a seed, and where offsets are preserved.
     pub promotion: Option<FailoverReport>,
+    /// What was written and read back where offsets are preserved.
+    pub identical: Option<Identical>,
 }
 
 /// Called with the source offsets that are through, and all of them.
@@ -187,10 +209,13 @@ impl Restore {
             captured_at,
             target: mirror.target.clone(),
             mirror: mirror.name.clone(),
+            preserves_offsets: how.preserve_offsets,
             partitions: served.iter().map(|(log, from, to)| row(&mirror, log, *from, *to)).collect(),
             empty_topics: empty.iter().map(|topic| topic.name.clone()).collect(),
             groups: captured.groups.entries.len(),
             acls: None,
+            quotas: None,
+            users: None,
             obstacles: Vec::new(),
             warnings: passed_over
                 .into_iter()
@@ -200,10 +225,24 @@ impl Restore {
         let warn = |(log, _, _): &(Log, i64, i64)| log.problem.as_ref().map(|why| format!("{}: {why}", log.id));
         plan.warnings.extend(served.iter().filter_map(warn));
         plan.warnings.extend(served.iter().flat_map(|(log, _, _)| left_out(log)));
+        if how.preserve_offsets {
+            plan.warnings
+                .extend(served.iter().filter_map(|(log, from, to)| identical::many_markers(log, (*from, *to))));
+        }
         let target = connect_target(config, &mirror).await?;
-        plan.obstacles = obstacles(&target, &mirror, how.is_seed, &plan).await?;
+        plan.obstacles = match how.preserve_offsets {
+            true => identical::obstacles(&target, &mirror, &plan).await?,
+            false => obstacles(&target, &mirror, how.is_seed, &plan).await?,
+        };
         if how.with_acls && !how.is_seed {
             plan.acls = Some(planned_acls(&target, &captured, &plan.partitions, what).await?);
+        }
+        // Whoever takes one topic back does not mean everybody's quotas.
+        if !how.is_seed && what.is_whole() {
+            plan.users = Some(planned_users(&target, config, &captured).await?);
+            if how.with_quotas {
+                plan.quotas = Some(plan_quotas(&target, &captured.quotas).await?);
+            }
         }
         let stock = Stock { cluster_id, captured, logs: served, empty };
         Ok(Self { config: Arc::new(config.clone()), mirror, is_seed: how.is_seed, stock, segments, plan })
@@ -217,15 +256,30 @@ impl Restore {
         let began = std::time::Instant::now();
         let memory_bytes = usize::try_from(self.config.limits.memory_bytes).unwrap_or(usize::MAX);
         let served = Served::start(&self.segments, &self.stock, memory_bytes).await?;
-        let outcome = self.fill(&served, progress).await;
+        let outcome = match self.plan.preserves_offsets {
+            true => self.fill_identically(&served, progress).await.map(|identical| (None, Some(identical))),
+            false => self.fill(&served, progress).await.map(|promotion| (promotion, None)),
+        };
         served.stop().await;
-        let promotion = outcome?;
+        let (promotion, identical) = outcome?;
         let mut plan = self.plan;
         if let Some(acls) = plan.acls.as_mut().filter(|acls| !acls.plan.create.is_empty()) {
             restore_acls(&connect_target(&self.config, &self.mirror).await?, acls).await?;
         }
+        if let Some(quotas) = plan.quotas.as_mut().filter(|quotas| !quotas.plan.create.is_empty()) {
+            restore_quotas(&connect_target(&self.config, &self.mirror).await?, quotas).await?;
+        }
         let offsets = self.stock.logs.iter().fold(0i64, |sum, (_, from, to)| sum.saturating_add(to - from));
-        Ok(Restored { plan, offsets, seconds: began.elapsed().as_secs_f64(), promotion })
+        Ok(Restored { plan, offsets, seconds: began.elapsed().as_secs_f64(), promotion, identical })
+    }
+
+    async fn fill_identically(&self, served: &Served, progress: OnProgress<'_>) -> Result<Identical, BackupError> {
+        let target = connect_target(&self.config, &self.mirror).await?;
+        let isolation = self.mirror.isolation;
+        let (backup, rows) = (&self.plan.backup, &self.plan.partitions);
+        identical::Task { backup, mirror: &self.mirror, stock: &self.stock, rows, isolation }
+            .run(served, target, progress)
+            .await
     }
 
     async fn fill(&self, served: &Served, progress: OnProgress<'_>) -> Result<Option<FailoverReport>, BackupError> {
@@ -366,7 +420,7 @@ impl Running {
 }
 
 /// The chain that was asked for, or the newest that restores by itself.
-async fn choose(
+pub(super) async fn choose(
     archive: &Archive,
     wanted: Option<u32>,
     trusted: Option<&PublicKey>,
@@ -515,20 +569,6 @@ fn row(mirror: &MirrorConfig, log: &Log, from: i64, to: i64) -> RestoreRow {
     }
 }
 
-/// Where the mirror has come further than what is to be served: the engine would take that for a truncation of its source.
-fn beyond(state: &MirrorState, row: &RestoreRow) -> Option<String> {
-    let is_its = |p: &&PartitionState| (&p.declared.source_topic, p.declared.partition) == (&row.topic, row.partition);
-    let known = state.partitions().find(is_its)?;
-    let position = known.end.map_or(0, |end| known.map.position(end)).max(known.scanned.source);
-    (position > row.to).then(|| {
-        format!(
-            "{}:{} is mirrored up to offset {position} already, and the archive would give it up to {}: say what the first call said, or \
-             --suffix for another restore",
-            row.topic, row.partition, row.to
-        )
-    })
-}
-
 /// The ACLs of what comes back, under the names that it gets.
 async fn planned_acls(
     target: &Cluster,
@@ -538,49 +578,12 @@ async fn planned_acls(
 ) -> Result<AclsRestore, BackupError> {
     let topics = rows.iter().map(|row| (row.topic.clone(), row.target_topic.clone())).collect();
     let groups = captured.groups.entries.iter().map(|group| group.group.clone()).collect();
-    let is_whole = what.topics.is_none() && what.partitions.is_empty();
-    Ok(plan_acls(target, &captured.acls, AclScope { topics: &topics, groups: &groups, is_whole }).await?)
+    let scope = AclScope { topics: &topics, groups: &groups, is_whole: what.is_whole() };
+    Ok(plan_acls(target, &captured.acls, scope).await?)
 }
 
-/// Topics of the target that hold records already, unless they are of this very restore.
-async fn obstacles(
-    target: &Cluster,
-    mirror: &MirrorConfig,
-    is_seed: bool,
-    plan: &RestorePlan,
-) -> Result<Vec<String>, BackupError> {
-    let rows = &plan.partitions;
-    if rows.is_empty() && plan.empty_topics.is_empty() {
-        return Ok(vec!["nothing in the archive is what was asked for".to_owned()]);
-    }
-    let metadata = target.refresh(Topics::All).await?;
-    if let Some(state) = MirrorState::read(&mirror.name, target).await? {
-        let is_done = state.control.promotion_done().is_some();
-        let done = || match is_seed {
-            true => format!("mirror {} was promoted: kmirror failback leads back to mirroring", mirror.name),
-            false => format!("{} is done already: say --suffix for another restore", mirror.name),
-        };
-        // Where it has begun, its state knows whose the records on the target are, and the engine asks it.
-        let beyond = || rows.iter().filter_map(|row| beyond(&state, row)).collect();
-        return Ok(if is_done { vec![done()] } else { beyond() });
-    }
-    let there = |row: &&RestoreRow| metadata.partition(&row.target_topic, row.partition).is_some();
-    let id = |topic: &str| metadata.topic(topic).map(|topic| topic.id).unwrap_or_default();
-    let of = |row: &RestoreRow| TopicPartition {
-        topic: row.target_topic.clone(),
-        topic_id: id(&row.target_topic),
-        partition: row.partition,
-    };
-    let tps: Vec<TopicPartition> = rows.iter().filter(there).map(of).collect();
-    let mut out = Vec::new();
-    for (tp, end) in target.offsets_each(&tps, LogPoint::End { committed: false }).await {
-        if end? > 0 {
-            out.push(format!(
-                "topic {tp} of cluster {} holds records already: restore under other names (--rename), or delete it",
-                target.name()
-            ));
-        }
-    }
-    out.sort();
-    Ok(out)
+async fn planned_users(target: &Cluster, config: &Config, captured: &Captured) -> Result<UsersRestore, BackupError> {
+    let bootstrap = config.clusters.get(target.name()).and_then(|cluster| cluster.bootstrap.first());
+    let bootstrap = bootstrap.map(ToString::to_string).unwrap_or_default();
+    Ok(plan_users(target, &captured.scram_users, &bootstrap).await?)
 }

@@ -6,30 +6,56 @@ use tokio::sync::watch;
 
 use super::BackupError;
 use super::keeper::Keeper;
+use super::open::open_archive;
 use super::pass::{COMMIT_EVERY, Meter, PassReport};
 use crate::config::{BackupConfig, Config};
+use crate::engine::now_ms;
+use crate::observe::{BackupBoard, Complete};
 
 /// Least pause behind a pass that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// How a pass can end, for the metric of passes.
+const OUTCOMES: [&str; 3] = ["complete", "partial", "failed"];
+
 /// Backs up until `stop` says so. What fails is told and tried again with the next interval.
-pub async fn keep(config: Config, backup: BackupConfig, mut stop: watch::Receiver<bool>) {
+pub async fn keep(config: Config, backup: BackupConfig, board: BackupBoard, mut stop: watch::Receiver<bool>) {
+    // A series that is there from the start shows its first increase.
+    OUTCOMES.iter().for_each(|outcome| count(&backup.name, outcome, 0));
     let mut keeper = None;
     let mut is_known = false;
     loop {
         let began = Instant::now();
-        let pass = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            pass = one_pass(&config, &backup, &mut keeper, is_known) => pass,
+        let work = async {
+            note_last(&backup, &board).await;
+            let pass = one_pass(&config, &backup, &mut keeper, is_known).await;
+            let lag = match (&pass, &keeper) {
+                (Ok(_), Some(keeper)) => keeper.lag_records().await,
+                _ => None,
+            };
+            (pass, lag)
         };
+        let (pass, lag) = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            done = work => done,
+        };
+        board.behind(lag);
         let failed = pass.is_err();
         is_known |= !failed;
         if failed {
             keeper = None;
         }
         match pass {
-            Ok(report) => tell(&backup.name, &report, began.elapsed()),
+            Ok(report) => {
+                tell(&backup.name, &report, began.elapsed());
+                let is_complete = report.problems.is_empty();
+                if is_complete {
+                    board.complete(Complete::At(now_ms()));
+                }
+                count(&backup.name, if is_complete { "complete" } else { "partial" }, 1);
+            }
             Err(error) => {
+                count(&backup.name, "failed", 1);
                 tracing::error!(backup = %backup.name, %error, "the pass failed; the next one begins where the last manifest ends");
             }
         }
@@ -38,6 +64,31 @@ pub async fn keep(config: Config, backup: BackupConfig, mut stop: watch::Receive
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn count(backup: &str, outcome: &'static str, passes: u64) {
+    metrics::counter!("kmirror_backup_passes_total", "backup" => backup.to_owned(), "outcome" => outcome)
+        .increment(passes);
+}
+
+/// Age counts on from the archive, whoever wrote it last: a restart makes no backup young.
+async fn note_last(backup: &BackupConfig, board: &BackupBoard) {
+    if board.read().complete != Complete::Unknown {
+        return;
+    }
+    let standing = match open_archive(backup) {
+        Ok(archive) => archive.standing().await,
+        Err(error) => Err(error),
+    };
+    match standing {
+        Ok(standing) => {
+            let at_ms = standing.and_then(|standing| standing.complete_at_ms);
+            board.complete(at_ms.map_or(Complete::Never, Complete::At));
+        }
+        Err(error) => {
+            tracing::warn!(backup = %backup.name, %error, "the archive does not tell when it was last complete");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! DescribeClientQuotas v0–v1 (KIP-546). Quotas are planted from outside and hold nobody back. Omitted: altering them, user
+//! DescribeClientQuotas v0–v1 (KIP-546). Quotas hold nobody back. Omitted: user
 //! names that are quoted for ZooKeeper.
 
 use std::collections::BTreeMap;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::messages::{RequestKind, ResponseKind};
 use super::state::Shared;
 use super::{
-    acls, alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_client_quotas, describe_cluster, describe_configs, describe_groups, describe_producers,
+    acls, alter_client_quotas, alter_configs, api_versions, create_partitions, create_topics, delete_records,
+    delete_topics, describe_client_quotas, describe_cluster, describe_configs, describe_groups, describe_producers,
     describe_user_scram, end_txn, fetch, find_coordinator, init_producer_id, list_groups, list_offsets,
     list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce,
     write_txn_markers,
@@ -58,6 +58,7 @@ pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<Response
         RequestKind::CreateAcls(r) => ResponseKind::CreateAcls(acls::create(call, &r)),
         RequestKind::DeleteAcls(r) => ResponseKind::DeleteAcls(acls::delete(call, &r)),
         RequestKind::DescribeAcls(r) => ResponseKind::DescribeAcls(acls::describe(call, &r)),
+        RequestKind::AlterClientQuotas(r) => ResponseKind::AlterClientQuotas(alter_client_quotas::handle(call, &r)),
         RequestKind::DescribeClientQuotas(r) => {
             ResponseKind::DescribeClientQuotas(describe_client_quotas::handle(call, &r))
         }

@@ -26,7 +26,7 @@ use kafka_protocol::messages::*;
 
 use super::dispatch::Call;
 use super::messages::{RequestKind, ResponseKind};
-use super::{acls, describe_client_quotas, describe_user_scram, fetch, metadata};
+use super::{acls, alter_client_quotas, describe_client_quotas, describe_user_scram, fetch, metadata};
 
 /// The answer; `None` for acks=0, which has none.
 pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError) -> Option<ResponseKind> {
@@ -53,6 +53,7 @@ pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError)
         | RequestKind::CreateAcls(_)
         | RequestKind::DeleteAcls(_)
         | RequestKind::DescribeAcls(_)
+        | RequestKind::AlterClientQuotas(_)
         | RequestKind::DescribeClientQuotas(_)
         | RequestKind::DescribeUserScramCredentials(_) => return admin(request, code),
         RequestKind::OffsetCommit(_)
@@ -174,6 +175,7 @@ fn admin(request: &RequestKind, code: i16) -> Option<ResponseKind> {
         RequestKind::CreateAcls(_) | RequestKind::DeleteAcls(_) | RequestKind::DescribeAcls(_) => {
             return acls::refuse(request, code);
         }
+        RequestKind::AlterClientQuotas(r) => ResponseKind::AlterClientQuotas(alter_client_quotas::refuse(r, code)),
         RequestKind::DescribeClientQuotas(_) => {
             ResponseKind::DescribeClientQuotas(describe_client_quotas::refuse(code))
         }

@@ -14,6 +14,7 @@
 //! Omitted as a whole: members of groups (offsets are kept, see `groups`), most ACLs (see `acls`), quotas and SCRAM users but for telling of them, SASL, TLS, record batches older than magic 2, tiered storage.
 
 mod acls;
+mod alter_client_quotas;
 mod alter_configs;
 mod api_versions;
 mod backed;

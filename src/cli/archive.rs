@@ -1,24 +1,15 @@
 //! `kmirror archive`: what an archive holds, and whether it is whole.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::args::{OffsetRange, TopicPartition};
 use super::backup::one;
 use super::context::Context;
-use super::exit::{CliError, Exit, StdoutError};
+use super::exit::{CliError, Exit};
+use super::export::{ExportArgs, export};
 use super::output;
-use super::restore::parse_time;
-use crate::backup;
 use crate::backup::chain::logs;
-use crate::backup::export::Wanted;
 use crate::backup::verify::{ArchiveReport, Look, verify_archive};
-use crate::backup::{AwayCopy, BackupError, Keeper, open_archive, open_segments, trusted_key};
-use crate::config::TopicFilter;
+use crate::backup::{AwayCopy, Keeper, open_archive, open_segments, trusted_key};
 
 /// Options of `archive`.
 #[derive(Debug, Clone, Args)]
@@ -30,6 +21,8 @@ Examples:
   kmirror archive -c standby.yaml repair --backup nightly --yes
   kmirror archive -c standby.yaml export --backup nightly --partition orders:3 --offsets 4000..5000
   kmirror archive -c standby.yaml export --topic 'orders.*' --since 2026-11-20T03:00:00Z --out orders.jsonl
+  kmirror archive -c standby.yaml export --cluster east --topic orders --key customer-42
+  kmirror archive -c standby.yaml export --cluster east --topic 'orders.*' --format parquet --out lake/2026-11-20
   kmirror archive -c standby.yaml prune --backup nightly --dry-run")]
 pub struct ArchiveArgs {
     #[command(subcommand)]
@@ -46,7 +39,7 @@ enum ArchiveCommand {
     Verify(WhichArgs),
     /// The same, and replace what is damaged or missing from a copy that is whole
     Repair(WhichArgs),
-    /// Write records as lines of JSON, to stdout or to a file
+    /// Write records as lines of JSON or as Parquet, from an archive or straight from a live topic
     Export(ExportArgs),
     /// Let go of chains beyond keep, and of what passes that died have left
     Prune(WhichArgs),
@@ -67,39 +60,6 @@ struct ShowArgs {
     /// The chain; the newest where it is not named
     #[arg(long, value_name = "NUMBER")]
     chain: Option<u32>,
-}
-
-#[derive(Debug, Clone, Args)]
-struct ExportArgs {
-    #[command(flatten)]
-    which: WhichArgs,
-    /// The chain; the newest where it is not named
-    #[arg(long, value_name = "NUMBER")]
-    chain: Option<u32>,
-    /// Only topics that match this pattern whole; may be repeated
-    #[arg(long, value_name = "REGEX")]
-    topic: Vec<String>,
-    /// Only this partition; may be repeated
-    #[arg(long, value_name = "TOPIC:PARTITION")]
-    partition: Vec<TopicPartition>,
-    /// Only these offsets of each partition
-    #[arg(long, value_name = "FROM..TO")]
-    offsets: Option<OffsetRange>,
-    /// Only records of this moment or younger, RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    since: Option<i64>,
-    /// Only records older than this moment, RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    until: Option<i64>,
-    /// Only records with this key
-    #[arg(long, value_name = "TEXT")]
-    key: Option<String>,
-    /// Also records of aborted transactions
-    #[arg(long)]
-    with_aborted: bool,
-    /// The file to write; it must not be there yet [default: stdout]
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
 }
 
 /// Looks into an archive.
@@ -258,59 +218,6 @@ async fn verify(which: &WhichArgs, repair: bool, ctx: &Context) -> anyhow::Resul
         output::print(&page(&report))?;
     }
     Ok(if report.has_problems() { Exit::Problems } else { Exit::Done })
-}
-
-async fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<Exit> {
-    ctx.no_dry_run("it changes nothing on a cluster")?;
-    let config = ctx.load()?;
-    let backup = one(&config, args.which.backup.as_deref())?;
-    let archive = open_archive(backup)?;
-    let segments = open_segments(backup, &archive).await?;
-    let chains = archive.chains().await?;
-    let Some(number) = args.chain.or(chains.last().copied()) else {
-        return Err(CliError::Problems(format!("backup {} has no chains yet", backup.name)).into());
-    };
-    let chain = archive.chain(number, None).await?;
-    let wanted = Wanted {
-        since_ms: args.since,
-        until_ms: args.until,
-        from: args.offsets.map(|range| range.from),
-        to: args.offsets.map(|range| range.to),
-        key: args.key.clone().map(bytes::Bytes::from),
-        with_aborted: args.with_aborted,
-    };
-    let wrong = |error: crate::config::PatternError| anyhow::Error::from(CliError::Usage(format!("--topic: {error}")));
-    let topics = (!args.topic.is_empty()).then(|| TopicFilter::new(&args.topic, &[])).transpose().map_err(wrong)?;
-    let mut out: Box<dyn Write + Send> = match &args.out {
-        Some(file) => Box::new(BufWriter::new(create_new(file)?)),
-        None => Box::new(BufWriter::new(std::io::stdout())),
-    };
-    let mut records = 0;
-    for log in logs(chain.manifests()).values() {
-        let is_asked = |tp: &TopicPartition| (&tp.topic, tp.partition) == (&log.id.topic, log.id.partition);
-        let by_name = topics.as_ref().is_none_or(|topics| topics.matches(&log.id.topic));
-        if by_name && (args.partition.is_empty() || args.partition.iter().any(is_asked)) {
-            let written = backup::export::export(&segments, log, &wanted, &mut *out).await;
-            records += written.map_err(|error| to_stdout(error, args))?;
-        }
-    }
-    out.flush().map_err(StdoutError)?;
-    if let Some(file) = &args.out {
-        output::print(&format!("{} records written to {}\n", output::count(records as i64), file.display()))?;
-    }
-    Ok(Exit::Done)
-}
-
-/// A reader that goes away (`| head`) is nothing wrong.
-fn to_stdout(error: BackupError, args: &ExportArgs) -> anyhow::Error {
-    match error {
-        BackupError::Output(error) if args.out.is_none() => StdoutError(error).into(),
-        other => other.into(),
-    }
-}
-
-fn create_new(file: &Path) -> anyhow::Result<File> {
-    File::options().write(true).create_new(true).open(file).with_context(|| format!("cannot create {}", file.display()))
 }
 
 /// Copies that did not answer, where there are some.

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::{
-    archive, backup, bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, restore,
-    resume, run, state, status, translate, verify,
+    archive, backup, bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, replay,
+    restore, resume, run, state, status, translate, verify,
 };
 use crate::config::LogLevel;
 
 /// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] = &["replay"];
+pub const LATER: &[&str] = &[];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -105,6 +105,8 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Bring topics back from an archive, to any offset or moment, to any cluster
     Restore(restore::RestoreArgs),
+    /// Feed records of an archive into a topic that is in use, each once, at a rate or at their own pace
+    Replay(replay::ReplayArgs),
     /// Look into an archive, see whether it is whole, repair and prune it
     Archive(archive::ArchiveArgs),
     /// Look after the mirror's own records on the target

@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use super::backup_plan::{self, PlanArgs};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output;
-use super::run::Signals;
+use super::run::{Signals, serve};
 use crate::backup::{Keeper, Meter, PassReport, keep};
 use crate::config::{BackupConfig, Config};
+use crate::observe::{BackupBoard, Shown};
 
 /// Options of `backup`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Reads what is new of every topic of a backup (section backups of the file) into its destinations, batch by batch and unopened, with \
 topic configs, committed offsets of groups, ACLs, quotas and the names of SCRAM users. A pass counts once its manifest is written in every \
 copy that answers, the first of to among them; the others are caught up by a later pass, and topics that are synchronous wait for them. One that dies is done again from the last manifest on. The first pass of a chain reads everything, later ones what came since; \
@@ -25,8 +29,13 @@ Examples:
   kmirror backup -c standby.yaml --dry-run
   kmirror backup -c standby.yaml --backup nightly
   kmirror backup -c standby.yaml --backup nightly --full --json
-  kmirror backup -c standby.yaml --continuous")]
+  kmirror backup -c standby.yaml --continuous
+  kmirror backup plan -c standby.yaml --backup nightly"
+)]
 pub struct BackupArgs {
+    /// What else to do with a backup
+    #[command(subcommand)]
+    command: Option<BackupCommand>,
     /// The backup meant, where the file holds several
     #[arg(long, value_name = "NAME")]
     pub backup: Option<String>,
@@ -36,9 +45,16 @@ pub struct BackupArgs {
     /// How often a long pass writes a manifest on the way: what a crash costs
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub commit_every: Duration,
-    /// Go on, a pass every interval, until SIGINT or SIGTERM (all backups of the file, or the one of --backup)
+    /// Go on, a pass every interval, until SIGINT or SIGTERM (all backups of the file, or the one of --backup); metrics where the file has
+    /// http
     #[arg(long, conflicts_with = "full")]
     pub continuous: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum BackupCommand {
+    /// Say how large and how busy the topics are, and what schedules would store, cost and lose
+    Plan(PlanArgs),
 }
 
 /// The backup of a name, or the only one of the file.
@@ -61,6 +77,9 @@ pub(super) fn one<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<
 /// # Errors
 /// What kept it from it.
 pub async fn run(args: BackupArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    if let Some(BackupCommand::Plan(args)) = args.command {
+        return backup_plan::run(args, ctx).await;
+    }
     let config = ctx.load()?;
     if args.continuous {
         return continuously(&args, ctx, &config).await;
@@ -99,9 +118,11 @@ async fn continuously(args: &BackupArgs, ctx: &Context, config: &Config) -> anyh
         return Err(CliError::Usage("the file has no backups: section".to_owned()).into());
     }
     let (stop, stopped) = tokio::sync::watch::channel(false);
+    let boards: Vec<BackupBoard> = backups.iter().map(|backup| BackupBoard::new(&backup.name)).collect();
+    serve(config, Shown { backups: boards.clone(), ..Shown::default() }, Vec::new(), &stopped).await?;
     let mut tasks = tokio::task::JoinSet::new();
-    for backup in backups {
-        tasks.spawn(keep(config.clone(), backup.clone(), stopped.clone()));
+    for (backup, board) in backups.into_iter().zip(boards) {
+        tasks.spawn(keep(config.clone(), backup.clone(), board, stopped.clone()));
     }
     signals.recv().await;
     stop.send_replace(true);

@@ -8,6 +8,7 @@ use clap::FromArgMatches as _;
 pub mod archive;
 pub mod args;
 pub mod backup;
+pub mod backup_plan;
 pub mod bandwidth;
 pub mod check;
 pub mod completions;
@@ -19,6 +20,7 @@ mod drill_page;
 mod drill_reports;
 mod drill_schedule;
 pub mod exit;
+mod export;
 pub mod failback;
 pub mod failover;
 pub mod groups;
@@ -26,6 +28,7 @@ mod groups_page;
 mod logging;
 pub mod output;
 pub mod pause;
+pub mod replay;
 pub mod restore;
 pub mod resume;
 pub mod run;
@@ -104,6 +107,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Verify(args) => verify::run(args, &ctx).await,
         Command::Backup(args) => backup::run(args, &ctx).await,
         Command::Restore(args) => restore::run(args, &ctx).await,
+        Command::Replay(args) => replay::run(args, &ctx).await,
         Command::Archive(args) => archive::run(args, &ctx).await,
         Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(args) => completions::run(&args),

@@ -10,6 +10,7 @@ use super::backup::one;
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output;
+use crate::backup::identical::Identical;
 use crate::backup::restore::{How, Restore, RestorePlan, Restored, What};
 use crate::backup::{open_archive, open_segments, trusted_key};
 use crate::config::{
@@ -26,6 +27,10 @@ was cut short is called again, and goes on where it was. In the end the target i
 With --mirror it seeds that mirror instead: its target is filled from the archive, and kmirror run goes on from there on the live source; \
 nothing is copied twice.
 
+--preserve-offsets puts every record at the offset that it had, into topics that are not there yet; committed offsets are written as they \
+were, and there is no mirror to translate with. Offsets without a record are filled with control markers, which no consumer is shown; that \
+takes ALTER on the cluster.
+
 --at cuts each partition in front of the first record that is younger, within a batch if need be; a transaction that was open then did not count.
 
 Examples:
@@ -35,6 +40,7 @@ Examples:
   kmirror restore -c standby.yaml --backup nightly --to west --at 2026-11-20T03:15:00Z --yes
   kmirror restore -c standby.yaml --backup nightly --to west --partition orders:3=4000..5000 --yes
   kmirror restore -c standby.yaml --backup nightly --to west --skip-damaged --dry-run
+  kmirror restore -c standby.yaml --backup nightly --to west --preserve-offsets --yes
   kmirror restore -c standby.yaml --backup nightly --mirror dr --yes")]
 pub struct RestoreArgs {
     /// The backup to restore from, where the file holds several
@@ -67,12 +73,18 @@ pub struct RestoreArgs {
     /// Leave out what is damaged in every copy, and restore the rest; everything is read once before, and the plan names it
     #[arg(long)]
     pub skip_damaged: bool,
+    /// Restore every record to the offset that it had: into topics that are not there yet
+    #[arg(long, conflicts_with = "mirror")]
+    pub preserve_offsets: bool,
     /// Leave committed offsets of groups out
     #[arg(long)]
     pub no_groups: bool,
     /// Leave ACLs out: without it those of the topics and groups that come back are added to the target
     #[arg(long)]
     pub no_acls: bool,
+    /// Leave client quotas out: without it those of a whole restore are added where the target has none for whom they are
+    #[arg(long)]
+    pub no_quotas: bool,
 }
 
 /// A partition, and offsets of it.
@@ -140,7 +152,8 @@ pub async fn run(args: RestoreArgs, ctx: &Context) -> anyhow::Result<Exit> {
         .await;
     bar.finish_and_clear();
     let restored = restored?;
-    let problems = restored.promotion.as_ref().is_some_and(|report| !report.problems.is_empty());
+    let problems = restored.promotion.as_ref().is_some_and(|report| !report.problems.is_empty())
+        || restored.identical.as_ref().is_some_and(|identical| !identical.problems.is_empty());
     if ctx.json {
         output::json(&serde_json::json!({ "schema_version": 1, "restored": restored }))?;
     } else {
@@ -174,14 +187,21 @@ fn how(args: &RestoreArgs, ctx: &Context, config: &Config, backup: &BackupConfig
                 mirror.name, mirror.source, backup.name, backup.cluster
             )));
         }
-        return Ok(How { mirror, is_seed: true, with_groups, with_acls: false, trusted: None });
+        return Ok(How {
+            mirror,
+            is_seed: true,
+            with_groups,
+            with_acls: false,
+            with_quotas: false,
+            preserve_offsets: false,
+            trusted: None,
+        });
     };
     if ctx.mirror.is_some() {
         return Err(usage("--mirror seeds that mirror's own target: leave --to out".to_owned()));
     }
     if !config.clusters.contains_key(to) {
-        let names: Vec<&str> = config.clusters.keys().map(String::as_str).collect();
-        return Err(usage(format!("no cluster is called {to:?}; there are: {}", names.join(", "))));
+        return Err(usage(no_cluster(config, to)));
     }
     let name = restore_name(&backup.name, to, args.suffix.as_deref());
     if !is_mirror_name(&name) {
@@ -191,7 +211,14 @@ fn how(args: &RestoreArgs, ctx: &Context, config: &Config, backup: &BackupConfig
     let rename = Rename::new(template, "archive", to).map_err(|error| usage(format!("--rename: {error}")))?;
     let mut mirror = MirrorConfig::for_restore(&name, to, rename);
     mirror.target_topics.replication_factor = args.replication_factor;
-    Ok(How { mirror, is_seed: false, with_groups, with_acls: !args.no_acls, trusted: None })
+    let (with_acls, with_quotas) = (!args.no_acls, !args.no_quotas);
+    let preserve_offsets = args.preserve_offsets;
+    Ok(How { mirror, is_seed: false, with_groups, with_acls, with_quotas, preserve_offsets, trusted: None })
+}
+
+pub(super) fn no_cluster(config: &Config, name: &str) -> String {
+    let names: Vec<&str> = config.clusters.keys().map(String::as_str).collect();
+    format!("no cluster is called {name:?}; there are: {}", names.join(", "))
 }
 
 fn plan_page(plan: &RestorePlan) -> String {
@@ -210,13 +237,13 @@ fn plan_page(plan: &RestorePlan) -> String {
     let bytes: u64 = plan.partitions.iter().map(|row| row.bytes).sum();
     let at = plan.captured_at.as_deref().unwrap_or("never");
     text.push_str(&format!(
-        "\nfrom backup {}, chain {} up to unit {} ({}), to cluster {} as mirror {}; {} groups as of {at}\n",
+        "\nfrom backup {}, chain {} up to unit {} ({}), to cluster {} {}; {} groups as of {at}\n",
         plan.backup,
         plan.chain,
         plan.unit,
         bytesize::ByteSize::b(bytes),
         plan.target,
-        plan.mirror,
+        if plan.preserves_offsets { "at the same offsets".to_owned() } else { format!("as mirror {}", plan.mirror) },
         plan.groups
     ));
     if !plan.empty_topics.is_empty() {
@@ -228,12 +255,54 @@ fn plan_page(plan: &RestorePlan) -> String {
             _ => text.push_str(&format!("{} ACLs are added\n", acls.plan.create.len())),
         }
     }
+    text.push_str(&principals_page(plan));
     for warning in &plan.warnings {
         text.push_str(&format!("WARNING {warning}\n"));
     }
     for obstacle in &plan.obstacles {
         text.push_str(&format!("OBSTACLE {obstacle}\n"));
     }
+    text
+}
+
+/// Quotas, and users whom nobody but their owners can bring.
+fn principals_page(plan: &RestorePlan) -> String {
+    let mut text = String::new();
+    if let Some(quotas) = &plan.quotas {
+        match &quotas.unavailable {
+            Some(why) if quotas.plan.create.is_empty() => text.push_str(&format!("no quotas: {why}\n")),
+            _ => text.push_str(&format!("{} client quotas are added\n", quotas.plan.create.len())),
+        }
+        for quota in &quotas.plan.create {
+            text.push_str(&format!("  {quota}\n"));
+        }
+        for difference in &quotas.plan.differing {
+            text.push_str(&format!(
+                "QUOTA stays as it is: {}, where it was {}\n",
+                difference.found, difference.captured
+            ));
+        }
+    }
+    for user in plan.users.iter().flat_map(|users| &users.missing) {
+        text.push_str(&format!("USER {} is missing, and no backup knows passwords: {}\n", user.user, user.command));
+    }
+    if let Some(why) = plan.users.as_ref().and_then(|users| users.unavailable.as_ref()) {
+        text.push_str(&format!("SCRAM users are not known: {why}\n"));
+    }
+    text
+}
+
+fn identical_page(identical: &Identical) -> String {
+    let count = |number: u64| output::count(number.cast_signed());
+    let mut text = format!(
+        "{} records were read back, each at the offset that it had; {} offsets without a record hold a marker, {} in front were written and \
+         deleted\n{} committed offsets of groups are as they were\n",
+        count(identical.records),
+        output::count(identical.markers),
+        output::count(identical.front_offsets),
+        count(identical.group_offsets as u64)
+    );
+    identical.problems.iter().for_each(|problem| text.push_str(&format!("PROBLEM {problem}\n")));
     text
 }
 
@@ -247,9 +316,15 @@ fn page(restored: &Restored) -> String {
     for refused in restored.plan.acls.iter().flat_map(|acls| &acls.refused) {
         text.push_str(&format!("PROBLEM an ACL was refused: {}\n", refused.error));
     }
-    match &restored.promotion {
-        None => text.push_str("kmirror run goes on from here on the live source\n"),
-        Some(report) => report.problems.iter().for_each(|problem| text.push_str(&format!("PROBLEM {problem}\n"))),
+    for refused in restored.plan.quotas.iter().flat_map(|quotas| &quotas.refused) {
+        text.push_str(&format!("PROBLEM a quota was refused: {}: {}\n", refused.quota, refused.error));
+    }
+    match (&restored.promotion, &restored.identical) {
+        (_, Some(identical)) => text.push_str(&identical_page(identical)),
+        (None, None) => text.push_str("kmirror run goes on from here on the live source\n"),
+        (Some(report), None) => {
+            report.problems.iter().for_each(|problem| text.push_str(&format!("PROBLEM {problem}\n")));
+        }
     }
     text
 }

@@ -13,9 +13,10 @@ use super::context::Context;
 use super::drill_schedule::keep_drilling;
 use super::exit::Exit;
 use super::one_thread;
-use crate::config::Config;
+use crate::config::{Config, MirrorConfig};
 use crate::engine::{Board, Budget, EngineError, run_mirror};
-use crate::observe;
+use crate::observe::lookout::Lookout;
+use crate::observe::{self, BackupBoard, Shown};
 use crate::ops::groups::keep_in_step;
 
 /// Options of `run`.
@@ -42,15 +43,13 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let (stop, stopped) = watch::channel(false);
     let boards: Vec<Board> = ctx.mirrors(&config)?.iter().map(|m| Board::new(&m.name)).collect();
     let budget = Budget::new(usize::try_from(config.limits.memory_bytes).unwrap_or(usize::MAX));
-    if let Some(http) = &config.http {
-        observe::serve(http.listen, boards.clone(), budget.clone(), stopped.clone())
-            .await
-            .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
-    }
+    let kept: Vec<BackupBoard> = config.backups.iter().map(|backup| BackupBoard::new(&backup.name)).collect();
+    let shown = Shown { boards: boards.clone(), backups: kept.clone(), budget: Some(budget.clone()) };
+    serve(&config, shown, ctx.mirrors(&config)?, &stopped).await?;
     let mut mirrors = start(&config, &boards, &budget, &stopped)?;
     let mut groups = keep_groups(&config, &boards, &stopped);
     let drills = keep_drilling_all(&config, &boards, &stopped);
-    let backups = keep_backups(&config, &stopped);
+    let backups = keep_backups(&config, &kept, &stopped);
     let mut failure = None;
     loop {
         tokio::select! {
@@ -76,6 +75,21 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
         None => Ok(Exit::Done),
         Some(error) => Err(error.into()),
     }
+}
+
+/// Probes and metrics, where the file asks for them.
+pub(super) async fn serve(
+    config: &Config,
+    shown: Shown,
+    mirrors: Vec<&MirrorConfig>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let Some(http) = &config.http else { return Ok(()) };
+    let lookout = Lookout::new(Arc::new(config.clone()), mirrors.into_iter().cloned().collect());
+    observe::serve(http.listen, shown, lookout, stop.clone())
+        .await
+        .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
+    Ok(())
 }
 
 /// Each mirror stays on one thread. There are no more of them than cores: with more, each would be woken for every answer by
@@ -114,10 +128,10 @@ fn keep_groups(
 }
 
 /// Backups are made on this thread. One that is cut short goes on from its last manifest.
-fn keep_backups(config: &Arc<Config>, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+fn keep_backups(config: &Arc<Config>, boards: &[BackupBoard], stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut backups = JoinSet::new();
-    for backup in &config.backups {
-        backups.spawn(crate::backup::keep(Config::clone(config), backup.clone(), stop.clone()));
+    for (backup, board) in config.backups.iter().zip(boards) {
+        backups.spawn(crate::backup::keep(Config::clone(config), backup.clone(), board.clone(), stop.clone()));
     }
     backups
 }

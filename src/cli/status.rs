@@ -8,6 +8,8 @@ use super::bandwidth::in_words;
 use super::context::Context;
 use super::exit::Exit;
 use super::{groups_page, output};
+use crate::backup::{BackupStatus, backup_status};
+use crate::config::Config;
 use crate::engine::connect_mirror;
 use crate::ops::{MirrorStatus, StatusReport, status};
 
@@ -16,7 +18,7 @@ use crate::ops::{MirrorStatus, StatusReport, status};
 #[command(after_help = "\
 Reads the clusters themselves, so it needs no running process and cannot be behind. LAG is what a failover \
 would lose now.
-Exit code 5 when partitions are halted.
+Exit code 5 when partitions are halted. Backups of the file are shown beside the mirrors, read off their archives, and change no exit code.
 
 Examples:
   kmirror status -c standby.yaml
@@ -38,16 +40,23 @@ pub struct StatusArgs {
 pub async fn run(args: StatusArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let config = ctx.load()?;
     let mut ends = Vec::new();
-    for mirror in ctx.mirrors(&config)? {
+    // A file of backups alone has their state to show.
+    let is_of_backups = config.mirrors.is_empty() && ctx.mirror.is_none() && !config.backups.is_empty();
+    for mirror in if is_of_backups { Vec::new() } else { ctx.mirrors(&config)? } {
         ends.push((mirror, connect_mirror(&config, mirror).await?));
     }
     loop {
-        let mut mirrors = Vec::new();
-        for (mirror, (source, target)) in &ends {
-            mirrors.push(status(mirror, source, target).await?);
-        }
+        let looks = async {
+            let mut mirrors = Vec::new();
+            for (mirror, (source, target)) in &ends {
+                mirrors.push(status(mirror, source, target).await?);
+            }
+            anyhow::Ok(mirrors)
+        };
+        let (mirrors, backups) = tokio::join!(looks, backups(&config, ctx));
+        let mirrors = mirrors?;
         let halted = mirrors.iter().any(|m| m.partitions.iter().any(|p| p.state == "halted"));
-        show(&StatusReport { schema_version: 1, mirrors }, ctx, args.watch)?;
+        show(&Report { mirrors: StatusReport { schema_version: 1, mirrors }, backups }, ctx, args.watch)?;
         if !args.watch {
             return Ok(if halted { Exit::Halted } else { Exit::Done });
         }
@@ -55,10 +64,25 @@ pub async fn run(args: StatusArgs, ctx: &Context) -> anyhow::Result<Exit> {
     }
 }
 
+/// What is shown.
+#[derive(Debug, serde::Serialize)]
+struct Report {
+    #[serde(flatten)]
+    mirrors: StatusReport,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backups: Vec<BackupStatus>,
+}
+
+/// All of the file, unless one mirror is meant.
+async fn backups(config: &Config, ctx: &Context) -> Vec<BackupStatus> {
+    let all = config.backups.iter().filter(|_| ctx.mirror.is_none());
+    futures_util::future::join_all(all.map(backup_status)).await
+}
+
 /// Back to the top left, and nothing below.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-fn show(report: &StatusReport, ctx: &Context, watch: bool) -> anyhow::Result<()> {
+fn show(report: &Report, ctx: &Context, watch: bool) -> anyhow::Result<()> {
     if ctx.json {
         return output::json(report);
     }
@@ -66,10 +90,29 @@ fn show(report: &StatusReport, ctx: &Context, watch: bool) -> anyhow::Result<()>
     if watch && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         text.push_str(CLEAR);
     }
-    for mirror in &report.mirrors {
+    for mirror in &report.mirrors.mirrors {
         text.push_str(&page(mirror));
     }
+    for backup in &report.backups {
+        text.push_str(&backup_line(backup));
+    }
     output::print(&text)
+}
+
+fn backup_line(backup: &BackupStatus) -> String {
+    let complete = match backup.complete_at {
+        Some(_) => {
+            let age = Duration::try_from_secs_f64(backup.age_seconds).unwrap_or_default();
+            format!("complete {} ago", output::span(age))
+        }
+        None => "never complete, as far as is known".to_owned(),
+    };
+    let place = match (backup.chain, backup.unit) {
+        (Some(chain), Some(unit)) => format!(", chain {chain}, unit {unit}"),
+        _ => String::new(),
+    };
+    let problem = backup.problem.as_ref().map(|problem| format!("  PROBLEM {problem}\n"));
+    format!("\nbackup {} of {}: {complete}{place}\n{}", backup.name, backup.cluster, problem.unwrap_or_default())
 }
 
 fn page(mirror: &MirrorStatus) -> String {

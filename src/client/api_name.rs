@@ -30,6 +30,7 @@ pub(crate) fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::OffsetDelete) => "OffsetDelete",
         Ok(ApiKey::DescribeProducers) => "DescribeProducers",
         Ok(ApiKey::DescribeTransactions) => "DescribeTransactions",
+        Ok(ApiKey::AlterClientQuotas) => "AlterClientQuotas",
         Ok(ApiKey::DescribeClientQuotas) => "DescribeClientQuotas",
         Ok(ApiKey::DescribeUserScramCredentials) => "DescribeUserScramCredentials",
         Ok(ApiKey::ConsumerGroupDescribe) => "ConsumerGroupDescribe",

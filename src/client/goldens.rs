@@ -348,6 +348,19 @@ async fn quotas_and_users_are_listed() {
     assert_eq!(users, [ScramUser { user: "alice".to_owned(), mechanisms: [(1, 4096), (2, 8192)].into() }]);
 }
 
+#[tokio::test]
+async fn quotas_are_set() {
+    let quota = |user: Option<&str>, value| ClientQuota {
+        entity: vec![("user".to_owned(), user.map(str::to_owned))],
+        values: [("producer_byte_rate".to_owned(), value)].into(),
+    };
+    let wanted = [quota(Some("alice"), 1024.5), quota(None, 7.0)];
+    let act = async |cluster: Cluster| cluster.set_client_quotas(&wanted).await;
+    let refused = play(&["alter_quotas"], act).await;
+    assert_eq!((refused.len(), &refused[0].0, refused[0].1.code()), (1, &wanted[1], Some(42)));
+    assert!(refused[0].1.to_string().contains("too low"), "{}", refused[0].1);
+}
+
 /// What a wait for the two groups' coordinator may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 

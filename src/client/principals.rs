@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use kafka_protocol::messages::{ApiVersionsRequest, DescribeClientQuotasRequest, DescribeUserScramCredentialsRequest};
+use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_protocol::messages::{
+    AlterClientQuotasRequest, ApiVersionsRequest, DescribeClientQuotasRequest, DescribeUserScramCredentialsRequest,
+};
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
@@ -12,6 +15,9 @@ use super::{Cluster, Node};
 
 /// RESOURCE_NOT_FOUND: there is no such user (any more).
 const RESOURCE_NOT_FOUND: i16 = 91;
+const REQUEST_TIMED_OUT: i16 = 7;
+/// Entities in one request.
+const QUOTAS_AT_ONCE: usize = 200;
 
 /// The quotas of one entity.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +67,66 @@ impl Cluster {
                 Err(error) => tries.again(self, error, &[]).await?,
             }
         }
+    }
+
+    /// Sets these quotas; others of the same entities stay. Gives those that the cluster refuses, and why. Needs ALTER_CONFIGS on the
+    /// cluster.
+    pub async fn set_client_quotas(
+        &self,
+        quotas: &[ClientQuota],
+    ) -> Result<Vec<(ClientQuota, ClientError)>, ClientError> {
+        let mut refused = Vec::new();
+        for portion in quotas.chunks(QUOTAS_AT_ONCE) {
+            let mut left: Vec<&ClientQuota> = portion.iter().collect();
+            let mut tries = Tries::new();
+            while !left.is_empty() {
+                let error = match self.set_client_quotas_once(&left).await {
+                    Ok(errors) => {
+                        let (retriable, fatal): (Vec<_>, Vec<_>) =
+                            errors.into_iter().partition(|(_, error)| error.is_retriable());
+                        refused.extend(fatal.into_iter().map(|(quota, error)| (quota.clone(), error)));
+                        left = retriable.iter().map(|(quota, _)| *quota).collect();
+                        let Some((_, error)) = retriable.into_iter().next() else { break };
+                        error
+                    }
+                    Err(error) => error,
+                };
+                tries.again(self, error, &[]).await?;
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Those that were not set, and why.
+    async fn set_client_quotas_once<'a>(
+        &self,
+        quotas: &[&'a ClientQuota],
+    ) -> Result<Vec<(&'a ClientQuota, ClientError)>, ClientError> {
+        const API: &str = "AlterClientQuotas";
+        let request = AlterClientQuotasRequest::default().with_entries(quotas.iter().copied().map(entry).collect());
+        let response = self.call(Node::Controller, request).await?;
+        let mut errors = Vec::new();
+        for quota in quotas.iter().copied() {
+            // Answers need not come in the order of the request.
+            let is_its = |answer: &&kafka_protocol::messages::alter_client_quotas_response::EntryData| {
+                let told = |(kind, name): &(String, Option<String>)| {
+                    let mut parts = answer.entity.iter();
+                    parts
+                        .any(|part| part.entity_type.as_str() == kind && part.entity_name.as_deref() == name.as_deref())
+                };
+                answer.entity.len() == quota.entity.len() && quota.entity.iter().all(told)
+            };
+            // One without an answer may have been set: said again, it changes nothing.
+            let (code, words) = response
+                .entries
+                .iter()
+                .find(is_its)
+                .map_or((REQUEST_TIMED_OUT, None), |answer| (answer.error_code, answer.error_message.as_deref()));
+            if code != 0 {
+                errors.push((quota, self.api_error_with(API, code, "client quotas", words)));
+            }
+        }
+        Ok(errors)
     }
 
     /// All users with SCRAM credentials, by name: of these a cluster tells mechanisms and iterations. Needs DESCRIBE on the
@@ -113,4 +179,16 @@ impl Cluster {
             code => Err(self.api_error("ApiVersions", code, "finalized features")),
         }
     }
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn entry(quota: &ClientQuota) -> EntryData {
+    let entity = quota.entity.iter().map(|(kind, name)| {
+        EntityData::default().with_entity_type(text(kind)).with_entity_name(name.as_deref().map(text))
+    });
+    let ops = quota.values.iter().map(|(key, value)| OpData::default().with_key(text(key)).with_value(*value));
+    EntryData::default().with_entity(entity.collect()).with_ops(ops.collect())
 }

@@ -238,27 +238,34 @@ pub struct AppendOutcome {
 const APPEND_TIMEOUT_MS: i32 = 30_000;
 /// Lane of single appends (state and control).
 const APPEND_LANE: u16 = 800;
+/// Lanes of [`Cluster::append_parts`]: a broker answers a connection's next append once this one is replicated.
+const PART_LANES: std::ops::Range<u16> = 810..814;
 const HEADER_BYTES: usize = 61;
 
 /// Appends one whole batch to a partition: one try, acks=all.
 pub async fn append_batch(cluster: &Cluster, tp: &TopicPartition, batch: Bytes) -> Result<AppendOutcome, ClientError> {
-    let leader = cluster.leader_of(&tp.topic, tp.partition)?;
-    let connection = cluster.connection(leader, APPEND_LANE).await?;
-    let version = connection.produce_version()?.min(if tp.topic_id.is_nil() { BY_ID - 1 } else { BY_ID });
     let header = batch.get(..HEADER_BYTES).and_then(|h| h.try_into().ok());
     let header = header.ok_or_else(|| ClientError::Encode {
         cluster: cluster.name().to_owned(),
         api: "Produce",
-        version,
+        version: BY_ID,
         detail: format!("a batch of {} bytes", batch.len()),
     })?;
-    let entry = ProduceEntry {
-        topic: tp.topic.clone(),
-        topic_id: tp.topic_id,
-        partition: tp.partition,
-        header,
-        payload: batch.slice(HEADER_BYTES..),
-    };
+    append_once(cluster, tp, header, batch.slice(HEADER_BYTES..), APPEND_LANE).await
+}
+
+async fn append_once(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    header: [u8; HEADER_BYTES],
+    payload: Bytes,
+    lane: u16,
+) -> Result<AppendOutcome, ClientError> {
+    let leader = cluster.leader_of(&tp.topic, tp.partition)?;
+    let connection = cluster.connection(leader, lane).await?;
+    let version = connection.produce_version()?.min(if tp.topic_id.is_nil() { BY_ID - 1 } else { BY_ID });
+    let entry =
+        ProduceEntry { topic: tp.topic.clone(), topic_id: tp.topic_id, partition: tp.partition, header, payload };
     let keys = [(tp.topic.clone(), tp.topic_id, tp.partition)];
     let body = connection.submit(encode_produce(version, APPEND_TIMEOUT_MS, vec![entry]), None).await?;
     let results = parse_produce(cluster.name(), version, body, &keys)?;
@@ -270,6 +277,24 @@ pub async fn append_batch(cluster: &Cluster, tp: &TopicPartition, batch: Bytes) 
 }
 
 impl Cluster {
+    /// Appends a batch, given as header and records section, under a producer id and sequence of its own: tried again byte for byte until
+    /// it is in, which the leader tells by the sequence, or for good refused.
+    pub async fn append_parts(
+        &self,
+        tp: &TopicPartition,
+        header: [u8; HEADER_BYTES],
+        payload: Bytes,
+    ) -> Result<AppendOutcome, ClientError> {
+        let lane = PART_LANES.start + tp.partition.unsigned_abs() as u16 % (PART_LANES.end - PART_LANES.start);
+        let mut tries = Tries::new();
+        loop {
+            match append_once(self, tp, header, payload.clone(), lane).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => tries.again(self, error, &[tp.topic.as_str()]).await?,
+            }
+        }
+    }
+
     /// Appends a batch that means the same when it lands twice: tried again until it is in, or for good refused.
     pub async fn append_plain(&self, tp: &TopicPartition, batch: Bytes) -> Result<AppendOutcome, ClientError> {
         let mut tries = Tries::new();

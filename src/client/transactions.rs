@@ -85,6 +85,27 @@ impl Cluster {
         .await
     }
 
+    /// A producer id that nobody else has, without a transactional id (KIP-98).
+    pub async fn allocate_producer_id(&self) -> Result<Producer, ClientError> {
+        let mut tries = Tries::new();
+        loop {
+            // −1 is what versions below 3 mean.
+            let request = InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_producer_id(ProducerId(-1))
+                .with_producer_epoch(-1);
+            let error = match self.call(Node::Any, request).await {
+                Ok(response) if response.error_code == 0 => {
+                    let (producer_id, producer_epoch) = (response.producer_id.0, response.producer_epoch);
+                    return Ok(Producer { producer_id, producer_epoch });
+                }
+                Ok(response) => self.api_error("InitProducerId", response.error_code, "a producer id"),
+                Err(error) => error,
+            };
+            tries.again(self, error, &[]).await?;
+        }
+    }
+
     /// Adds partitions to the transaction. It is refused as a whole if one of them is unknown or not ours to write to:
     /// nothing was added then, and those come back with the reason.
     pub async fn add_partitions_to_txn(
@@ -250,6 +271,34 @@ impl Cluster {
             tries.again(self, error, &[first.topic.as_str()]).await?;
         }
         Ok(())
+    }
+
+    /// Writes so many ABORT markers one behind the other into a partition, each of a transaction that holds nothing: what an offset is
+    /// filled with that no consumer is ever shown. One try: who repeats it writes more of them. Needs the rights of
+    /// [`Self::write_txn_markers`].
+    pub async fn write_lone_markers(
+        &self,
+        producer: Producer,
+        tp: &TopicPartition,
+        count: u64,
+    ) -> Result<(), ClientError> {
+        let leader = self.leader_of(&tp.topic, tp.partition)?;
+        let topic = WritableTxnMarkerTopic::default()
+            .with_name(TopicName(text(&tp.topic)))
+            .with_partition_indexes(vec![tp.partition]);
+        let marker = WritableTxnMarker::default()
+            .with_producer_id(ProducerId(producer.producer_id))
+            .with_producer_epoch(producer.producer_epoch)
+            .with_coordinator_epoch(0)
+            .with_transaction_result(false)
+            .with_topics(vec![topic]);
+        let markers = (0..count).map(|_| marker.clone()).collect();
+        let response = self.call(Node::Id(leader), WriteTxnMarkersRequest::default().with_markers(markers)).await?;
+        let codes = response.markers.iter().flat_map(|m| &m.topics).flat_map(|t| &t.partitions).map(|p| p.error_code);
+        match codes.into_iter().find(|code| *code != 0) {
+            None => Ok(()),
+            Some(code) => Err(self.api_error("WriteTxnMarkers", code, &tp.to_string())),
+        }
     }
 
     async fn write_markers_at(

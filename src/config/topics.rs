@@ -167,6 +167,7 @@ pub fn never_mirrored(topic: &str) -> bool {
                 | "__share_group_state"
                 | "__cluster_metadata"
                 | "__remote_log_metadata"
+                | "__kmirror-replays"
         )
 }
 

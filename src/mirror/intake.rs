@@ -339,14 +339,14 @@ fn batch_len(bytes: &[u8]) -> usize {
 }
 
 /// The aborted transactions that cover the batch at hand.
-pub(super) struct Aborts {
+pub(crate) struct Aborts {
     /// First offset → producer ids, those not reached yet.
     ahead: BTreeMap<i64, Vec<i64>>,
     open: HashSet<i64>,
 }
 
 impl Aborts {
-    pub(super) fn new(aborted: &[(i64, i64)]) -> Self {
+    pub(crate) fn new(aborted: &[(i64, i64)]) -> Self {
         let mut ahead: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for (producer_id, first_offset) in aborted {
             ahead.entry(*first_offset).or_default().push(*producer_id);
@@ -354,7 +354,7 @@ impl Aborts {
         Self { ahead, open: HashSet::new() }
     }
 
-    pub(super) fn reach(&mut self, last_offset: i64) {
+    pub(crate) fn reach(&mut self, last_offset: i64) {
         while let Some(entry) = self.ahead.first_entry() {
             if *entry.key() > last_offset {
                 return;
@@ -363,11 +363,11 @@ impl Aborts {
         }
     }
 
-    pub(super) fn end(&mut self, producer_id: i64) {
+    pub(crate) fn end(&mut self, producer_id: i64) {
         self.open.remove(&producer_id);
     }
 
-    pub(super) fn hold(&self, header: &BatchHeader) -> bool {
+    pub(crate) fn hold(&self, header: &BatchHeader) -> bool {
         self.open.contains(&header.producer_id)
     }
 }

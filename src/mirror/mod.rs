@@ -26,6 +26,7 @@ pub use gap::{Gap, GapReason};
 pub use halt::{Halt, HaltKind};
 pub use headroom::{Alarm, Headroom, LogStart, Retention, Turn};
 pub use hold::{Hold, Holder, OpenTransaction, oldest_open};
+pub(crate) use intake::Aborts;
 pub use intake::{FetchedRecords, Intake, Isolation, OutOfRange, Path, Ready, Run};
 pub use map::{Break, MapError, OffsetMap, Segment, Translation};
 pub use realign::Realignment;

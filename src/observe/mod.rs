@@ -1,16 +1,28 @@
-//! What can be seen of a run from outside: probes and metrics over HTTP.
+//! What can be seen of a run from outside: probes, metrics, an API and a dashboard over HTTP. All of it reads.
 //!
 //! `/healthz` answers as long as the process does; `/readyz` when every mirror has attached its partitions and published
 //! lately; `/metrics` is Prometheus text. Gauges are read off the mirrors' boards when somebody asks; counters are
-//! written where things happen.
+//! written where things happen. `/api/v1` ([`api`]) and the page at `/` ask the clusters themselves, as `kmirror status` does, and
+//! only while somebody looks.
+
+pub mod api;
+pub mod history;
+pub mod lookout;
+mod openapi;
+mod page;
+pub mod verdict;
+
+mod backups;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -19,13 +31,29 @@ use tokio::sync::watch;
 use crate::engine::{Board, Budget};
 use crate::mirror::Headroom;
 
+pub use backups::{BackupBoard, BackupView, Complete};
+
+use api::Api;
+use history::History;
+use lookout::Lookout;
+
 /// A board older than this says nothing any more, ms.
 const STALE_MS: u64 = 10_000;
 
+/// What is shown.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// Mirrors that run in this process.
+    pub boards: Vec<Board>,
+    /// Backups that it keeps.
+    pub backups: Vec<BackupBoard>,
+    /// What its mirrors share; `None` where it has none.
+    pub budget: Option<Budget>,
+}
+
 #[derive(Debug, Clone)]
 struct App {
-    boards: Vec<Board>,
-    budget: Budget,
+    shown: Shown,
     metrics: Option<PrometheusHandle>,
 }
 
@@ -35,19 +63,24 @@ struct App {
 /// The address cannot be bound.
 pub async fn serve(
     listen: SocketAddr,
-    boards: Vec<Board>,
-    budget: Budget,
+    shown: Shown,
+    lookout: Lookout,
     mut stopped: watch::Receiver<bool>,
 ) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
     // A second recorder in one process (tests) is refused; the first one then holds the counters.
     let metrics = PrometheusBuilder::new().install_recorder().ok();
+    let boards: Vec<_> = shown.boards.iter().map(|board| (board.clone(), History::default())).collect();
+    tokio::spawn(history::keep(boards.clone(), stopped.clone()));
+    let api = Api { lookout: Arc::new(lookout), boards, backups: shown.backups.clone() };
+    let seen = api::routes().with_state(api).merge(page::routes()).layer(from_fn(by_its_own_name));
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
-        .with_state(App { boards, budget, metrics });
+        .with_state(App { shown, metrics })
+        .merge(seen);
     tokio::spawn(async move {
         let until = async move {
             // A sender that is gone means the same.
@@ -57,13 +90,30 @@ pub async fn serve(
             tracing::error!(%error, "the HTTP listener ended");
         }
     });
-    tracing::info!(%address, "HTTP: /healthz /readyz /metrics");
+    tracing::info!(%address, "HTTP: / (dashboard) /api/v1 /healthz /readyz /metrics");
     Ok(address)
+}
+
+/// Refuses what names this address by another name than its own. It is a loopback address and asks for no token; a page of
+/// elsewhere whose name was made to lead here (DNS rebinding) must not read it in somebody's browser.
+async fn by_its_own_name(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if is_loopback || name.eq_ignore_ascii_case("localhost") {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "ask for it as localhost: it listens on loopback, and answers to no other name\n")
+        .into_response()
 }
 
 async fn ready(State(app): State<App>) -> impl IntoResponse {
     let now_ms = now_ms();
-    for board in &app.boards {
+    for board in &app.shown.boards {
         let (at_ms, parts) = board.read();
         // Its work is done; the others' is not.
         if board.is_promoted() {
@@ -82,18 +132,21 @@ async fn ready(State(app): State<App>) -> impl IntoResponse {
 }
 
 async fn render(State(app): State<App>) -> impl IntoResponse {
-    publish(&app);
+    publish(&app.shown);
     let text = app.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-fn publish(app: &App) {
-    let free = app.budget.free_bytes();
-    metrics::gauge!("kmirror_memory_budget_bytes", "state" => "free").set(free as f64);
-    metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased")
-        .set(app.budget.total_bytes().saturating_sub(free) as f64);
+fn publish(shown: &Shown) {
+    if let Some(budget) = &shown.budget {
+        let free = budget.free_bytes();
+        metrics::gauge!("kmirror_memory_budget_bytes", "state" => "free").set(free as f64);
+        metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased")
+            .set(budget.total_bytes().saturating_sub(free) as f64);
+    }
     let now_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-    for board in &app.boards {
+    shown.backups.iter().for_each(|board| board.publish(now_ms));
+    for board in &shown.boards {
         let mirror = board.mirror().to_owned();
         let (_, parts) = board.read();
         let halted = parts.iter().filter(|p| p.state == "halted").count();

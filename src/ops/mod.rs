@@ -10,6 +10,7 @@ mod failover;
 pub mod groups;
 mod rebuild;
 mod records;
+pub(crate) mod replaying;
 mod state;
 mod status;
 pub(crate) mod time;
@@ -23,6 +24,7 @@ pub use failover::{
     StepReport, UnseenRange, Verification,
 };
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
+pub use replaying::{ORIGIN, REPLAY, ReplayError};
 pub use state::MirrorState;
 pub use status::{GapView, GroupsStatus, MirrorStatus, PartitionStatus, StatusReport, status};
 pub use translate::{TranslateAnswer, TranslateError, TranslateQuestion, translate};

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -30,7 +31,7 @@ pub struct StatusReport {
 }
 
 /// A mirror.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct MirrorStatus {
     /// Mirror name.
     pub name: String,
@@ -50,7 +51,7 @@ pub struct MirrorStatus {
 }
 
 /// The consumer groups of a mirror, as a running kmirror has last found them.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 pub struct GroupsStatus {
     /// Since when not every selected group is in step or knowingly left alone; −1 where they never were.
     pub age_seconds: f64,
@@ -60,7 +61,7 @@ pub struct GroupsStatus {
 }
 
 /// A partition.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PartitionStatus {
     /// Source topic.
     pub topic: String,
@@ -96,7 +97,7 @@ pub struct PartitionStatus {
 }
 
 /// A gap.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct GapView {
     /// Its reason.
     pub reason: String,

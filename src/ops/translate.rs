@@ -1,5 +1,6 @@
 //! `kmirror translate`: a source offset to its target offset and back, exactly, or with the reason why not.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::batch::BatchHeader;
@@ -26,7 +27,7 @@ pub struct TranslateQuestion {
 }
 
 /// The answer, as `--json` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TranslateAnswer {
     /// Topic on the other side.
     pub topic: String,

@@ -4,6 +4,7 @@ mod acl_restore;
 mod acls;
 mod drill;
 mod failover;
+mod quota_restore;
 mod settings;
 mod topics;
 
@@ -16,6 +17,10 @@ pub use drill::{
 pub use failover::{
     FailoverFacts, FailoverPlan, GroupsFacts, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish,
     failover_plan, rpo,
+};
+pub use quota_restore::{
+    MissingUser, Quota, QuotaDifference, QuotaEntity, QuotaRestorePlan, ScramCredential, missing_users,
+    plan_quota_restore,
 };
 pub use settings::{SettingChange, SettingFacts, TopicSettings, mirroring_settings, promotion_settings};
 pub use topics::{TargetConfigs, TopicAction, TopicShape, target_configs, topic_action};

@@ -2,19 +2,14 @@
 
 use std::cell::Cell;
 use std::fmt::{self, Display};
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::backlog::{BATCH_BYTES, CODECS, JSON_BYTES, Logged, fill_mixed, logged, produce, scaled};
 use crate::hands;
-use crate::kafka::harness::{Cluster, ClusterSpec, Produce, Version, driver, jars};
-
-/// Records of one call to the driver, which answers each within minutes.
-const RECORDS_PER_CALL: u64 = 250_000;
+use crate::kafka::harness::{Cluster, ClusterSpec, Produce, Version};
 
 /// What is measured, each under its name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,14 +26,8 @@ pub(crate) enum Load {
     Start,
 }
 
-/// Codecs of `mixed`, one topic each.
-const CODECS: [&str; 3] = ["none", "lz4", "zstd"];
-/// Bytes of a value of `mixed`.
-const JSON_BYTES: usize = 730;
 /// Bytes of a value of `tiny`.
 const TINY_BYTES: usize = 200;
-/// `batch.size` of the producers of `mixed`.
-const BATCH_BYTES: usize = 128 << 10;
 
 /// How long one look at the brokers takes, how many there are at most, and the share of a core below which they are still.
 const SETTLE_LOOK: Duration = Duration::from_secs(1);
@@ -49,11 +38,6 @@ const SETTLED_BELOW: f64 = 0.15;
 const PARTITIONS: i32 = 6;
 const IDLE_PARTITIONS: i32 = 10;
 const START_PARTITIONS: i32 = 5;
-
-/// `count` times `factor`, and at least `least`.
-pub(crate) fn scaled(count: u64, factor: f64, least: u64) -> u64 {
-    ((count as f64 * factor).round() as u64).max(least)
-}
 
 /// Two clusters of one broker each, and what numbers the runs on them.
 #[derive(Debug)]
@@ -202,14 +186,14 @@ impl Load {
         };
         hands::create_topics(&stage.from, &topics, partitions);
         let records = match self {
-            Self::Mixed => fill_mixed(stage, &topics),
+            Self::Mixed => fill_mixed(&stage.from, &topics, PARTITIONS, mixed_records(factor)),
             Self::Tiny => fill_tiny(stage, &topics[0]),
             Self::Latency | Self::Idle | Self::Start => {
                 hands::one_each(&stage.from, &topics, partitions);
                 topics.len() as u64 * partitions as u64
             }
         };
-        let (batches, wire_bytes) = logged(&stage.from, &topics, partitions);
+        let Logged { batches, wire_bytes } = logged(&stage.from, &topics, partitions);
         if self == Self::Tiny {
             assert_eq!(batches, records, "batches of one record each");
         }
@@ -258,32 +242,6 @@ pub(crate) fn latency_pace(factor: f64) -> hands::Pace {
     hands::Pace { rate: 2_000, seconds: scaled(30, factor, 5), value_bytes: (200, 1_000) }
 }
 
-/// One producer for each codec, side by side.
-fn fill_mixed(stage: &Stage, topics: &[String]) -> u64 {
-    let each = mixed_records(stage.factor);
-    let raw = each * topics.len() as u64 * JSON_BYTES as u64;
-    ensure_space(raw * 2, "the source and one copy");
-    let bootstrap = stage.from.bootstrap();
-    let bootstrap = bootstrap.as_str();
-    thread::scope(|scope| {
-        for (topic, codec) in topics.iter().zip(CODECS) {
-            let spec = Produce {
-                kind: "json",
-                codec,
-                partitions: PARTITIONS,
-                batch_size: BATCH_BYTES,
-                linger_ms: 50,
-                value_min: JSON_BYTES,
-                value_max: JSON_BYTES,
-                keys: 100_000,
-                ..Produce::new(topic, each)
-            };
-            scope.spawn(move || produce(bootstrap, &spec));
-        }
-    });
-    each * topics.len() as u64
-}
-
 fn fill_tiny(stage: &Stage, topic: &str) -> u64 {
     let count = tiny_records(stage.factor);
     let spec = Produce {
@@ -297,65 +255,4 @@ fn fill_tiny(stage: &Stage, topic: &str) -> u64 {
     };
     produce(&stage.from.bootstrap(), &spec);
     count
-}
-
-/// Call by call; each has a seed of its own, so that none repeats another.
-fn produce(bootstrap: &str, spec: &Produce) {
-    let mut left = spec.count;
-    for seed in 1.. {
-        let count = left.min(RECORDS_PER_CALL);
-        driver().produce(bootstrap, &Produce { seed, count, ..spec.clone() });
-        left -= count;
-        if left == 0 {
-            return;
-        }
-    }
-}
-
-/// Batches in the logs of these topics, and their bytes.
-fn logged(cluster: &Cluster, topics: &[String], partitions: i32) -> (u64, u64) {
-    let all = topics.iter().flat_map(|topic| (0..partitions).map(move |partition| (topic, partition)));
-    let each = all.map(|(topic, partition)| {
-        let folder = cluster.log_folder(1, topic, partition);
-        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        let files = entries.map(|entry| entry.unwrap().path());
-        files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).fold((0, 0), |sum, path| {
-            let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            let (batches, bytes) = batches(&file);
-            (sum.0 + batches, sum.1 + bytes)
-        })
-    });
-    each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
-}
-
-/// Batches of a segment, hopped over by their lengths, and their bytes.
-fn batches(segment: &File) -> (u64, u64) {
-    let (mut count, mut at) = (0, 0);
-    // Base offset and the length of what follows.
-    let mut head = [0; 12];
-    while segment.read_exact_at(&mut head, at).is_ok() {
-        let length = u64::from(u32::from_be_bytes([head[8], head[9], head[10], head[11]]));
-        // Behind the last batch of a segment that the broker has made room for.
-        if length == 0 {
-            break;
-        }
-        at += 12 + length;
-        count += 1;
-    }
-    (count, at)
-}
-
-/// A full disk ends a broker in the middle; better not to begin.
-fn ensure_space(bytes: u64, what: &str) {
-    let home = jars::home();
-    let said = jars::run(Command::new("df").args(["--output=avail", "-B1"]).arg(&home));
-    let free: u64 = said.lines().nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or(0);
-    let wanted = bytes + (1 << 30);
-    assert!(
-        free > wanted,
-        "{}: {:.1} GB free, and {what} may take {:.1} GB; say --records-factor",
-        home.display(),
-        free as f64 / 1e9,
-        wanted as f64 / 1e9
-    );
 }

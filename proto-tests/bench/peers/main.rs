@@ -21,6 +21,7 @@ mod plain;
 #[allow(dead_code, reason = "shared with the benchmark of the engine alone, which uses all of it")]
 mod proc;
 
+mod backlog;
 mod figures;
 mod gauge;
 mod hands;
@@ -30,6 +31,7 @@ mod mirror_maker;
 mod peer;
 mod plot;
 mod run;
+mod spread;
 mod table;
 
 use std::path::PathBuf;

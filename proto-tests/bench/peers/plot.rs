@@ -7,8 +7,9 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::figures::{Better, Results, Row, number};
+use crate::figures::{Better, Results, Row};
 use crate::peer::Peer;
+use crate::spread::number;
 
 const COLUMNS: usize = 3;
 /// Of a panel, in pixels.

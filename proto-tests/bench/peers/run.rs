@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::backlog::scaled;
 use crate::figures::{Better, Figure, Outcome};
 use crate::gauge::{Spent, Window, rss_mb};
 use crate::hands::{self, Pace, Paced, Route, Seen};
-use crate::load::{Filled, Load, Stage, latency_pace, scaled};
+use crate::load::{Filled, Load, Stage, latency_pace};
 use crate::peer::{Peer, Running, prefix};
 use crate::plain;
 

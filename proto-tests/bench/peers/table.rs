@@ -7,9 +7,10 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Value, json};
 
-use crate::figures::{Better, Results, Row, Spread, number};
+use crate::figures::{Better, Results, Row};
 use crate::machine::Machine;
 use crate::peer::Peer;
+use crate::spread::{Spread, number};
 
 /// Below this share of idle CPU time the machine may have set the pace.
 const FULL_BELOW_PERCENT: f64 = 10.0;

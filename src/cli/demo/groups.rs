@@ -101,15 +101,41 @@ async fn commit(
     Ok(count)
 }
 
+/// What each group has committed in the topic, by partition.
+pub(super) type Kept = BTreeMap<&'static str, BTreeMap<i32, i64>>;
+
+/// What all groups have committed now.
+pub(super) fn kept(side: &Side) -> Kept {
+    GROUPS.iter().map(|(group, _)| (*group, committed(side, group))).collect()
+}
+
+/// Records that are left to read for all groups together.
+pub(super) fn left(kept: &Kept, contents: &[Vec<Record>]) -> u64 {
+    let all = kept.values().flatten();
+    let left = all.filter_map(|(partition, offset)| {
+        let records = contents.get(usize::try_from(*partition).ok()?)?;
+        Some(records.len() - records.partition_point(|record| record.offset < *offset))
+    });
+    left.map(|left| left as u64).sum()
+}
+
 /// Compares, byte for byte, the next record of every group and partition, among those that both sides are to have.
 pub(super) fn compare(
     (from, here): (&Side, &[Vec<Record>]),
+    there: (&Side, &[Vec<Record>]),
+) -> anyhow::Result<Positions> {
+    compare_kept((&kept(from), here), there)
+}
+
+/// The same with what groups had committed once.
+pub(super) fn compare_kept(
+    (from, here): (&Kept, &[Vec<Record>]),
     (to, there): (&Side, &[Vec<Record>]),
 ) -> anyhow::Result<Positions> {
     let mut positions = Positions::default();
-    for (group, _) in GROUPS {
+    for (group, offsets) in from {
         let written = committed(to, group);
-        for (partition, offset) in committed(from, group) {
+        for (&partition, &offset) in offsets {
             let place = usize::try_from(partition).unwrap_or(usize::MAX);
             let (Some(here), Some(there)) = (here.get(place), there.get(place)) else {
                 bail!("group {group} has an offset in {TOPIC}:{partition}, which is not there");

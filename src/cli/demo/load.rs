@@ -28,6 +28,8 @@ pub(super) enum Origin {
     Standby,
     /// And are home again.
     Home,
+    /// A job that should not have run.
+    Rubbish,
 }
 
 impl Origin {
@@ -36,6 +38,7 @@ impl Origin {
             Self::Source => "source",
             Self::Standby => "standby",
             Self::Home => "home",
+            Self::Rubbish => "rubbish",
         }
     }
 }

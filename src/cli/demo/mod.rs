@@ -1,6 +1,7 @@
 //! `kmirror demo`: the whole story, there and back, with nothing installed.
 
 mod accounts;
+mod archiving;
 mod disaster;
 mod groups;
 mod home;
@@ -13,12 +14,12 @@ mod view;
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::exit::Exit;
 use super::output;
-use stage::Stage;
+use stage::{Stage, yaml};
 use summary::Summary;
 
 /// Options of `demo`.
@@ -36,21 +37,50 @@ mirror and the groups are; elsewhere it prints a line for each step, and with --
 
 Exit code 3 when a record is missing, twice, changed or out of order, or when any two figures that must agree do not.
 
+Another story is that of kmirror demo backup: a full and an incremental backup, a mistake that a mirror would have repeated, and the way \
+back to the moment before it.
+
 Examples:
   kmirror demo
   kmirror demo --pace 3s
   kmirror demo --records 1000000 --partitions 12
-  kmirror demo --json | jq .accounts")]
+  kmirror demo --json | jq .accounts
+  kmirror demo backup
+  kmirror demo backup --records 1000000 --json")]
 pub struct DemoArgs {
+    /// Another story than the whole of it
+    #[command(subcommand)]
+    pub story: Option<Story>,
     /// Records that are produced, all through the story
-    #[arg(long, value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    #[arg(long, global = true, value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     pub records: u64,
     /// Partitions of the demo's topic
-    #[arg(long, value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=100))]
+    #[arg(long, global = true, value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=100))]
     pub partitions: i32,
     /// On a terminal: how long to stay at each step, so that it can be read and talked about
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub pace: Duration,
+}
+
+/// The other stories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Story {
+    /// Backups, a mistake, and the restore to the moment before it
+    #[command(after_help = "\
+An in-memory Kafka broker with a load and consumer groups is backed up to a temporary folder: whole, then what came since. A job writes \
+rubbish into the topic, which the next backup keeps as faithfully as a mirror would, and then somebody deletes the topic. kmirror restore \
+brings it back as it was at the moment before the rubbish: record by record, and every group goes on at exactly the record that it had left. \
+Then the whole cluster is lost, and the same archive fills another one, every record at the offset that it had.
+
+Exit code 3 when a record is missing, twice, changed or out of order, when a group does not stand at its record, or when any two figures that \
+must agree do not.
+
+Examples:
+  kmirror demo backup
+  kmirror demo backup --pace 3s
+  kmirror demo backup --records 1000000 --partitions 12
+  kmirror demo backup --json")]
+    Backup,
 }
 
 const TOPIC: &str = "orders";
@@ -64,12 +94,19 @@ pub async fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<Exit> {
     ctx.start_log();
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     // Whoever is interrupted still ends its processes and removes its folder.
-    let summary = tokio::select! {
-        summary = play(args, ctx.json) => summary?,
+    tokio::select! {
+        exit = play(args, ctx.json) => exit,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
         _ = terminate.recv() => anyhow::bail!("terminated"),
-    };
-    if ctx.json {
+    }
+}
+
+async fn play(args: DemoArgs, json: bool) -> anyhow::Result<Exit> {
+    if args.story == Some(Story::Backup) {
+        return archiving::play(args, json).await;
+    }
+    let summary = play_whole(args, json).await?;
+    if json {
         output::json(&summary)?;
     } else {
         output::print(&summary::page(&summary))?;
@@ -77,8 +114,8 @@ pub async fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<Exit> {
     Ok(if summary.problems.is_empty() { Exit::Done } else { Exit::Problems })
 }
 
-async fn play(args: DemoArgs, json: bool) -> anyhow::Result<Summary> {
-    let mut stage = Stage::set(args, json).await?;
+async fn play_whole(args: DemoArgs, json: bool) -> anyhow::Result<Summary> {
+    let mut stage = Stage::set(args, json, |_, source, standby| yaml(source, standby)).await?;
     let mut summary = Summary::default();
     mirroring::play(&mut stage, &mut summary).await?;
     disaster::play(&mut stage, &mut summary).await?;

@@ -74,6 +74,17 @@ impl Side {
         all
     }
 
+    /// Control batches in the topic.
+    pub(super) fn markers(&self) -> u64 {
+        let batches = (0..self.partitions).filter_map(|partition| self.broker.read(TOPIC, partition, 0).ok()).flatten();
+        batches.filter(|batch| batch.header.is_control()).count() as u64
+    }
+
+    /// The topic was deleted: what comes under its name is counted anew.
+    pub(super) fn forget(&self) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).fill(Counted::default());
+    }
+
     /// Records of all partitions now.
     pub(super) fn count(&self) -> u64 {
         self.counts().into_iter().sum()

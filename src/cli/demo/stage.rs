@@ -1,6 +1,6 @@
 //! What the story is played on: two brokers, a folder with the configuration, this program's own commands as processes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,12 +40,17 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) async fn set(args: DemoArgs, json: bool) -> anyhow::Result<Self> {
+    /// `yaml` writes the configuration, for a folder and both clusters.
+    pub(super) async fn set(
+        args: DemoArgs,
+        json: bool,
+        yaml: impl FnOnce(&Path, &Side, &Side) -> String,
+    ) -> anyhow::Result<Self> {
         let source = Side::start("source", args.partitions).await?;
         let standby = Side::start("standby", args.partitions).await?;
         source.broker.create_topic(TOPIC, args.partitions, 1, &[])?;
         let folder = TempDir::with_prefix("kmirror-demo-").context("making a temporary folder")?;
-        let text = yaml(&source, &standby);
+        let text = yaml(folder.path(), &source, &standby);
         std::fs::write(folder.path().join(FILE), &text).context("writing the demo's configuration")?;
         let config = Config::parse(&text, "demo", &SystemEnv { folder: PathBuf::new() })?;
         let mirror = config.mirrors.first().context("the demo's mirror")?.clone();
@@ -222,7 +227,8 @@ pub(super) fn typed(args: &[&str]) -> String {
     format!("kmirror {}", args.join(" "))
 }
 
-fn yaml(source: &Side, standby: &Side) -> String {
+/// The configuration of the whole story.
+pub(super) fn yaml(source: &Side, standby: &Side) -> String {
     format!(
         "clusters:\n  source: {{ bootstrap: [\"{}\"] }}\n  standby: {{ bootstrap: [\"{}\"] }}\nmirrors:\n  - name: {MIRROR}\n    \
          source: source\n    target: standby\n    topics: {{ include: [\"{TOPIC}\"] }}\n    groups: {{ include: [\".*\"], interval: \

@@ -49,6 +49,8 @@ struct Now {
     divergent: u64,
     /// Whether applications use the standby.
     on_standby: bool,
+    /// What the archive holds, where the story is of one.
+    archive: Option<String>,
 }
 
 /// Both clusters, and what is going on.
@@ -68,6 +70,7 @@ impl Scene {
             mirror: None,
             divergent: 0,
             on_standby: false,
+            archive: None,
         };
         Arc::new(Self { source, standby, now: Mutex::new(now) })
     }
@@ -95,6 +98,11 @@ impl Scene {
 
     pub(super) fn diverged_by(&self, records: u64) {
         self.now().divergent = records;
+    }
+
+    /// What the archive holds.
+    pub(super) fn archived(&self, words: &str) {
+        self.now().archive = Some(words.to_owned());
     }
 
     /// Where applications are.
@@ -276,12 +284,15 @@ fn clusters(scene: &Scene, rates: &mut [Rate; 2], colours: bool) -> String {
         Way::Home => format!("← {MIRROR}.failback"),
     };
     let process = now.mirror.map_or_else(|| "does not run".to_owned(), |pid| format!("process {pid}"));
-    let mirror = format!("{} {way:<16} {process:<14} lag {} records", bold("mirror   "), bold(&lag));
+    let between = match &now.archive {
+        Some(words) => format!("{} {words}", bold("archive  ")),
+        None => format!("{} {way:<16} {process:<14} lag {} records", bold("mirror   "), bold(&lag)),
+    };
     let (applications, name) = if now.on_standby { (&scene.standby, "standby") } else { (&scene.source, "source") };
     let to_read = groups::to_read(applications).into_iter();
     let to_read: Vec<String> = to_read.map(|(group, left)| format!("{group} {}", output::count(left))).collect();
     let to_read = if to_read.is_empty() { "none yet".to_owned() } else { to_read.join(", ") };
     let groups = format!("{} to read on the {name}: {to_read}", bold("groups   "));
     let rule = paint(colours, "2", &"─".repeat(78));
-    [rule, of_source, of_standby, mirror, groups].join("\n")
+    [rule, of_source, of_standby, between, groups].join("\n")
 }

@@ -3,10 +3,10 @@
 //! out, and so are fields that came later than the last one, but for tags: a decoder knows those whatever the version.
 
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, CreateAclsRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest, DescribeAclsRequest,
-    DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest,
-    DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    AddPartitionsToTxnRequest, AlterClientQuotasRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest,
+    CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest,
+    DescribeAclsRequest, DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeProducersRequest, DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
     IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, WriteTxnMarkersRequest,
 };
@@ -16,8 +16,8 @@ use super::{Field, Kind, Layout, Shaped};
 mod changes;
 
 use changes::{
-    CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS, DESCRIBE_CLIENT_QUOTAS, DESCRIBE_USER_SCRAM_CREDENTIALS,
-    INCREMENTAL_ALTER_CONFIGS,
+    ALTER_CLIENT_QUOTAS, CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS, DESCRIBE_CLIENT_QUOTAS,
+    DESCRIBE_USER_SCRAM_CREDENTIALS, INCREMENTAL_ALTER_CONFIGS,
 };
 
 /// Does something with every request that has a layout.
@@ -61,6 +61,7 @@ shaped! {
     CreateAclsRequest: CREATE_ACLS,
     DeleteAclsRequest: DELETE_ACLS,
     DescribeAclsRequest: DESCRIBE_ACLS,
+    AlterClientQuotasRequest: ALTER_CLIENT_QUOTAS,
     DescribeClientQuotasRequest: DESCRIBE_CLIENT_QUOTAS,
     DescribeUserScramCredentialsRequest: DESCRIBE_USER_SCRAM_CREDENTIALS,
     OffsetDeleteRequest: OFFSET_DELETE,

@@ -416,6 +416,7 @@ fn what_kafka_writes_is_walked_to_its_end() {
         ("DescribeAcls", 3, "describe_topic_acls"),
         ("DescribeAcls", 3, "describe_all_acls"),
         ("DescribeClientQuotas", 1, "describe_quotas"),
+        ("AlterClientQuotas", 1, "alter_quotas"),
         ("DescribeUserScramCredentials", 0, "describe_scram"),
     ];
     let goldens = goldens.map(|(api, version, name)| (api, version, format!("{name}_response")));

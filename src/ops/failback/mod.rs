@@ -32,7 +32,8 @@ use seed::{Seed, Seeded, seed};
 use survey::ways;
 
 pub use super::records::Shortfall;
-pub use replay::{ORIGIN, Replay, ReplayError, Replayed, ReplayedPartition};
+pub use super::replaying::{ORIGIN, ReplayError};
+pub use replay::{Replay, Replayed, ReplayedPartition};
 pub(crate) use tail::line as record_line;
 pub use tail::{ExportError, Exported, Tail, TailRange, export, tails, tails_of};
 

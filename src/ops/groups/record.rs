@@ -15,7 +15,7 @@ use crate::mirror::state_topic;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a look at all selected groups found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct SyncRecord {
     /// When all of them were last in step or knowingly left alone, ms since the epoch.

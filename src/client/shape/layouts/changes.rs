@@ -69,6 +69,22 @@ pub(super) const DESCRIBE_ACLS: Layout = Layout {
     ],
 };
 
+pub(super) const ALTER_CLIENT_QUOTAS: Layout = Layout {
+    versions: (0, 1),
+    flexible: 1,
+    fields: &[
+        int32("throttle_time_ms"),
+        array(
+            "entries",
+            &[
+                int16("error_code"),
+                string("error_message").nullable(0),
+                array("entity", &[string("entity_type"), string("entity_name").nullable(0)]),
+            ],
+        ),
+    ],
+};
+
 pub(super) const DESCRIBE_CLIENT_QUOTAS: Layout = Layout {
     versions: (0, 1),
     flexible: 1,

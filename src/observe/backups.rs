@@ -1,0 +1,71 @@
+//! How a backup that is kept stands.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is shown of one backup. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BackupBoard {
+    backup: String,
+    inner: Arc<Mutex<BackupView>>,
+}
+
+/// How it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BackupView {
+    /// The last pass that read every partition to its end.
+    pub complete: Complete,
+    /// Source offsets that the archive lacked when the last pass ended; `None` where that is not known.
+    pub lag_records: Option<i64>,
+}
+
+/// When a backup was last complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Complete {
+    /// The archive has not been read yet.
+    #[default]
+    Unknown,
+    /// It never was.
+    Never,
+    /// Then, ms since the epoch.
+    At(i64),
+}
+
+impl BackupBoard {
+    /// Nothing is known yet.
+    pub fn new(backup: &str) -> Self {
+        Self { backup: backup.to_owned(), inner: Arc::default() }
+    }
+
+    /// Name of the backup.
+    pub fn backup(&self) -> &str {
+        &self.backup
+    }
+
+    /// How it stands.
+    pub fn read(&self) -> BackupView {
+        *self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes when it was last complete.
+    pub fn complete(&self, complete: Complete) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).complete = complete;
+    }
+
+    /// Notes how far it is behind its source.
+    pub fn behind(&self, lag_records: Option<i64>) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).lag_records = lag_records;
+    }
+
+    pub(super) fn publish(&self, now_ms: i64) {
+        let view = self.read();
+        // An alert on the age is to speak where there never was a complete pass, and to be quiet where nothing is known.
+        let age_s = match view.complete {
+            Complete::Unknown => f64::NAN,
+            Complete::Never => f64::INFINITY,
+            Complete::At(at_ms) => (now_ms - at_ms).max(0) as f64 / 1000.0,
+        };
+        metrics::gauge!("kmirror_backup_age_seconds", "backup" => self.backup.clone()).set(age_s);
+        let lag = view.lag_records.map_or(f64::NAN, |lag| lag as f64);
+        metrics::gauge!("kmirror_backup_lag_records", "backup" => self.backup.clone()).set(lag);
+    }
+}
