@@ -136,11 +136,8 @@ impl Keeper {
         let known = self.known.lock().await;
         let head = known.as_ref()?;
         let pass = self.pass_behind(self.archive.copies(), head, COMMIT_EVERY, Meter::default());
-        pass.lag_records(head)
-            .await
-            .inspect_err(
-                |error| tracing::warn!(backup = %self.config.name, %error, "how far it is behind is not known"),
-            )
+        let lag = pass.lag_records(head).await;
+        lag.inspect_err(|error| tracing::warn!(backup = %self.config.name, %error, "how far it is behind is not known"))
             .ok()
             .flatten()
     }
