@@ -33,7 +33,7 @@ fn quotas_come_back_and_users_are_named() {
     quota("bq-gone", None);
     quota("bq-other", Some(2_500_000));
 
-    let again = ["restore", "--to", "from", "--rename", "again.{topic}"];
+    let again = ["restore", "--to", "from", "--suffix", "bq", "--rename", "again.{topic}"];
     let plan = mirror.json(&[&again[..], &["--dry-run"]].concat(), 0);
     let quotas = &plan["quotas"];
     let created = of_client(&quotas["create"], "bq-gone").expect("it is to be created");
@@ -57,10 +57,10 @@ fn quotas_come_back_and_users_are_named() {
     let done = mirror.json(&[&again[..], &["--yes"]].concat(), 0);
     let quotas = &done["restored"]["plan"]["quotas"];
     assert!(of_client(&quotas["created"], "bq-gone").is_some() && quotas["refused"] == json!([]), "{done}");
-    let plan = mirror.json(&["restore", "--to", "from", "--suffix", "b", "--rename", "b.{topic}", "--dry-run"], 0);
+    let plan = mirror.json(&["restore", "--to", "from", "--suffix", "bq-b", "--rename", "b.{topic}", "--dry-run"], 0);
     assert!(of_client(&plan["quotas"]["create"], "bq-gone").is_none(), "it is there again: {plan}");
 
-    let elsewhere = ["restore", "--to", "to", "--dry-run"];
+    let elsewhere = ["restore", "--to", "to", "--suffix", "bq", "--dry-run"];
     let user = is_named(&mirror.json(&elsewhere, 0)).expect("the target lacks it");
     let command = user["command"].as_str().unwrap();
     assert!(command.contains(&target().bootstrap()) && command.contains("SCRAM-SHA-512=[iterations=8192"), "{command}");

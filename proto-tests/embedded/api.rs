@@ -152,6 +152,12 @@ fn assert_holds(document: &Value, schema: &Value, value: &Value, at: &str) {
         let schema = document.pointer(name.trim_start_matches('#')).unwrap_or_else(|| panic!("{at}: {name}"));
         return assert_holds(document, schema, value, at);
     }
+    // What is described further, or may be null, refers to its schema in a list.
+    if let Some(one) =
+        ["allOf", "anyOf", "oneOf"].iter().find_map(|of| schema.get(*of)?.get(0)?.get("$ref").map(|_| &schema[*of][0]))
+    {
+        return assert_holds(document, one, value, at);
+    }
     if let (Some(items), Some(values)) = (schema.get("items"), value.as_array()) {
         values.iter().for_each(|value| assert_holds(document, items, value, at));
     }

@@ -87,6 +87,8 @@ async fn note_last(backup: &BackupConfig, board: &BackupBoard) {
             let at_ms = standing.and_then(|standing| standing.complete_at_ms);
             board.complete(at_ms.map_or(Complete::Never, Complete::At));
         }
+        // A first pass makes it.
+        Err(BackupError::Store(error)) if error.is_without_place() => board.complete(Complete::Never),
         Err(error) => {
             tracing::warn!(backup = %backup.name, %error, "the archive does not tell when it was last complete");
         }
