@@ -222,13 +222,7 @@ impl Restore {
                 .chain(chain.broken.iter().map(|broken| format!("the chain is broken: {broken}")))
                 .collect(),
         };
-        let warn = |(log, _, _): &(Log, i64, i64)| log.problem.as_ref().map(|why| format!("{}: {why}", log.id));
-        plan.warnings.extend(served.iter().filter_map(warn));
-        plan.warnings.extend(served.iter().flat_map(|(log, _, _)| left_out(log)));
-        if how.preserve_offsets {
-            plan.warnings
-                .extend(served.iter().filter_map(|(log, from, to)| identical::many_markers(log, (*from, *to))));
-        }
+        plan.warnings.extend(warnings(&served, how.preserve_offsets));
         let target = connect_target(config, &mirror).await?;
         plan.obstacles = match how.preserve_offsets {
             true => identical::obstacles(&target, &mirror, &plan).await?,
@@ -537,6 +531,17 @@ fn empty_topics(
         is_named && is_known && !is_served && what.partitions.is_empty() && mirror.topics.matches(&topic.name)
     };
     captured.topics.entries.iter().filter(is_empty).cloned().collect()
+}
+
+/// What is to be known of these logs before they come back.
+fn warnings(served: &[(Log, i64, i64)], preserves_offsets: bool) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    out.extend(served.iter().filter_map(|(log, _, _)| log.problem.as_ref().map(|why| format!("{}: {why}", log.id))));
+    out.extend(served.iter().flat_map(|(log, _, _)| left_out(log)));
+    if preserves_offsets {
+        out.extend(served.iter().filter_map(|(log, from, to)| identical::many_markers(log, (*from, *to))));
+    }
+    out
 }
 
 /// What is not in a log, and why: without it, it would pass for what compaction has removed.
