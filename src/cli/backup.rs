@@ -15,9 +15,7 @@ use crate::observe::{BackupBoard, Shown};
 
 /// Options of `backup`.
 #[derive(Debug, Clone, Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "\
+#[command(after_help = "\
 Reads what is new of every topic of a backup (section backups of the file) into its destinations, batch by batch and unopened, with \
 topic configs, committed offsets of groups, ACLs, quotas and the names of SCRAM users. A pass counts once its manifest is written in every \
 copy that answers, the first of to among them; the others are caught up by a later pass, and topics that are synchronous wait for them. One that dies is done again from the last manifest on. The first pass of a chain reads everything, later ones what came since; \
@@ -30,8 +28,7 @@ Examples:
   kmirror backup -c standby.yaml --backup nightly
   kmirror backup -c standby.yaml --backup nightly --full --json
   kmirror backup -c standby.yaml --continuous
-  kmirror backup plan -c standby.yaml --backup nightly"
-)]
+  kmirror backup plan -c standby.yaml --backup nightly")]
 pub struct BackupArgs {
     /// What else to do with a backup
     #[command(subcommand)]
@@ -57,6 +54,21 @@ enum BackupCommand {
     Plan(PlanArgs),
 }
 
+impl BackupArgs {
+    /// Options of a pass mean nothing to what makes none; the file, which any command takes, may be named in front of it too.
+    fn refuse_beside_a_command(&self) -> anyhow::Result<()> {
+        let given = [("--backup", self.backup.is_some()), ("--full", self.full), ("--continuous", self.continuous)];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => {
+                let message =
+                    format!("{option} stands in front of a command of kmirror backup: see kmirror backup plan --help");
+                Err(CliError::Usage(message).into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// The backup of a name, or the only one of the file.
 pub(super) fn one<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a BackupConfig> {
     let names = || config.backups.iter().map(|backup| backup.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -77,6 +89,9 @@ pub(super) fn one<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<
 /// # Errors
 /// What kept it from it.
 pub async fn run(args: BackupArgs, ctx: &Context) -> anyhow::Result<Exit> {
+    if args.command.is_some() {
+        args.refuse_beside_a_command()?;
+    }
     if let Some(BackupCommand::Plan(args)) = args.command {
         return backup_plan::run(args, ctx).await;
     }

@@ -21,6 +21,14 @@ fn commands_to_come_are_refused_by_name_whatever_follows() {
     assert!(matches!(parse(["kmirror", "mirror"]), Err(Parsed::Clap(_))));
 }
 
+/// As with any other command.
+#[test]
+fn the_file_may_be_named_in_front_of_a_command_of_a_command() {
+    for words in [["kmirror", "backup", "-c", "x.yaml", "plan"], ["kmirror", "archive", "-c", "x.yaml", "list"]] {
+        assert!(parse(words).is_ok(), "{words:?}");
+    }
+}
+
 #[test]
 fn a_file_of_backups_alone_is_nothing_to_mirror() {
     let text = "clusters: { a: { bootstrap: [h:1] } }\nbackups:\n- { name: nightly, cluster: a, topics: { include: [x] }, \
