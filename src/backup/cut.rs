@@ -1,9 +1,7 @@
 //! Where a restored log ends: at an offset, which may lie within a batch.
 
+use super::fetch::DECODE_LIMIT_BYTES;
 use crate::batch::{ATTR_CONTROL, ATTR_TRANSACTIONAL, BatchError, BatchHeader, RawBatch, Stamp, decode, encode};
-
-/// Caps what one compressed batch may unfold to.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
 
 /// Nothing at or behind this offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,10 @@ use super::segment::{
     TRAILER_BYTES, Trailer, batches_of, header_at_end, header_of, index_from, open_block, places,
 };
 use super::store::{Store, StoreError};
-use crate::batch::RawBatch;
+use crate::batch::{RawBatch, Record, decode};
 
+/// Caps what one compressed batch may unfold to.
+pub(super) const DECODE_LIMIT_BYTES: usize = 256 << 20;
 /// Most that a segment's header takes.
 const HEADER_BYTES_MAX: u64 = 256;
 
@@ -225,6 +227,16 @@ impl Opened {
         let object = self.part.object.clone();
         BackupError::DamagedSegment { object, from: place.first_offset, to: place.next_offset, detail }
     }
+}
+
+/// The records of a batch; `place` says where it stands if they cannot be read.
+pub(super) fn records_of(place: &str, batch: &RawBatch) -> Result<Vec<Record>, BackupError> {
+    decode(batch, DECODE_LIMIT_BYTES).map_err(|error| BackupError::DamagedSegment {
+        object: place.to_owned(),
+        from: batch.header.base_offset,
+        to: batch.header.next_offset(),
+        detail: error.to_string(),
+    })
 }
 
 /// Whether a block is the one that an index says.

@@ -2,12 +2,9 @@
 
 use super::BackupError;
 use super::chain::Log;
-use super::fetch::Segments;
-use crate::batch::{ControlType, RawBatch, control_type, decode};
+use super::fetch::{Segments, records_of};
+use crate::batch::{ControlType, RawBatch, control_type};
 use crate::mirror::Isolation;
-
-/// Caps what one compressed batch may unfold to.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
 
 /// Offset of the first record that is younger than the moment; the end of the log where none is. Kafka's clients choose timestamps, so
 /// records behind it may be older: a log can only be cut, not sieved.
@@ -19,9 +16,7 @@ pub(super) async fn end_at(segments: &Segments, log: &Log, at_ms: i64) -> Result
                 continue;
             }
             for batch in segments.batches(&opened, number).await? {
-                if let Some(offset) =
-                    first_younger(&batch, at_ms).map_err(|error| damaged(&part.object, &batch, &error))?
-                {
+                if let Some(offset) = first_younger(&part.object, &batch, at_ms)? {
                     return Ok(offset);
                 }
             }
@@ -30,7 +25,7 @@ pub(super) async fn end_at(segments: &Segments, log: &Log, at_ms: i64) -> Result
     Ok(log.to)
 }
 
-fn first_younger(batch: &RawBatch, at_ms: i64) -> Result<Option<i64>, crate::batch::BatchError> {
+fn first_younger(object: &str, batch: &RawBatch, at_ms: i64) -> Result<Option<i64>, BackupError> {
     let header = batch.header;
     if header.max_timestamp <= at_ms {
         return Ok(None);
@@ -38,7 +33,7 @@ fn first_younger(batch: &RawBatch, at_ms: i64) -> Result<Option<i64>, crate::bat
     if header.is_control() || header.is_log_append_time() {
         return Ok(Some(header.base_offset));
     }
-    let records = decode(batch, DECODE_LIMIT_BYTES)?;
+    let records = records_of(object, batch)?;
     Ok(records.iter().find(|record| record.timestamp > at_ms).map(|record| record.offset))
 }
 
@@ -106,7 +101,7 @@ async fn last_before(segments: &Segments, log: &Log, bound: i64) -> Result<i64, 
     if last.header.next_offset() <= bound || last.header.is_control() {
         return Ok(last.header.next_offset().min(bound));
     }
-    let records = decode(last, DECODE_LIMIT_BYTES).map_err(|error| damaged(&part.object, last, &error))?;
+    let records = records_of(&part.object, last)?;
     let kept = records.iter().rfind(|record| record.offset < bound).map(|record| record.offset + 1);
     // Where compaction has left none of them the log ends with the batch before.
     let before = match (at.checked_sub(1), number.checked_sub(1)) {
@@ -117,13 +112,4 @@ async fn last_before(segments: &Segments, log: &Log, bound: i64) -> Result<i64, 
         }
     };
     Ok(kept.unwrap_or(before))
-}
-
-fn damaged(object: &str, batch: &RawBatch, error: &crate::batch::BatchError) -> BackupError {
-    BackupError::DamagedSegment {
-        object: object.to_owned(),
-        from: batch.header.base_offset,
-        to: batch.header.next_offset(),
-        detail: error.to_string(),
-    }
 }

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{CreateAclsRequest, DeleteAclsRequest, DescribeAcl
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
-use super::retry::Tries;
+use super::retry::{self, Tries};
 use super::{Cluster, Node};
 use crate::plan::{Acl, AclBinding, AclNumbers, AclResource, Acls, Grant};
 
@@ -76,26 +76,7 @@ impl Cluster {
 
     /// Creates ACLs; one that is there already stays. Gives those that the cluster refuses, and why. Needs ALTER on the cluster.
     pub async fn create_acls(&self, acls: &[AclBinding]) -> Result<Vec<(AclBinding, ClientError)>, ClientError> {
-        let mut refused = Vec::new();
-        for portion in acls.chunks(ACLS_AT_ONCE) {
-            let mut left: Vec<&AclBinding> = portion.iter().collect();
-            let mut tries = Tries::new();
-            while !left.is_empty() {
-                let error = match self.create_acls_once(&left).await {
-                    Ok(errors) => {
-                        let (retriable, fatal): (Vec<_>, Vec<_>) =
-                            errors.into_iter().partition(|(_, error)| error.is_retriable());
-                        refused.extend(fatal.into_iter().map(|(acl, error)| (acl.clone(), error)));
-                        left = retriable.iter().map(|(acl, _)| *acl).collect();
-                        let Some((_, error)) = retriable.into_iter().next() else { break };
-                        error
-                    }
-                    Err(error) => error,
-                };
-                tries.again(self, error, &[]).await?;
-            }
-        }
-        Ok(refused)
+        retry::in_portions(self, acls, ACLS_AT_ONCE, async |left| self.create_acls_once(&left).await).await
     }
 
     /// Those that were not created, and why.

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::ClientError;
-use super::retry::Tries;
+use super::retry::{self, Tries};
 use super::{Cluster, Node};
 
 /// RESOURCE_NOT_FOUND: there is no such user (any more).
@@ -75,26 +75,7 @@ impl Cluster {
         &self,
         quotas: &[ClientQuota],
     ) -> Result<Vec<(ClientQuota, ClientError)>, ClientError> {
-        let mut refused = Vec::new();
-        for portion in quotas.chunks(QUOTAS_AT_ONCE) {
-            let mut left: Vec<&ClientQuota> = portion.iter().collect();
-            let mut tries = Tries::new();
-            while !left.is_empty() {
-                let error = match self.set_client_quotas_once(&left).await {
-                    Ok(errors) => {
-                        let (retriable, fatal): (Vec<_>, Vec<_>) =
-                            errors.into_iter().partition(|(_, error)| error.is_retriable());
-                        refused.extend(fatal.into_iter().map(|(quota, error)| (quota.clone(), error)));
-                        left = retriable.iter().map(|(quota, _)| *quota).collect();
-                        let Some((_, error)) = retriable.into_iter().next() else { break };
-                        error
-                    }
-                    Err(error) => error,
-                };
-                tries.again(self, error, &[]).await?;
-            }
-        }
-        Ok(refused)
+        retry::in_portions(self, quotas, QUOTAS_AT_ONCE, async |left| self.set_client_quotas_once(&left).await).await
     }
 
     /// Those that were not set, and why.

@@ -57,3 +57,33 @@ impl Tries {
         Ok(())
     }
 }
+
+/// Does something for all of these, so many at once, and again for those that the cluster only puts off. `once` gives those that failed;
+/// what comes back are those that the cluster refuses, and why.
+pub(super) async fn in_portions<'a, T: Clone>(
+    cluster: &Cluster,
+    items: &'a [T],
+    at_once: usize,
+    once: impl AsyncFn(Vec<&'a T>) -> Result<Vec<(&'a T, ClientError)>, ClientError>,
+) -> Result<Vec<(T, ClientError)>, ClientError> {
+    let mut refused = Vec::new();
+    for portion in items.chunks(at_once) {
+        let mut left: Vec<&T> = portion.iter().collect();
+        let mut tries = Tries::new();
+        while !left.is_empty() {
+            let error = match once(left.clone()).await {
+                Ok(errors) => {
+                    let (retriable, fatal): (Vec<_>, Vec<_>) =
+                        errors.into_iter().partition(|(_, error)| error.is_retriable());
+                    refused.extend(fatal.into_iter().map(|(item, error)| (item.clone(), error)));
+                    left = retriable.iter().map(|(item, _)| *item).collect();
+                    let Some((_, error)) = retriable.into_iter().next() else { break };
+                    error
+                }
+                Err(error) => error,
+            };
+            tries.again(cluster, error, &[]).await?;
+        }
+    }
+    Ok(refused)
+}

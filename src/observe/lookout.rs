@@ -11,11 +11,10 @@ use tokio::sync::Mutex;
 
 use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
-use crate::engine::connect_mirror;
+use crate::engine::{connect_mirror, now_ms};
 use crate::ops::time::rfc3339;
 use crate::ops::{MirrorStatus, status};
 
-use super::now_ms;
 use super::verdict::Verdict;
 
 /// How long an answer is given again.
@@ -84,7 +83,7 @@ impl Lookout {
         for mirror in &self.mirrors {
             mirrors.push(self.look_at(mirror, &mut inner.ends).await);
         }
-        let look = Arc::new(Look { at: rfc3339(i64::try_from(now_ms()).unwrap_or(i64::MAX)), mirrors });
+        let look = Arc::new(Look { at: rfc3339(now_ms()), mirrors });
         inner.last = Some((Instant::now(), Arc::clone(&look)));
         look
     }

@@ -1,12 +1,12 @@
 //! From an archive.
 
-use super::{DECODE_LIMIT_BYTES, Exported, Row, Sink, Wanted};
+use super::{Exported, Row, Sink, Wanted};
 use crate::backup::BackupError;
 use crate::backup::chain::Log;
-use crate::backup::fetch::Segments;
+use crate::backup::fetch::{Segments, records_of};
 use crate::backup::manifest::{OpenTransaction, SegmentPart};
 use crate::backup::pass::Meter;
-use crate::batch::{RawBatch, decode};
+use crate::batch::RawBatch;
 
 fn due<'a>(log: &'a Log, wanted: &'a Wanted) -> impl Iterator<Item = &'a SegmentPart> {
     log.segments.iter().filter(|part| !wanted.rules_out(part.from, part.to, part.max_timestamp_ms))
@@ -63,12 +63,7 @@ fn put(
     if header.is_control() || (!wanted.with_aborted && (is_aborted(log, batch) || is_undecided(log, batch))) {
         return Ok(0);
     }
-    let records = decode(batch, DECODE_LIMIT_BYTES).map_err(|error| BackupError::DamagedSegment {
-        object: part.object.clone(),
-        from: header.base_offset,
-        to: header.next_offset(),
-        detail: error.to_string(),
-    })?;
+    let records = records_of(&part.object, batch)?;
     let mut count = 0;
     for record in records.iter().filter(|record| wanted.takes(record)) {
         sink.put(&Row { topic: &log.id.topic, partition: log.id.partition, header, record })?;

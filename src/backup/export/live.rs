@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::{DECODE_LIMIT_BYTES, Exported, Row, Sink, Wanted};
+use super::{Exported, Row, Sink, Wanted};
 use crate::backup::BackupError;
+use crate::backup::fetch::DECODE_LIMIT_BYTES;
 use crate::backup::pass::Meter;
 use crate::batch::{BatchError, ControlType, RawBatch, control_type, decode};
 use crate::client::{Cluster, LogSlice, ReadError, ReadOptions, TopicPartition, Topics, nothing_below_end, read_log};

@@ -23,9 +23,6 @@ pub use live::{LiveLog, export_live, live_logs};
 #[cfg(feature = "parquet")]
 pub use parquet::{PART_BYTES, ParquetFolder, ROW_GROUP_BYTES};
 
-/// Caps what one compressed batch may unfold to.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
-
 /// Which records.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {

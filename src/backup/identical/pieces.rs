@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::super::BackupError;
+use super::super::fetch::DECODE_LIMIT_BYTES;
 use crate::batch::{BatchError, BatchHeader, RawBatch, Stamp, decode, encode};
 use crate::client::{Cluster, ReadOptions, TopicPartition, read_log};
 use crate::mirror::{FetchedRecords, Intake, Isolation, Ready};
 
-/// Caps what one compressed batch may unfold to.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
 /// Answers without a batch, a tenth of a second each, before the archive is said to be silent.
 const SILENT_MAX: u32 = 300;
 

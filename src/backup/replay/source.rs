@@ -8,11 +8,8 @@ use bytes::Bytes;
 use super::super::BackupError;
 use super::super::chain::Log;
 use super::super::export::{Wanted, is_aborted};
-use super::super::fetch::{Opened, Segments};
-use crate::batch::{RawBatch, Record, decode};
-
-/// Caps what one compressed batch may unfold to.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
+use super::super::fetch::{Opened, Segments, records_of};
+use crate::batch::{RawBatch, Record};
 
 /// One partition, from an offset to an offset.
 #[derive(Debug)]
@@ -75,12 +72,7 @@ impl Cursor {
             self.at = self.at.max(header.next_offset());
             return Ok(());
         }
-        let records = decode(batch, DECODE_LIMIT_BYTES).map_err(|error| BackupError::DamagedSegment {
-            object: self.log.id.to_string(),
-            from: header.base_offset,
-            to: header.next_offset(),
-            detail: error.to_string(),
-        })?;
+        let records = records_of(&self.log.id.to_string(), batch)?;
         let range = self.at..self.to;
         self.records.extend(records.into_iter().filter(|r| range.contains(&r.offset) && wanted.takes(r)));
         if self.records.is_empty() {
