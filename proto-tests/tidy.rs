@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Command;
-use kmirror::cli::args::command_with_later;
+use clap::{Command, CommandFactory as _};
+use kmirror::cli::args::Cli;
 use kmirror::cli::exit::Exit;
 use kmirror::config::{Config, SystemEnv};
 use kmirror::mirror::GapReason;
@@ -219,7 +219,7 @@ fn the_compose_file_is_consistent_with_its_configuration() {
 fn assert_parses(line: &str, place: &str) {
     let words: Vec<&str> =
         line.split_whitespace().take_while(|word| !["#", "|", ">", "&&", "&"].contains(word)).collect();
-    let outcome = command_with_later().try_get_matches_from(&words);
+    let outcome = Cli::command().try_get_matches_from(&words);
     let shows = |kind| matches!(kind, clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
     if let Err(error) = outcome
         && !shows(error.kind())
@@ -244,7 +244,7 @@ fn helps(command: &Command, into: &mut Vec<(String, String)>) {
 #[test]
 fn every_example_of_a_command_is_one() {
     let mut examples = Vec::new();
-    helps(&command_with_later(), &mut examples);
+    helps(&Cli::command(), &mut examples);
     for name in ["README.md", "CONTRIBUTING.md"] {
         examples.push((name.to_owned(), blocks(&read(name), &["sh", "console"]).join("\n")));
     }
@@ -281,7 +281,7 @@ fn first_cells(markdown: &str, heading: &str) -> BTreeSet<String> {
 #[test]
 fn the_readme_names_the_commands_that_are_there() {
     let readme = read("README.md");
-    let command = command_with_later();
+    let command = Cli::command();
     let built: BTreeSet<String> = command
         .get_subcommands()
         .filter(|below| !below.is_hide_set())

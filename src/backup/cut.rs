@@ -1,7 +1,7 @@
 //! Where a restored log ends: at an offset, which may lie within a batch.
 
 use super::fetch::DECODE_LIMIT_BYTES;
-use crate::batch::{ATTR_CONTROL, ATTR_TRANSACTIONAL, BatchError, BatchHeader, RawBatch, Stamp, decode, encode};
+use crate::batch::{ATTR_CONTROL, ATTR_TRANSACTIONAL, BatchError, BatchHeader, RawBatch, Stamp, decode, encode, under};
 
 /// Nothing at or behind this offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,15 +53,5 @@ fn front(batch: &RawBatch, end: i64) -> Result<Option<RawBatch>, BatchError> {
         attributes: made.header.attributes | kept,
         ..made.header
     };
-    with_header(&made, &placed).map(Some)
-}
-
-/// The batch under another header, its checksum following.
-fn with_header(batch: &RawBatch, header: &BatchHeader) -> Result<RawBatch, BatchError> {
-    let payload = batch.payload();
-    let mut bytes = header.to_bytes().to_vec();
-    bytes.extend_from_slice(&payload);
-    let crc = crc32c::crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    RawBatch::parse(bytes.into())
+    under(&placed, &made).map(Some)
 }

@@ -4,6 +4,7 @@
 //! A place that does not answer is remembered for a while: whoever has another copy asks that one first.
 
 mod error;
+mod pieces;
 mod place;
 mod sweep;
 #[cfg(test)]
@@ -22,10 +23,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode};
+use object_store::{Error, GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode};
 use url::Url;
 
 pub use error::{StoreError, StoreErrorKind};
+use pieces::pieces_of;
 pub use writer::StoreWriter;
 
 use crate::config::DestinationConfig;
@@ -285,7 +287,11 @@ impl Store {
         let get = async { Ok(self.objects()?.get_opts(&at, GetOptions::default()).await?) };
         let found = self.outcome("reading", path, get.await)?;
         let (store, path, bytes) = (self.clone(), path.to_owned(), found.meta.size);
-        Ok(StoreReader { store, path, bytes, stream: found.into_stream() })
+        let stream = match found.payload {
+            GetResultPayload::File(file, _) => pieces_of(file),
+            GetResultPayload::Stream(stream) => stream,
+        };
+        Ok(StoreReader { store, path, bytes, stream })
     }
 
     /// Whether an object is there.
@@ -343,6 +349,10 @@ impl Store {
             Err(error) if !error.is_missing() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    fn is_folder(&self) -> bool {
+        matches!(*self.place, Place::Folder { .. })
     }
 
     /// Begins an object that comes piece by piece.

@@ -15,10 +15,10 @@ pub(crate) mod varint;
 
 pub use assemble::{Coalesced, Reencoded, coalesce, reencode};
 pub use codec::{CodecError, compress, decompress};
-pub use crc::{check as check_crc, check_parts as check_crc_of, payload_crc};
+pub use crc::{append_batch as append_batch_crc, check as check_crc, check_parts as check_crc_of, payload_crc};
 pub use header::{
     ATTR_CODEC_MASK, ATTR_CONTROL, ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, BatchError,
     BatchHeader, Batches, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch,
 };
 pub use record::{ControlType, Record, control_type, decode, encode, encode_values};
-pub use rewrite::{Passage, ReencodeReason, Stamp, passage, rewrite, rewritten, sequence_add, sequence_difference};
+pub use rewrite::{Passage, ReencodeReason, Stamp, passage, rewrite, rewritten, sequence_add, sequence_difference, under};

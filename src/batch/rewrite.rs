@@ -100,10 +100,19 @@ pub fn rewrite(header: &BatchHeader, stamp: Stamp) -> [u8; HEADER_LEN] {
 /// [`rewrite`], with the records section behind it: one copy of the batch. For tests and slow paths; the data path sends
 /// header and payload side by side.
 pub fn rewritten(batch: &RawBatch, stamp: Stamp) -> Result<RawBatch, BatchError> {
-    let header = rewrite(&batch.header, stamp);
+    joined(&rewrite(&batch.header, stamp), batch)
+}
+
+/// The records of a batch under another header, whose checksum follows.
+pub fn under(header: &BatchHeader, batch: &RawBatch) -> Result<RawBatch, BatchError> {
+    let crc = crc::carry(&batch.header, &header.to_bytes());
+    joined(&BatchHeader { crc, ..*header }.to_bytes(), batch)
+}
+
+fn joined(header: &[u8; HEADER_LEN], batch: &RawBatch) -> Result<RawBatch, BatchError> {
     let payload = batch.payload();
     let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
-    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(header);
     bytes.extend_from_slice(&payload);
     RawBatch::parse(bytes.into())
 }

@@ -3,16 +3,13 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use super::{
     archive, backup, bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, replay,
     restore, resume, run, state, status, translate, verify,
 };
 use crate::config::LogLevel;
-
-/// Commands whose names are taken and whose work is to come: refused by name, offered nowhere.
-pub const LATER: &[&str] = &[];
 
 /// Keeps a standby Kafka cluster ready to take over: every record of the source once, in order, at a known offset.
 #[derive(Debug, Parser)]
@@ -115,18 +112,6 @@ pub enum Command {
     Config(config::ConfigArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
-}
-
-/// The command line with the commands to come, so that typing one of them is told apart from a slip of the keys.
-#[must_use]
-pub fn command_with_later() -> clap::Command {
-    let rest = || clap::Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
-    let later = LATER.iter().map(|name| {
-        // `kmirror help NAME` would list options that do nothing.
-        let help = format!("kmirror {name} is not yet supported\n");
-        clap::Command::new(*name).hide(true).disable_help_flag(true).override_help(help).arg(rest())
-    });
-    Cli::command().subcommands(later)
 }
 
 fn parse_level(text: &str) -> Result<LogLevel, String> {

@@ -38,9 +38,6 @@ impl From<Exit> for ExitCode {
 /// An error whose exit code the command knows itself. Any other error is judged by [`classify`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CliError {
-    /// The name is taken, the work is to come.
-    #[error("{0} is not yet supported")]
-    NotYet(String),
     /// What was asked for cannot be asked for.
     #[error("{0}")]
     Usage(String),
@@ -61,7 +58,7 @@ pub enum CliError {
 impl CliError {
     fn exit(&self) -> Exit {
         match self {
-            Self::NotYet(_) | Self::Usage(_) => Exit::Usage,
+            Self::Usage(_) => Exit::Usage,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Halted(_) => Exit::Halted,
             Self::Problems(_) => Exit::Problems,

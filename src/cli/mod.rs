@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::FromArgMatches as _;
+use clap::Parser as _;
 
 pub mod archive;
 pub mod args;
@@ -40,19 +40,18 @@ pub mod verify;
 use crate::config::ConfigErrors;
 use args::{Cli, Command};
 use context::Context;
-use exit::{CliError, Exit};
+use exit::Exit;
 
 /// Parses the process's arguments, runs the command, says on stderr what went wrong.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match parse(std::env::args_os()) {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(Parsed::Clap(error)) => {
+        Err(error) => {
             // Help goes to a reader that may have gone away.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
-        Err(Parsed::Later(name)) => return end(Err(CliError::NotYet(format!("kmirror {name}")).into())),
     };
     let runtime = match one_thread() {
         Ok(runtime) => runtime,
@@ -65,27 +64,6 @@ pub fn main() -> ExitCode {
 /// costs more (between ends that cost nothing 0.84 CPU s/GB instead of 0.79, and 91 MB instead of 66).
 fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
-/// Why the arguments are not a command to run.
-#[derive(Debug)]
-enum Parsed {
-    /// Wrong, or a request for help.
-    Clap(clap::Error),
-    /// A command that is to come.
-    Later(String),
-}
-
-fn parse<I, T>(args: I) -> Result<Cli, Parsed>
-where
-    I: IntoIterator<Item = T>,
-    T: Into<std::ffi::OsString> + Clone,
-{
-    let matches = args::command_with_later().try_get_matches_from(args).map_err(Parsed::Clap)?;
-    if let Some(name) = matches.subcommand_name().filter(|name| args::LATER.contains(name)) {
-        return Err(Parsed::Later(name.to_owned()));
-    }
-    Cli::from_arg_matches(&matches).map_err(Parsed::Clap)
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {

@@ -7,25 +7,13 @@ use super::*;
 #[test]
 fn the_definition_is_consistent() {
     Cli::command().debug_assert();
-    args::command_with_later().debug_assert();
-}
-
-#[test]
-fn commands_to_come_are_refused_by_name_whatever_follows() {
-    for name in args::LATER {
-        for words in [vec!["kmirror", name], vec!["kmirror", "-c", "x.yaml", name, "--dry-run", "--help", "y"]] {
-            let refused = parse(&words);
-            assert!(matches!(&refused, Err(Parsed::Later(named)) if named == name), "{words:?}: {refused:?}");
-        }
-    }
-    assert!(matches!(parse(["kmirror", "mirror"]), Err(Parsed::Clap(_))));
 }
 
 /// As with any other command.
 #[test]
 fn the_file_may_be_named_in_front_of_a_command_of_a_command() {
     for words in [["kmirror", "backup", "-c", "x.yaml", "plan"], ["kmirror", "archive", "-c", "x.yaml", "list"]] {
-        assert!(parse(words).is_ok(), "{words:?}");
+        assert!(Cli::try_parse_from(words).is_ok(), "{words:?}");
     }
 }
 
@@ -36,7 +24,7 @@ fn a_file_of_backups_alone_is_nothing_to_mirror() {
     let folder = std::path::PathBuf::new();
     let config = crate::config::Config::parse(text, "k.yaml", &crate::config::SystemEnv { folder }).unwrap();
     for words in [vec!["kmirror", "run"], vec!["kmirror", "--mirror", "dr", "check"]] {
-        let context = Context::new(parse(words).unwrap().global);
+        let context = Context::new(Cli::try_parse_from(words).unwrap().global);
         let refused = [context.mirrors(&config).map(drop), context.one_mirror(&config).map(drop)];
         for refused in refused.map(Result::unwrap_err) {
             assert_eq!(exit::classify(&refused), Exit::Usage);

@@ -7,7 +7,7 @@ use super::index::{BlockPlace, Index};
 use super::{BLOCK_BYTES, SegmentOf};
 use crate::backup::digest::Sha256;
 use crate::backup::seal::{SealError, SegmentKey, WrappedKey};
-use crate::batch::{Codec, CodecError, RawBatch, compress};
+use crate::batch::{Codec, CodecError, RawBatch, append_batch_crc, compress};
 use crate::config::Compression;
 
 /// Why a block could not be made.
@@ -42,6 +42,36 @@ pub struct Built {
     pub min_timestamp_ms: i64,
     /// Greatest timestamp, ms.
     pub max_timestamp_ms: i64,
+}
+
+/// What goes into a block.
+enum Content {
+    Batches(Vec<RawBatch>),
+    Index(Bytes),
+}
+
+impl Content {
+    fn kind(&self) -> BlockKind {
+        match self {
+            Self::Batches(_) => BlockKind::Batches,
+            Self::Index(_) => BlockKind::Index,
+        }
+    }
+
+    fn parts(&self) -> Vec<Bytes> {
+        match self {
+            Self::Batches(batches) => batches.iter().map(|batch| batch.bytes.clone()).collect(),
+            Self::Index(text) => vec![text.clone()],
+        }
+    }
+
+    /// The checksum behind all of it. Batches have brought theirs, so nothing is read once more.
+    fn append_crc(&self, crc: u32) -> u32 {
+        match self {
+            Self::Batches(batches) => batches.iter().fold(crc, append_batch_crc),
+            Self::Index(text) => crc32c::crc32c_append(crc, text),
+        }
+    }
 }
 
 /// Takes batches and gives the bytes of a segment.
@@ -102,7 +132,7 @@ impl SegmentBuilder {
         self.built.bytes
     }
 
-    /// Takes the next batch; gives the bytes of the block that it completes, if it does.
+    /// Takes the next batch, whose checksum was found right; gives the bytes of the block that it completes, if it does.
     pub fn push(&mut self, batch: RawBatch) -> Result<Vec<Bytes>, BuildError> {
         let header = batch.header;
         if self.built.batches == 0 {
@@ -125,7 +155,7 @@ impl SegmentBuilder {
         let position = self.built.bytes;
         let text: Bytes = serde_json::to_vec(&self.index).unwrap_or_default().into();
         let range = (self.built.first_offset, self.built.next_offset);
-        let block = self.block(BlockKind::Index, range, self.built.max_timestamp_ms, true, &[text])?;
+        let block = self.block(&Content::Index(text), range, self.built.max_timestamp_ms, true)?;
         let trailer = Trailer { index_position: position, index_bytes: len_of(&block) as u32 };
         out.extend(block);
         // Once more: without it nothing sealed could be opened, and it takes one wrong bit at the front.
@@ -146,10 +176,10 @@ impl SegmentBuilder {
         let is_plain = |batch: &&RawBatch| batch.header.codec().is_ok_and(|codec| codec == Codec::None);
         let plain_bytes: usize = self.open.iter().filter(is_plain).map(|batch| batch.bytes.len()).sum();
         let pays = self.compression == Compression::Zstd && plain_bytes * 2 > self.open_bytes;
-        let batches: Vec<Bytes> = self.open.drain(..).map(|batch| batch.bytes).collect();
+        let batches = std::mem::take(&mut self.open);
         self.open_bytes = 0;
         let position = self.built.bytes;
-        let block = self.block(BlockKind::Batches, range, max_timestamp, pays, &batches)?;
+        let block = self.block(&Content::Batches(batches), range, max_timestamp, pays)?;
         self.index.blocks.push(BlockPlace {
             position,
             bytes: len_of(&block) as u32,
@@ -163,25 +193,21 @@ impl SegmentBuilder {
     /// Header and payload. Payload that is neither compressed nor sealed is not copied.
     fn block(
         &mut self,
-        kind: BlockKind,
+        content: &Content,
         (first_offset, next_offset): (i64, i64),
         max_timestamp: i64,
         compressed: bool,
-        parts: &[Bytes],
     ) -> Result<Vec<Bytes>, BuildError> {
-        let raw_bytes = len_of(parts) as u32;
-        let mut payload = parts.to_vec();
-        let packed = if compressed { Some(compress(Codec::Zstd, &joined(parts))?) } else { None };
-        let is_zstd = packed.as_ref().is_some_and(|packed| packed.len() < raw_bytes as usize);
-        if let Some(packed) = packed.filter(|_| is_zstd) {
-            payload = vec![packed];
-        }
+        let parts = content.parts();
+        let raw_bytes = len_of(&parts) as u32;
+        let packed = if compressed { Some(compress(Codec::Zstd, &joined(&parts))?) } else { None };
+        let packed = packed.filter(|packed| packed.len() < raw_bytes as usize);
         let number = self.index.blocks.len() as u32;
-        let is_sealed = self.key.is_some();
-        let stored = len_of(&payload) + if is_sealed { SegmentKey::TAG_BYTES } else { 0 };
+        let (is_zstd, is_sealed) = (packed.is_some(), self.key.is_some());
+        let stored = packed.as_ref().map_or(raw_bytes as usize, Bytes::len);
         let header = BlockHeader {
-            stored_bytes: stored as u32,
-            kind,
+            stored_bytes: (stored + if is_sealed { SegmentKey::TAG_BYTES } else { 0 }) as u32,
+            kind: content.kind(),
             is_zstd,
             is_sealed,
             raw_bytes,
@@ -191,10 +217,18 @@ impl SegmentBuilder {
             max_timestamp,
         };
         let front = header.front();
-        if let Some(key) = &self.key {
-            payload = vec![key.seal(number, &bound_to(&self.of, &front), &joined(&payload))?.into()];
-        }
-        let crc = payload.iter().fold(crc32c::crc32c(&front), |crc, part| crc32c::crc32c_append(crc, part));
+        let changed = match (&self.key, packed) {
+            (None, packed) => packed,
+            (Some(key), packed) => {
+                let plain = packed.unwrap_or_else(|| joined(&parts));
+                Some(key.seal(number, &bound_to(&self.of, &front), &plain)?.into())
+            }
+        };
+        let crc = crc32c::crc32c(&front);
+        let (crc, payload) = match changed {
+            Some(changed) => (crc32c::crc32c_append(crc, &changed), vec![changed]),
+            None => (content.append_crc(crc), parts),
+        };
         let mut start = Vec::with_capacity(BLOCK_HEADER_BYTES);
         start.extend(front);
         start.extend(crc.to_be_bytes());

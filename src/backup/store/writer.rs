@@ -9,6 +9,8 @@ use super::{Store, StoreError};
 /// Bytes of a part of an upload: what stores want (5 MiB at least, all of one size but the last, 10,000 at most), and a bound of what
 /// is held.
 pub(in crate::backup) const PART_BYTES: usize = 8 << 20;
+/// The same for a folder, which takes any: what is written soon after it came is still in the processor's cache.
+pub(super) const FOLDER_PART_BYTES: usize = 1 << 20;
 
 /// Writes one object. A small one goes in one request, a larger one in parts of the same size; no more than a part is held.
 ///
@@ -17,13 +19,15 @@ pub struct StoreWriter {
     store: Store,
     path: Path,
     upload: Option<Box<dyn MultipartUpload>>,
+    part_bytes: usize,
     held: Vec<Bytes>,
     held_bytes: usize,
 }
 
 impl StoreWriter {
     pub(super) fn new(store: Store, path: Path) -> Self {
-        Self { store, path, upload: None, held: Vec::new(), held_bytes: 0 }
+        let part_bytes = if store.is_folder() { FOLDER_PART_BYTES } else { PART_BYTES };
+        Self { store, path, upload: None, part_bytes, held: Vec::new(), held_bytes: 0 }
     }
 
     /// Takes more bytes. After an error nothing but [`Self::abort`] is left to do.
@@ -31,11 +35,11 @@ impl StoreWriter {
         for part in parts {
             let mut rest = part.clone();
             while !rest.is_empty() {
-                let room = PART_BYTES - self.held_bytes;
+                let room = self.part_bytes - self.held_bytes;
                 let piece = rest.split_to(room.min(rest.len()));
                 self.held_bytes += piece.len();
                 self.held.push(piece);
-                if self.held_bytes == PART_BYTES {
+                if self.held_bytes == self.part_bytes {
                     self.send_part().await?;
                 }
             }
