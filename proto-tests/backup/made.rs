@@ -151,7 +151,7 @@ impl Maker<'_> {
             to: built.next_offset,
             bytes: built.bytes,
             raw_bytes: built.raw_bytes,
-            sha256: built.sha256,
+            digest: built.digest,
             batches: built.batches,
             records: built.records,
             first_leader_epoch,

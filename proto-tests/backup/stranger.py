@@ -35,18 +35,61 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
+MASK = 0xFFFFFFFF
+IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
+ORDER = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+MIXED = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15), (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
+CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
+
+
+def turned(value, by):
+    return (value >> by | value << 32 - by) & MASK
+
+
+def compressed(chain, words, counter, length, flags):
+    """BLAKE3's compression function, its first eight words."""
+    v = [*chain, *IV[:4], counter & MASK, counter >> 32, length, flags]
+    for _ in range(7):
+        for number, (a, b, c, d) in enumerate(MIXED):
+            for word, first, second in ((words[2 * number], 16, 12), (words[2 * number + 1], 8, 7)):
+                v[a] = v[a] + v[b] + word & MASK
+                v[d] = turned(v[d] ^ v[a], first)
+                v[c] = v[c] + v[d] & MASK
+                v[b] = turned(v[b] ^ v[c], second)
+        words = [words[at] for at in ORDER]
+    return [v[at] ^ v[at + 8] for at in range(8)]
+
+
+def chained(data, counter, root):
+    """The chaining value of a tree over these bytes: chunks of 1,024, and left a power of two of them."""
+    if len(data) > 1024:
+        left = 1024 << (((len(data) - 1) // 1024).bit_length() - 1)
+        words = chained(data[:left], counter, 0) + chained(data[left:], counter + left // 1024, 0)
+        return compressed(IV, words, 0, 64, PARENT | root)
+    value, blocks = IV, [data[at : at + 64] for at in range(0, len(data), 64)] or [b""]
+    for number, block in enumerate(blocks):
+        is_last = number + 1 == len(blocks)
+        flags = (0 if number else CHUNK_START) | (CHUNK_END | root if is_last else 0)
+        value = compressed(value, struct.unpack("<16I", block.ljust(64, b"\0")), counter, len(block), flags)
+    return value
+
+
+def blake3(data):
+    return struct.pack("<8I", *chained(data, 0, ROOT)).hex()
+
+
 def need(truth, what):
     if not truth:
         sys.exit(f"damaged: {what}")
 
 
-def two_lines(path, magic):
+def two_lines(path, magic, versions):
     """Line 2 of a label or manifest, and the SHA-256 of the file."""
     data = path.read_bytes()
     need(data.count(b"\n") == 2 and data.endswith(b"\n"), f"{path}: two lines are expected")
     first, second, _ = data.split(b"\n")
     envelope = json.loads(first)
-    need(envelope["magic"] == magic and envelope["version"] == 1, f"{path}: magic or version")
+    need(envelope["magic"] == magic and envelope["version"] in versions, f"{path}: magic or version")
     need(envelope["sha256"] == hashlib.sha256(second).hexdigest(), f"{path}: SHA-256")
     return json.loads(second), hashlib.sha256(data).hexdigest()
 
@@ -55,7 +98,7 @@ def units(folder, chain):
     """The manifests of a chain, in order."""
     previous, out = None, []
     for number, path in enumerate(sorted((chain / "units").glob("*.json")), start=1):
-        manifest, digest = two_lines(path, "kmirror-manifest")
+        manifest, digest = two_lines(path, "kmirror-manifest", (1, 2))
         need(manifest["unit"] == number and manifest["previous"] == previous, f"{path}: it does not follow")
         previous = digest
         out.append(manifest)
@@ -75,7 +118,8 @@ def newest(folder):
 def blocks(folder, part):
     """Payloads of the blocks of a segment that hold batches, by walking from the front."""
     data = (folder / part["object"]).read_bytes()
-    need(len(data) == part["bytes"] and hashlib.sha256(data).hexdigest() == part["sha256"], part["object"])
+    is_whole = blake3(data) == part["blake3"] if "blake3" in part else hashlib.sha256(data).hexdigest() == part["sha256"]
+    need(len(data) == part["bytes"] and is_whole, part["object"])
     magic, version, flags, length = struct.unpack_from(">8sHHI", data)
     need(magic == b"KMIRSEG1" and version == 1, f"{part['object']}: magic or version")
     need(struct.unpack_from(">I", data, length - 4)[0] == crc32c(data[: length - 4]), "a header's checksum")
@@ -147,7 +191,7 @@ def records(payload, aborted):
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    label, _ = two_lines(folder / "archive.json", "kmirror-archive")
+    label, _ = two_lines(folder / "archive.json", "kmirror-archive", (1,))
     logs, latest = {}, {}
     for unit in newest(folder):
         need(unit["cluster_id"] == label["cluster_id"], "a manifest of another cluster")
@@ -168,4 +212,5 @@ def main():
                         print(json.dumps(line | {"key": text(key), "value": text(value)}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -10,14 +10,14 @@ use super::BackupError;
 use super::chain::Head;
 use super::copies::{AwayCopy, Copies};
 use super::digest::sha256_hex;
-use super::envelope::{self, EnvelopeError};
+use super::envelope::{self, EnvelopeError, FileKind};
 use super::manifest::{Manifest, PartitionPart, Signature};
 use super::names;
 use super::seal::PublicKey;
 use super::store::Put;
 use crate::engine::now_ms;
 
-const MAGIC: &str = "kmirror-archive";
+const KIND: FileKind = FileKind { magic: "kmirror-archive", version: 1 };
 /// Manifests that are read side by side.
 const READ_AT_ONCE: usize = 16;
 
@@ -35,12 +35,12 @@ pub(super) struct Label {
 impl Label {
     /// Its file.
     pub(super) fn to_file(&self) -> Vec<u8> {
-        envelope::wrap(MAGIC, &serde_json::to_vec(self).unwrap_or_default(), None)
+        envelope::wrap(KIND, &serde_json::to_vec(self).unwrap_or_default(), None)
     }
 
     /// From its file.
     pub(super) fn parse(file: &[u8]) -> Result<Self, EnvelopeError> {
-        let (_, body) = envelope::open(MAGIC, file)?;
+        let (_, body) = envelope::open(KIND, file)?;
         serde_json::from_slice(body).map_err(|error| EnvelopeError::Malformed(format!("its second line: {error}")))
     }
 }

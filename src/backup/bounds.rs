@@ -48,7 +48,7 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
         }
     }
     if let Some(previous) = &manifest.previous {
-        sha256("previous", previous)?;
+        hex64("previous", previous)?;
     }
     let mut seen = HashSet::new();
     for (number, part) in manifest.partitions.iter().enumerate() {
@@ -107,7 +107,8 @@ fn partition_part(at: &str, part: &PartitionPart, chain: u32) -> Checked {
 fn segment(at: &str, part: &SegmentPart, chain: u32) -> Checked {
     object(&format!("{at}.object"), &part.object, chain)?;
     range(at, part.from, part.to, false)?;
-    sha256(&format!("{at}.sha256"), &part.sha256)?;
+    let (name, digest) = part.digest.named();
+    hex64(&format!("{at}.{name}"), digest)?;
     let amounts =
         [("bytes", part.bytes), ("raw_bytes", part.raw_bytes), ("batches", part.batches), ("records", part.records)];
     for (name, amount) in amounts {
@@ -193,9 +194,9 @@ fn transaction(at: &str, producer_id: i64, first_offset: i64, end: i64) -> Check
     Ok(())
 }
 
-fn sha256(at: &str, text: &str) -> Checked {
+fn hex64(at: &str, text: &str) -> Checked {
     let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if text.len() == 64 && text.bytes().all(is_hex) { Ok(()) } else { wrong(at, "this is no SHA-256 in hex") }
+    if text.len() == 64 && text.bytes().all(is_hex) { Ok(()) } else { wrong(at, "these are not 64 hex digits") }
 }
 
 /// Below the archive's folder, and below that of its chain, which goes as a whole.

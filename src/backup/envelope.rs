@@ -5,11 +5,18 @@ use serde::{Deserialize, Serialize};
 use super::digest::sha256_hex;
 use super::manifest::Signature;
 
-const VERSION: u32 = 1;
+/// A kind of such files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FileKind {
+    /// What it begins with.
+    pub(super) magic: &'static str,
+    /// The version that is written, and the newest that is read.
+    pub(super) version: u32,
+}
 
 /// What the first line says in every version.
 #[derive(Deserialize)]
-struct Kind {
+struct Front {
     magic: String,
     version: u32,
 }
@@ -39,8 +46,13 @@ pub enum EnvelopeError {
         what: String,
     },
     /// Of a newer kmirror.
-    #[error("format version {0}, and this kmirror reads {VERSION}: use a newer one")]
-    Version(u32),
+    #[error("format version {found}, and this kmirror reads up to {reads}: use a newer one")]
+    Version {
+        /// Of the file.
+        found: u32,
+        /// The newest that is read.
+        reads: u32,
+    },
     /// The second line is not what the first says.
     #[error("its SHA-256 is {found} and should be {expected}: it was changed or damaged")]
     Changed {
@@ -55,8 +67,9 @@ pub enum EnvelopeError {
 }
 
 /// The file of these words.
-pub(super) fn wrap(magic: &str, body: &[u8], signature: Option<Signature>) -> Vec<u8> {
-    let envelope = Envelope { magic: magic.to_owned(), version: VERSION, sha256: sha256_hex(body), signature };
+pub(super) fn wrap(kind: FileKind, body: &[u8], signature: Option<Signature>) -> Vec<u8> {
+    let (magic, version) = (kind.magic.to_owned(), kind.version);
+    let envelope = Envelope { magic, version, sha256: sha256_hex(body), signature };
     let mut out = serde_json::to_vec(&envelope).unwrap_or_default();
     out.push(b'\n');
     out.extend(body);
@@ -68,19 +81,19 @@ pub(super) fn wrap(magic: &str, body: &[u8], signature: Option<Signature>) -> Ve
 ///
 /// # Errors
 /// Any byte of it is not as it was written, or it is of a newer version.
-pub(super) fn open<'a>(magic: &str, file: &'a [u8]) -> Result<(Option<Signature>, &'a [u8]), EnvelopeError> {
+pub(super) fn open(kind: FileKind, file: &[u8]) -> Result<(Option<Signature>, &[u8]), EnvelopeError> {
     let malformed = |what: String| EnvelopeError::Malformed(what);
     let text = file.strip_suffix(b"\n").ok_or_else(|| malformed("it does not end with a line break".to_owned()))?;
     let cut = text.iter().position(|byte| *byte == b'\n');
     let (first, body) = text.split_at(cut.ok_or_else(|| malformed("it has one line only".to_owned()))?);
     let body = &body[1..];
     let damaged = |error: serde_json::Error| malformed(format!("its first line: {error}"));
-    let kind: Kind = serde_json::from_slice(first).map_err(damaged)?;
-    if kind.magic != magic {
-        return Err(malformed(format!("it begins with {:?}", kind.magic)));
+    let front: Front = serde_json::from_slice(first).map_err(damaged)?;
+    if front.magic != kind.magic {
+        return Err(malformed(format!("it begins with {:?}", front.magic)));
     }
-    if kind.version != VERSION {
-        return Err(EnvelopeError::Version(kind.version));
+    if !(1..=kind.version).contains(&front.version) {
+        return Err(EnvelopeError::Version { found: front.version, reads: kind.version });
     }
     let envelope: Envelope = serde_json::from_slice(first).map_err(damaged)?;
     // Nothing vouches for the first line but that it can be written in one way only.

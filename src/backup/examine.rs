@@ -3,7 +3,7 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::digest::{Sha256, sha256_hex};
+use super::digest::ObjectHasher;
 use super::fetch::{Segments, is_its_block};
 use super::manifest::SegmentPart;
 use super::seal::SegmentKey;
@@ -32,7 +32,7 @@ impl Bad {
 /// The place does not serve.
 pub(super) async fn examine(segments: &Segments, store: &Store, part: &SegmentPart) -> Result<Option<Bad>, StoreError> {
     let outcome = match Walk::begin(store, part).await {
-        Ok(mut walk) => walk.is_as_written(segments, part).await,
+        Ok(walk) => walk.goes_as_written(segments, part).await,
         Err(error) => Err(error),
     };
     match outcome {
@@ -58,14 +58,14 @@ fn of_object(part: &SegmentPart, error: StoreError) -> Result<Bad, StoreError> {
 struct Walk {
     reader: StoreReader,
     held: BytesMut,
-    digest: Sha256,
+    digest: ObjectHasher,
     position: u64,
 }
 
 impl Walk {
     async fn begin(store: &Store, part: &SegmentPart) -> Result<Self, StoreError> {
         let reader = store.read(&part.object).await?;
-        Ok(Self { reader, held: BytesMut::new(), digest: Sha256::default(), position: 0 })
+        Ok(Self { reader, held: BytesMut::new(), digest: part.digest.hasher(), position: 0 })
     }
 
     /// The next bytes, which are gone through with that; `None` where it ends before.
@@ -89,7 +89,7 @@ impl Walk {
     }
 
     /// Whether all of it is as it was written, and says what the manifest says.
-    async fn is_as_written(&mut self, segments: &Segments, part: &SegmentPart) -> Result<bool, StoreError> {
+    async fn goes_as_written(mut self, segments: &Segments, part: &SegmentPart) -> Result<bool, StoreError> {
         if self.reader.bytes() != part.bytes {
             return Ok(false);
         }
@@ -114,7 +114,7 @@ impl Walk {
         let is_end = self.take(header.len()).await?.is_some_and(|again| again == header)
             && self.take(TRAILER_BYTES).await?.is_some_and(|end| end[..] == trailer);
         let is_over = is_end && !self.see(1).await?;
-        Ok(is_over && std::mem::take(&mut self.digest).finish_hex() == part.sha256)
+        Ok(is_over && self.digest.finish() == part.digest)
     }
 
     async fn header(&mut self) -> Result<Option<SegmentHeader>, StoreError> {
@@ -190,7 +190,7 @@ fn is_index(
 
 /// Whether a segment is what the manifest says; where it is not, what is wrong and which offsets cannot be read.
 fn examine_whole(segments: &Segments, part: &SegmentPart, bytes: &Bytes) -> Option<Bad> {
-    let is_right = bytes.len() as u64 == part.bytes && sha256_hex(bytes) == part.sha256;
+    let is_right = bytes.len() as u64 == part.bytes && part.digest.is_of(bytes);
     let header = match header_of(bytes) {
         Ok(header) => header,
         Err(error) => return Some(Bad::all(part, error.to_string())),
@@ -224,7 +224,7 @@ fn examine_whole(segments: &Segments, part: &SegmentPart, bytes: &Bytes) -> Opti
     } else if is_right {
         "it is as it was written, and cannot be read".to_owned()
     } else {
-        "its SHA-256 is not the manifest's".to_owned()
+        "its digest is not the manifest's".to_owned()
     };
     Some(Bad { detail, ranges })
 }

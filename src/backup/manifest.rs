@@ -5,11 +5,13 @@ use uuid::Uuid;
 
 use super::bounds;
 use super::capture::Captured;
-use super::envelope::{self, EnvelopeError};
+use super::digest::ObjectDigest;
+use super::envelope::{self, EnvelopeError, FileKind};
 use crate::client::TopicPartition;
 use crate::mirror::{GapReason, Isolation};
 
-const MAGIC: &str = "kmirror-manifest";
+/// Version 1 has SHA-256 for its segments.
+pub(super) const KIND: FileKind = FileKind { magic: "kmirror-manifest", version: 2 };
 
 /// Who vouches for a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,8 +162,9 @@ pub struct SegmentPart {
     pub bytes: u64,
     /// Bytes of the batches in it.
     pub raw_bytes: u64,
-    /// SHA-256 of the object, as hex.
-    pub sha256: String,
+    /// Digest of the object.
+    #[serde(flatten)]
+    pub digest: ObjectDigest,
     /// Batches.
     pub batches: u64,
     /// Records.
@@ -182,7 +185,7 @@ impl Manifest {
     /// The file. `sign` is given the second line.
     pub fn to_file(&self, sign: impl FnOnce(&[u8]) -> Option<Signature>) -> Vec<u8> {
         let body = serde_json::to_vec(self).unwrap_or_default();
-        envelope::wrap(MAGIC, &body, sign(&body))
+        envelope::wrap(KIND, &body, sign(&body))
     }
 
     /// Reads a file; gives the signature and the line that it is of as well.
@@ -190,7 +193,7 @@ impl Manifest {
     /// # Errors
     /// Damaged, changed, or of a newer version; or it says what cannot be.
     pub fn parse(file: &[u8]) -> Result<Signed<'_>, EnvelopeError> {
-        let (signature, body) = envelope::open(MAGIC, file)?;
+        let (signature, body) = envelope::open(KIND, file)?;
         Ok(Signed { manifest: Self::parse_body(body)?, signature, body })
     }
 

@@ -323,7 +323,7 @@ impl Open {
             to: built.next_offset,
             bytes: built.bytes,
             raw_bytes: built.raw_bytes,
-            sha256: built.sha256,
+            digest: built.digest,
             batches: built.batches,
             records: built.records,
             first_leader_epoch: self.first_leader_epoch,

@@ -3,6 +3,7 @@
 //!
 //! A place that does not answer is remembered for a while: whoever has another copy asks that one first.
 
+mod direct;
 mod error;
 mod pieces;
 mod place;
@@ -351,8 +352,10 @@ impl Store {
         }
     }
 
-    fn is_folder(&self) -> bool {
-        matches!(*self.place, Place::Folder { .. })
+    /// Where an object lies, in a folder.
+    fn file_path(&self, path: &Path) -> Option<PathBuf> {
+        let Place::Folder { folder, archive, .. } = &*self.place else { return None };
+        Some([folder.as_path(), archive.as_ref().as_ref(), path.as_ref().as_ref()].iter().collect())
     }
 
     /// Begins an object that comes piece by piece.

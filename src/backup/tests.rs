@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::archive::{Chain, Unit};
 use super::chain::{Head, LogId, logs};
 use super::cut::Cut;
+use super::digest::ObjectDigest;
 use super::envelope::EnvelopeError;
 use super::keeper::to_prune;
 use super::manifest::{Manifest, PartitionPart, SegmentPart, Signature};
@@ -22,7 +23,7 @@ fn segment(from: i64, to: i64, epochs: &[(i32, i64)]) -> SegmentPart {
         to,
         bytes: 100,
         raw_bytes: 80,
-        sha256: "ab".repeat(32),
+        digest: ObjectDigest::Blake3("ab".repeat(32)),
         batches: 1,
         records: to.abs_diff(from),
         first_leader_epoch: epochs[0].0,
@@ -94,8 +95,8 @@ fn a_manifest_comes_back_and_tells_every_change() {
 
 #[test]
 fn a_manifest_of_a_newer_version_is_not_called_damaged() {
-    let file = b"{\"magic\":\"kmirror-manifest\",\"version\":2,\"digest\":\"?\"}\n{}\n";
-    assert_eq!(Manifest::parse(file).unwrap_err(), EnvelopeError::Version(2));
+    let file = b"{\"magic\":\"kmirror-manifest\",\"version\":3,\"digest\":\"?\"}\n{}\n";
+    assert_eq!(Manifest::parse(file).unwrap_err(), EnvelopeError::Version { found: 3, reads: 2 });
 }
 
 /// Fields that a later kmirror adds are passed over.
@@ -103,7 +104,7 @@ fn a_manifest_of_a_newer_version_is_not_called_damaged() {
 fn unknown_fields_of_a_manifest_do_no_harm() {
     let written = manifest(1, 1, true, Vec::new());
     let body = serde_json::to_string(&written).unwrap().replacen('{', "{\"later\":[1],", 1);
-    let file = super::envelope::wrap("kmirror-manifest", body.as_bytes(), None);
+    let file = super::envelope::wrap(super::manifest::KIND, body.as_bytes(), None);
     assert_eq!(Manifest::parse(&file).unwrap().manifest, written);
 }
 

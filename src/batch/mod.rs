@@ -21,4 +21,6 @@ pub use header::{
     BatchHeader, Batches, Codec, HEADER_LEN, LOG_OVERHEAD, RawBatch,
 };
 pub use record::{ControlType, Record, control_type, decode, encode, encode_values};
-pub use rewrite::{Passage, ReencodeReason, Stamp, passage, rewrite, rewritten, sequence_add, sequence_difference, under};
+pub use rewrite::{
+    Passage, ReencodeReason, Stamp, passage, rewrite, rewritten, sequence_add, sequence_difference, under,
+};

@@ -19,7 +19,7 @@ fn good() -> Value {
             "segments": [{
                 "object": "chains/00000001/data/t/00003/00000000000000000015-00000002-00000000.seg",
                 "segment_id": "00000000-0000-0000-0000-000000000007", "from": 15, "to": 40, "bytes": 100,
-                "raw_bytes": 90, "sha256": "cd".repeat(32), "batches": 2, "records": 20, "first_leader_epoch": 1,
+                "raw_bytes": 90, "blake3": "cd".repeat(32), "batches": 2, "records": 20, "first_leader_epoch": 1,
                 "leader_epochs": [[2, 20]], "open": [], "min_timestamp_ms": 0, "max_timestamp_ms": 9
             }]
         }],
@@ -94,7 +94,7 @@ fn what_cannot_be_is_refused_by_its_place() {
     for field in ["bytes", "raw_bytes", "batches", "records"] {
         refused(&segment(field), u64::MAX, &at(field));
     }
-    refused(&segment("sha256"), "cd", &at("sha256"));
+    refused(&segment("blake3"), "cd", &at("blake3"));
     refused(&segment("first_leader_epoch"), -2, &at("first_leader_epoch"));
     refused(&segment("leader_epochs"), json!([[1, 20]]), &at("leader_epochs[0]"));
     refused(&segment("leader_epochs"), json!([[2, 40]]), &at("leader_epochs[0]"));

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::super::BackupError;
-use super::super::envelope;
+use super::super::envelope::{self, FileKind};
 use crate::batch::{self, Codec, Record, Stamp};
 use crate::client::{Cluster, NewTopic, ReadOptions, TopicPartition, Topics, nothing_below_end, read_log};
 use crate::engine::EngineError;
 
 /// Its topic. (A mirror's state topic has a dot where this has a dash.)
 pub(crate) const TOPIC: &str = "__kmirror-replays";
-const MAGIC: &str = "kmirror-replay";
+const KIND: FileKind = FileKind { magic: "kmirror-replay", version: 1 };
 const DECODE_LIMIT_BYTES: usize = 16 << 20;
 
 /// How far a replay has come.
@@ -113,7 +113,7 @@ impl Journal {
     fn take(&self, record: &Record, all: &mut BTreeMap<String, Progress>) -> Result<(), BackupError> {
         let wrong = |error: &dyn std::fmt::Display| damaged(&self.cluster, record.offset, &error.to_string());
         let value = record.value.as_deref().unwrap_or_default();
-        let (_, body) = envelope::open(MAGIC, value).map_err(|error| wrong(&error))?;
+        let (_, body) = envelope::open(KIND, value).map_err(|error| wrong(&error))?;
         let progress: Progress = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
         let is_better = all.get(&progress.id).is_none_or(|known| known.reach() <= progress.reach());
         if is_better {
@@ -124,7 +124,7 @@ impl Journal {
 
     /// Notes how far a replay has come. It may land twice: it means the same.
     pub(super) async fn write(&self, progress: &Progress) -> Result<(), BackupError> {
-        let value = envelope::wrap(MAGIC, &serde_json::to_vec(progress).unwrap_or_default(), None);
+        let value = envelope::wrap(KIND, &serde_json::to_vec(progress).unwrap_or_default(), None);
         let record = Record {
             offset: 0,
             timestamp: progress.at_ms,

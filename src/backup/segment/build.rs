@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::frame::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, SegmentHeader, Trailer};
 use super::index::{BlockPlace, Index};
 use super::{BLOCK_BYTES, SegmentOf};
-use crate::backup::digest::Sha256;
+use crate::backup::digest::{ObjectDigest, ObjectHasher};
 use crate::backup::seal::{SealError, SegmentKey, WrappedKey};
 use crate::batch::{Codec, CodecError, RawBatch, append_batch_crc, compress};
 use crate::config::Compression;
@@ -26,8 +26,8 @@ pub enum BuildError {
 pub struct Built {
     /// Bytes of the object.
     pub bytes: u64,
-    /// Its SHA-256, as hex.
-    pub sha256: String,
+    /// Of the object.
+    pub digest: ObjectDigest,
     /// First offset of its first batch.
     pub first_offset: i64,
     /// Offset behind its last batch.
@@ -82,7 +82,7 @@ pub struct SegmentBuilder {
     key: Option<SegmentKey>,
     compression: Compression,
     block_bytes: usize,
-    digest: Sha256,
+    digest: ObjectHasher,
     open: Vec<RawBatch>,
     open_bytes: usize,
     index: Index,
@@ -96,7 +96,7 @@ impl SegmentBuilder {
         let header: Bytes = SegmentHeader { of, wrapped_key }.to_bytes().into();
         let built = Built {
             bytes: 0,
-            sha256: String::new(),
+            digest: ObjectDigest::Blake3(String::new()),
             first_offset: of.base_offset,
             next_offset: of.base_offset,
             batches: 0,
@@ -111,7 +111,7 @@ impl SegmentBuilder {
             key: key.map(|(key, _)| key),
             compression,
             block_bytes: BLOCK_BYTES,
-            digest: Sha256::default(),
+            digest: ObjectHasher::blake3(),
             open: Vec::new(),
             open_bytes: 0,
             index: Index::default(),
@@ -165,7 +165,7 @@ impl SegmentBuilder {
         let trailer = Bytes::copy_from_slice(&trailer.to_bytes());
         self.count(&trailer);
         out.push(trailer);
-        self.built.sha256 = self.digest.finish_hex();
+        self.built.digest = self.digest.finish();
         Ok((out, self.built))
     }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::backup::digest::ObjectDigest;
 use crate::backup::seal::Keyring;
 use crate::batch::{Codec, RawBatch, Record, Stamp, encode};
 use crate::config::Compression;
@@ -89,7 +90,7 @@ proptest! {
         let compression = if zstd { Compression::Zstd } else { Compression::None };
         let (bytes, built) = build(&batches, compression, block_bytes, ring.as_ref());
         prop_assert_eq!(built.bytes, bytes.len() as u64);
-        prop_assert_eq!(&built.sha256, &crate::backup::digest::sha256_hex(&bytes));
+        prop_assert_eq!(&built.digest, &ObjectDigest::Blake3(blake3::hash(&bytes).to_hex().to_string()));
         prop_assert_eq!((built.first_offset, built.next_offset), (batches[0].header.base_offset, at));
         prop_assert_eq!(built.batches, batches.len() as u64);
         let back = read(&bytes, (built.first_offset, built.next_offset), ring.as_ref());

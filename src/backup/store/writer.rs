@@ -1,16 +1,20 @@
 //! An object that is written while it comes into being.
 
+use std::io;
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
+use object_store::{Error, MultipartUpload, ObjectStoreExt as _, PutPayload};
 
-use super::{Store, StoreError};
+use super::direct::FolderFile;
+use super::{Store, StoreError, Trouble};
 
 /// Bytes of a part of an upload: what stores want (5 MiB at least, all of one size but the last, 10,000 at most), and a bound of what
 /// is held.
 pub(in crate::backup) const PART_BYTES: usize = 8 << 20;
 /// The same for a folder, which takes any: what is written soon after it came is still in the processor's cache.
-pub(super) const FOLDER_PART_BYTES: usize = 1 << 20;
+const FOLDER_PART_BYTES: usize = 1 << 20;
 
 /// Writes one object. A small one goes in one request, a larger one in parts of the same size; no more than a part is held.
 ///
@@ -18,28 +22,38 @@ pub(super) const FOLDER_PART_BYTES: usize = 1 << 20;
 pub struct StoreWriter {
     store: Store,
     path: Path,
-    upload: Option<Box<dyn MultipartUpload>>,
-    part_bytes: usize,
+    /// Where it lies, in a folder.
+    file_path: Option<PathBuf>,
+    upload: Option<Upload>,
     held: Vec<Bytes>,
     held_bytes: usize,
 }
 
+/// A large object, of which the first part is written.
+enum Upload {
+    /// In a store.
+    Parts(Box<dyn MultipartUpload>),
+    /// In a folder; `None` once a write has failed.
+    File(Option<FolderFile>),
+}
+
 impl StoreWriter {
     pub(super) fn new(store: Store, path: Path) -> Self {
-        let part_bytes = if store.is_folder() { FOLDER_PART_BYTES } else { PART_BYTES };
-        Self { store, path, upload: None, part_bytes, held: Vec::new(), held_bytes: 0 }
+        let file_path = store.file_path(&path);
+        Self { store, path, file_path, upload: None, held: Vec::new(), held_bytes: 0 }
     }
 
     /// Takes more bytes. After an error nothing but [`Self::abort`] is left to do.
     pub async fn write(&mut self, parts: &[Bytes]) -> Result<(), StoreError> {
+        let part_bytes = if self.file_path.is_some() { FOLDER_PART_BYTES } else { PART_BYTES };
         for part in parts {
             let mut rest = part.clone();
             while !rest.is_empty() {
-                let room = self.part_bytes - self.held_bytes;
+                let room = part_bytes - self.held_bytes;
                 let piece = rest.split_to(room.min(rest.len()));
                 self.held_bytes += piece.len();
                 self.held.push(piece);
-                if self.held_bytes == self.part_bytes {
+                if self.held_bytes == part_bytes {
                     self.send_part().await?;
                 }
             }
@@ -50,15 +64,21 @@ impl StoreWriter {
     /// The object is there, durably.
     pub async fn finish(&mut self) -> Result<(), StoreError> {
         if self.upload.is_none() {
-            let payload = self.payload();
+            let payload = PutPayload::from_iter(self.take());
             let put = async { self.store.objects()?.put(&self.path, payload).await.map(drop).map_err(Into::into) };
             return self.store.outcome("writing", self.path.as_ref(), put.await);
         }
         if self.held_bytes > 0 {
             self.send_part().await?;
         }
-        let Some(upload) = &mut self.upload else { return Ok(()) };
-        let completed = upload.complete().await.map(drop).map_err(Into::into);
+        let completed = match &mut self.upload {
+            Some(Upload::Parts(upload)) => upload.complete().await.map(drop).map_err(Trouble::from),
+            Some(Upload::File(file)) => match file.take() {
+                Some(file) => blocking(move || file.finish()).await,
+                None => Ok(()),
+            },
+            None => Ok(()),
+        };
         self.store.outcome("writing", self.path.as_ref(), completed)?;
         self.upload = None;
         Ok(())
@@ -66,27 +86,57 @@ impl StoreWriter {
 
     /// What was written so far goes away.
     pub async fn abort(&mut self) {
-        self.held.clear();
-        self.held_bytes = 0;
-        let Some(mut upload) = self.upload.take() else { return };
-        if let Err(error) = upload.abort().await {
+        drop(self.take());
+        let aborted = match self.upload.take() {
+            Some(Upload::Parts(mut upload)) => upload.abort().await.map_err(Trouble::from),
+            Some(Upload::File(Some(file))) => blocking(move || file.abort()).await,
+            Some(Upload::File(None)) | None => return,
+        };
+        if let Err(error) = self.store.outcome("clearing away", self.path.as_ref(), aborted) {
             tracing::warn!(place = %self.store, path = %self.path, %error, "what was written of this object is left there");
         }
     }
 
-    fn payload(&mut self) -> PutPayload {
+    fn take(&mut self) -> Vec<Bytes> {
         self.held_bytes = 0;
-        PutPayload::from_iter(self.held.drain(..))
+        std::mem::take(&mut self.held)
     }
 
     async fn send_part(&mut self) -> Result<(), StoreError> {
-        if self.upload.is_none() {
-            let begun = async { self.store.objects()?.put_multipart(&self.path).await.map_err(Into::into) };
-            self.upload = Some(self.store.outcome("writing", self.path.as_ref(), begun.await)?);
-        }
-        let payload = self.payload();
-        let Some(upload) = &mut self.upload else { return Ok(()) };
-        let sent = upload.put_part(payload).await.map_err(Into::into);
+        let sent = self.begin_and_send().await;
         self.store.outcome("writing", self.path.as_ref(), sent)
     }
+
+    async fn begin_and_send(&mut self) -> Result<(), Trouble> {
+        let pieces = self.take();
+        if self.upload.is_none() {
+            let objects = self.store.objects()?;
+            self.upload = Some(match self.file_path.clone() {
+                Some(path) => Upload::File(Some(blocking(move || FolderFile::create(path)).await?)),
+                None => Upload::Parts(objects.put_multipart(&self.path).await?),
+            });
+        }
+        match &mut self.upload {
+            Some(Upload::Parts(upload)) => Ok(upload.put_part(PutPayload::from_iter(pieces)).await?),
+            Some(Upload::File(file)) => {
+                let Some(mut open) = file.take() else { return Ok(()) };
+                let (open, written) = blocking(move || {
+                    let written = open.write(&pieces);
+                    Ok((open, written))
+                })
+                .await?;
+                *file = Some(open);
+                written.map_err(failed)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Trouble> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).and_then(|done| done).map_err(failed)
+}
+
+fn failed(source: io::Error) -> Trouble {
+    Trouble::Store(Error::Generic { store: "LocalFileSystem", source: Box::new(source) })
 }
