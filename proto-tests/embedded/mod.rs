@@ -1,6 +1,9 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
 mod api;
+mod api_actions;
+mod api_document;
+mod api_load;
 mod backed;
 mod bandwidth;
 mod capture;
