@@ -148,6 +148,7 @@ fn actions(stage: &Stage) {
     stage.await_said("The token is right");
     stage.act("Pause", "Pause it");
     stage.await_figure("State", "paused");
+    stage.pair.await_pause_heeded();
     stage.pair.write(0, 1_210, 1_300);
     stage.await_figure("Lag, records", "90");
     browser.assert_accessible("a paused partition");

@@ -79,6 +79,7 @@ fn the_actions_are_those_of_the_commands() {
     assert_eq!(pair.mirror.row(topic, 0).unwrap()["state"], "mirroring");
     assert_eq!(act("pause", &json!({ "partitions": one })).status, 200);
     pair.mirror.await_state(topic, 0, "paused");
+    pair.await_pause_heeded();
     pair.write(0, 10, 20);
     await_summary(port, "lag", |found| found["lag_records"] == 10 && found["verdict"]["level"] == "watch");
     assert_eq!(act("resume", &json!({})).status, 200, "of the whole mirror");

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::Pair;
 use super::api::{await_summary, get};
-use crate::e2e::http;
+use crate::e2e::http::{self, Request};
+use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::cluster::free_port;
+use crate::kafka::harness::wait_until;
 
 const PARTITIONS: i32 = 1_000;
-const REFRESHES: u32 = 5;
+const REFRESHES: u32 = 2;
 /// Longer than an answer is given again.
 const APART: Duration = Duration::from_millis(2_100);
 
@@ -23,6 +25,7 @@ fn a_refresh_of_a_thousand_partitions_is_little_work() {
         pair.write(partition, 0, 10);
     }
     pair.mirror.start();
+    wait_until("the listener", LIMIT, || Request::get("/healthz").send(port).map(drop));
     await_summary(port, "a thousand partitions in step", |found| {
         found["partitions"] == PARTITIONS && found["verdict"]["level"] == "safe" && found["lag_records"] == 0
     });

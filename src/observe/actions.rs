@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -20,7 +19,7 @@ use crate::plan::Expected;
 
 use super::api::Api;
 use super::log_level;
-use super::problem::{Kind, Problem};
+use super::problem::{Body, Kind, Problem, read};
 
 /// Some thousands of partitions by name.
 const BODY_MAX: usize = 256 << 10;
@@ -142,25 +141,15 @@ async fn token() -> Json<TokenAnswer> {
     Json(TokenAnswer { schema_version: 1, is_right: true })
 }
 
-type Body<T> = Result<Json<T>, JsonRejection>;
-
-async fn pause(
-    State(api): State<Api>,
-    Path(mirror): Path<String>,
-    body: Body<PauseBody>,
-) -> Result<Json<ActionAnswer>, Problem> {
-    let Json(PauseBody { partitions, dry_run }) = body?;
+async fn pause(State(api): State<Api>, Path(mirror): Path<String>, body: Body) -> Result<Json<ActionAnswer>, Problem> {
+    let PauseBody { partitions, dry_run } = read(body)?;
     let commands = scopes(&partitions).into_iter().map(Command::Pause).collect();
     send(&api, &mirror, commands, dry_run).await?;
     Ok(done("pause", mirror, partitions, dry_run))
 }
 
-async fn resume(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    body: Body<ResumeBody>,
-) -> Result<Json<ActionAnswer>, Problem> {
-    let Json(ResumeBody { partitions, accept_loss, dry_run }) = body?;
+async fn resume(State(api): State<Api>, Path(name): Path<String>, body: Body) -> Result<Json<ActionAnswer>, Problem> {
+    let ResumeBody { partitions, accept_loss, dry_run } = read(body)?;
     let accept_loss = accept_loss.map(|range| (range.from, range.to));
     if let Some(range) = accept_loss {
         let [at] = partitions.as_slice() else {
@@ -177,9 +166,9 @@ async fn resume(
 async fn set_bandwidth(
     State(api): State<Api>,
     Path(mirror): Path<String>,
-    body: Body<BandwidthBody>,
+    body: Body,
 ) -> Result<Json<ActionAnswer>, Problem> {
-    let Json(BandwidthBody { rate, dry_run }) = body?;
+    let BandwidthBody { rate, dry_run } = read(body)?;
     let wanted = match rate.as_str() {
         "file" => Bandwidth::File,
         rate => parse_rate(rate).map_err(|why| Kind::BadQuestion.because(format!("rate: {why}; or file")))?,
@@ -217,12 +206,8 @@ fn done(action: &'static str, mirror: String, partitions: Vec<At>, dry_run: bool
     Json(answer)
 }
 
-async fn rehearse(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    body: Body<DrillBody>,
-) -> Result<Json<DrillReport>, Problem> {
-    let Json(body) = body?;
+async fn rehearse(State(api): State<Api>, Path(name): Path<String>, body: Body) -> Result<Json<DrillReport>, Problem> {
+    let body: DrillBody = read(body)?;
     let mirror = api.mirror(&name)?.clone();
     let config = Arc::clone(api.lookout.config());
     let terms = config.drills.iter().find(|terms| terms.mirror == name).cloned();

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::routing::get;
 use axum::{Json, Router};
 use schemars::JsonSchema;
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::LogLevel;
 
 use super::api::Api;
-use super::problem::{Kind, Problem};
+use super::problem::{Body, Kind, Problem, read};
 
 type Set = dyn Fn(LogLevel) -> Result<(), String> + Send + Sync;
 
@@ -83,11 +82,8 @@ async fn level(State(api): State<Api>) -> Result<Json<LogLevelAnswer>, Problem> 
     Ok(Json(LogLevelAnswer { schema_version: 1, level: control(&api)?.now() }))
 }
 
-async fn set_level(
-    State(api): State<Api>,
-    body: Result<Json<LogLevelBody>, JsonRejection>,
-) -> Result<Json<LogLevelAnswer>, Problem> {
-    let Json(LogLevelBody { level }) = body?;
+async fn set_level(State(api): State<Api>, body: Body) -> Result<Json<LogLevelAnswer>, Problem> {
+    let LogLevelBody { level } = read(body)?;
     let control = control(&api)?;
     control.set(level).map_err(|why| Kind::Refused.because(why))?;
     tracing::warn!(level = level.as_str(), "the level of the log was changed over HTTP");

@@ -19,10 +19,14 @@ use super::topics::{GapsAnswer, PartitionAnswer, TopicAnswer, TopicsAnswer};
 
 /// Version 3.0.3 of OpenAPI.
 pub(super) fn document() -> Value {
-    let mut paths = Paths { schemas: SchemaSettings::openapi3().into_generator(), all: Map::new() };
+    let settings = SchemaSettings::openapi3;
+    let (bodies, schemas) = (settings().into_generator(), settings().for_serialize().into_generator());
+    let mut paths = Paths { bodies, schemas, all: Map::new() };
     of_mirrors(&mut paths);
     of_the_process(&mut paths);
     actions(&mut paths);
+    let mut definitions = paths.bodies.take_definitions(true);
+    definitions.extend(paths.schemas.take_definitions(true));
     json!({
         "openapi": "3.0.3",
         "info": {
@@ -34,13 +38,16 @@ pub(super) fn document() -> Value {
         },
         "paths": paths.all,
         "components": {
-            "schemas": paths.schemas.take_definitions(true),
+            "schemas": definitions,
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } }
         }
     })
 }
 
 struct Paths {
+    /// What is read: a field with a default may be absent.
+    bodies: SchemaGenerator,
+    /// What is written: it is there.
     schemas: SchemaGenerator,
     all: Map<String, Value>,
 }
@@ -135,7 +142,7 @@ impl Paths {
 
     /// A path that changes something.
     fn act<B: JsonSchema, T: JsonSchema>(&mut self, path: &str, method: &str, summary: &str, example: &Value) {
-        let body: Value = self.schemas.subschema_for::<B>().into();
+        let body: Value = self.bodies.subschema_for::<B>().into();
         let problems = [
             ("400", "bad-question: what is wrong with the body"),
             ("401", "token-missing: no token was sent, or a wrong one"),

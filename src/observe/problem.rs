@@ -6,6 +6,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::engine::EngineError;
 use crate::ops::{AcceptError, FailoverError, TranslateError};
@@ -135,6 +137,15 @@ impl From<JsonRejection> for Problem {
         let is_json = error.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE;
         (if is_json { Kind::BadQuestion } else { Kind::NotJson }).because(error.body_text())
     }
+}
+
+/// A body, which is an object: a list would do for serde, by the order of the fields.
+pub(super) type Body = Result<Json<Map<String, Value>>, JsonRejection>;
+
+/// What a body says.
+pub(super) fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    let Json(object) = body?;
+    serde_json::from_value(Value::Object(object)).map_err(|error| Kind::BadQuestion.because(error.to_string()))
 }
 
 impl From<QueryRejection> for Problem {

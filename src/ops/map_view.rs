@@ -67,10 +67,9 @@ fn view(map: &OffsetMap, mirrored_to: i64) -> MapView {
             writer_epoch: segment.writer_epoch,
         }
     };
-    MapView {
-        segments: segments.iter().enumerate().take(count).skip(skipped).map(one).collect(),
-        more_segments: skipped,
-    }
+    // One that nothing was written in is no more than a note of where the mirror stood.
+    let shown = segments.iter().enumerate().take(count).skip(skipped).map(one);
+    MapView { segments: shown.filter(|s| s.source_to > s.source_from).collect(), more_segments: skipped }
 }
 
 #[cfg(test)]
@@ -88,7 +87,7 @@ mod tests {
             leader_epoch: 0,
             writer_epoch: 0,
         };
-        for step in [step(0, 0, 5), step(10, 3, 1), step(10, 0, 2), step(10, 5, 0)] {
+        for step in [step(0, 0, 5), step(0, 0, 0), step(10, 3, 1), step(10, 0, 2), step(10, 5, 0)] {
             map.push(&step).unwrap();
         }
         let shown = |mirrored_to| {

@@ -107,6 +107,9 @@ live((news) => {
   show();
 }, (problem) => {
   trouble = problem && problem.kind ? problem.message : null;
-  if (problem && problem.kind === "token-missing") actions.wantToken();
+  if (problem && problem.kind === "token-missing") {
+    actions.wantToken();
+    if (overview === null) $("main").replaceChildren(el("h1", {}, "The token is needed"), el("p", {}, "Enter it above: on this address nothing is told without it."));
+  }
   tell();
 });
