@@ -10,6 +10,7 @@ mod kafka {
 }
 
 mod backup;
+mod browser;
 mod client;
 mod conformance;
 mod e2e;

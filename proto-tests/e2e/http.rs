@@ -49,22 +49,71 @@ impl Answer {
 
 /// Asks for a path under the name of a host. The body must not be chunked, but for what ends with its connection.
 pub(crate) fn get(port: u16, path: &str, host: &str) -> Result<Answer, String> {
-    let text = asked(port, path, host).map_err(|error| format!("{path}: {error}"))?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{path}: {text}"))?;
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-    Ok(Answer {
-        status: status.ok_or_else(|| format!("{path}: {head}"))?,
-        headers: lines.filter_map(header).collect(),
-        body: body.to_owned(),
-    })
+    Request { host, ..Request::get(path) }.send(port)
 }
 
-fn asked(port: u16, path: &str, host: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) host: &'a str,
+    /// Lines, each with its end.
+    pub(crate) headers: &'a str,
+    pub(crate) body: &'a str,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn get(path: &'a str) -> Self {
+        Self { method: "GET", path, host: "localhost", headers: "", body: "" }
+    }
+
+    pub(crate) fn send(self, port: u16) -> Result<Answer, String> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
+        self.send_over(stream)
+    }
+
+    /// Over a connection that is there.
+    pub(crate) fn send_over(self, stream: impl Read + Write) -> Result<Answer, String> {
+        let Self { path, .. } = self;
+        let text = self.asked(stream).map_err(|error| format!("{path}: {error}"))?;
+        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{path}: {text}"))?;
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        let header =
+            |line: &str| line.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+        Ok(Answer {
+            status: status.ok_or_else(|| format!("{path}: {head}"))?,
+            headers: lines.filter_map(header).collect(),
+            body: body.to_owned(),
+        })
+    }
+
+    fn asked(self, mut stream: impl Read + Write) -> std::io::Result<String> {
+        let Self { method, path, host, headers, body } = self;
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        )?;
+        stream.flush()?;
+        let mut answer = Vec::new();
+        let mut buffer = vec![0; 64 << 10];
+        // Some keep the connection, whatever they were asked.
+        while !is_whole(&answer) {
+            match stream.read(&mut buffer)? {
+                0 => break,
+                read => answer.extend_from_slice(&buffer[..read]),
+            }
+        }
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+}
+
+/// Whether all is there that its head announces.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let length = String::from_utf8_lossy(&answer[..head]).to_lowercase();
+    let length = length.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= head + 4 + length)
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::e2e::http::Request;
 use crate::e2e::mirror::LIMIT;
-use crate::kafka::harness::cluster::run_folder;
+use crate::kafka::harness::cluster::{free_port, run_folder};
 use crate::kafka::harness::process::Process;
 use crate::kafka::harness::wait_until;
 
@@ -186,5 +187,41 @@ fn a_demo_that_is_interrupted_takes_its_processes_and_files_along() {
     process.signal("TERM");
     assert_eq!(process.wait_exit(Duration::from_secs(30)), 1, "{}", process.log_tail());
     wait_until("the mirror's end", LIMIT, || if runs() { Err(String::new()) } else { Ok(()) });
+    assert_eq!(demo.files(), Vec::<PathBuf>::new());
+}
+
+/// Lag that a stranger sees rise and fall, with the token that the demo has told.
+#[test]
+fn a_live_demo_shows_its_mirror_and_obeys_until_it_is_ended() {
+    let demo = Demo::new("demo-live");
+    let logs = run_folder("demo-live-logs");
+    let (out, log, port) = (logs.join("out"), logs.join("log"), free_port());
+    let live = ["live", "--json", "--port", &port.to_string()];
+    let mut process = Process::start(&demo.command(&live), &out, &log, None);
+    let place = wait_until("the dashboard's place", LIMIT, || {
+        let told = std::fs::read_to_string(&out).unwrap_or_default();
+        serde_json::from_str::<Value>(&told).map_err(|error| format!("{error}: {told}"))
+    });
+    assert_eq!(place["dashboard"], format!("http://localhost:{port}/"));
+    let lag = |wanted: fn(i64) -> bool| {
+        wait_until("another lag", LIMIT, || {
+            let found = Request::get("/api/v1/mirrors").send(port)?.json()["mirrors"][0].clone();
+            let lag = found["lag_records"].as_i64().ok_or_else(|| found.to_string())?;
+            if found["partitions"] == 4 && wanted(lag) { Ok(()) } else { Err(found.to_string()) }
+        });
+    };
+    let act = |what: &str| {
+        let headers =
+            format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", place["token"].as_str().unwrap());
+        let path = format!("/api/v1/mirrors/demo/{what}");
+        Request { method: "POST", headers: &headers, body: "{}", ..Request::get(&path) }.send(port).unwrap().status
+    };
+    lag(|lag| lag < 300);
+    assert_eq!(act("pause"), 200);
+    lag(|lag| lag > 400);
+    assert_eq!(act("resume"), 200);
+    lag(|lag| lag < 300);
+    process.signal("TERM");
+    assert_eq!(process.wait_exit(Duration::from_secs(30)), 0, "{}", process.log_tail());
     assert_eq!(demo.files(), Vec::<PathBuf>::new());
 }

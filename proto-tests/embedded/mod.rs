@@ -1,6 +1,9 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
 mod api;
+mod api_actions;
+mod api_document;
+mod api_load;
 mod backed;
 mod bandwidth;
 mod capture;
@@ -27,6 +30,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kmirror::batch::{Codec, Record};
@@ -118,6 +122,16 @@ impl Pair {
             let there: Vec<String> = there.iter().map(value).collect();
             if there == expected { Ok(()) } else { Err(format!("{} records, last {:?}", there.len(), there.last())) }
         });
+    }
+
+    /// Waits until the running mirror stands still: it was told to once.
+    pub(crate) fn await_pause_heeded(&self) {
+        wait_until("the pause", LIMIT, || match self.mirror.log() {
+            log if log.contains("paused=true") => Ok(()),
+            log => Err(log),
+        });
+        // A fetch may be under way.
+        std::thread::sleep(Duration::from_secs(1));
     }
 
     /// Waits for a halt of partition 0; its reason and the arguments of the command that ends it.

@@ -70,12 +70,7 @@ fn await_log(pair: &Pair, words: &str, times: usize) {
 
 fn pause(pair: &Pair) {
     assert_eq!(pair.mirror.output(&["pause"]).status.code(), Some(0));
-    wait_until("the pause", LIMIT, || match pair.mirror.log() {
-        log if log.contains("paused=true") => Ok(()),
-        log => Err(log),
-    });
-    // A fetch may be under way.
-    sleep(Duration::from_secs(1));
+    pair.await_pause_heeded();
 }
 
 /// A young transaction is nobody's business; an old one is told with what is known of it, until it ends.

@@ -10,7 +10,7 @@ use super::open::open_archive;
 use super::pass::{COMMIT_EVERY, Meter, PassReport};
 use crate::config::{BackupConfig, Config};
 use crate::engine::now_ms;
-use crate::observe::{BackupBoard, Complete};
+use crate::observe::{BackupBoard, BackupPass, Complete};
 
 /// Least pause behind a pass that failed.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -52,10 +52,14 @@ pub async fn keep(config: Config, backup: BackupConfig, board: BackupBoard, mut 
                 if is_complete {
                     board.complete(Complete::At(now_ms()));
                 }
-                count(&backup.name, if is_complete { "complete" } else { "partial" }, 1);
+                let outcome = if is_complete { "complete" } else { "partial" };
+                count(&backup.name, outcome, 1);
+                let problem = report.problems.first().map(|p| format!("{}:{}: {}", p.topic, p.partition, p.reason));
+                note(&board, began, outcome, (report.records, report.stored_bytes), problem);
             }
             Err(error) => {
                 count(&backup.name, "failed", 1);
+                note(&board, began, "failed", (0, 0), Some(error.to_string()));
                 tracing::error!(backup = %backup.name, %error, "the pass failed; the next one begins where the last manifest ends");
             }
         }
@@ -66,6 +70,17 @@ pub async fn keep(config: Config, backup: BackupConfig, board: BackupBoard, mut 
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+fn note(
+    board: &BackupBoard,
+    began: Instant,
+    outcome: &'static str,
+    (records, stored_bytes): (u64, u64),
+    problem: Option<String>,
+) {
+    let took_seconds = began.elapsed().as_secs_f64();
+    board.passed(BackupPass { at_ms: now_ms(), took_seconds, outcome, records, stored_bytes, problem });
 }
 
 fn count(backup: &str, outcome: &'static str, passes: u64) {

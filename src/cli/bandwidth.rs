@@ -5,10 +5,10 @@ use clap::Args;
 use super::context::Context;
 use super::exit::Exit;
 use super::output;
-use crate::config::{BANDWIDTH_BYTES_MIN, MirrorConfig, bytes, parse_size};
+use crate::config::{MirrorConfig, bytes};
 use crate::engine::connect_target;
 use crate::mirror::Bandwidth;
-use crate::ops::{Command, bandwidth, send_command};
+use crate::ops::{Command, bandwidth, parse_rate, send_command};
 
 /// Options of `bandwidth`.
 #[derive(Debug, Clone, Args)]
@@ -29,17 +29,6 @@ pub struct BandwidthArgs {
     /// Back to what the file says
     #[arg(long, conflicts_with = "rate")]
     pub reset: bool,
-}
-
-fn parse_rate(text: &str) -> Result<Bandwidth, String> {
-    match parse_size(text) {
-        _ if text == "unlimited" => Ok(Bandwidth::Unlimited),
-        Ok(limit) if limit >= BANDWIDTH_BYTES_MIN => Ok(Bandwidth::BytesPerS(limit)),
-        _ => Err(format!(
-            "write unlimited, or bytes a second such as 10MiB, at least {}; kmirror pause stops a mirror",
-            bytes(BANDWIDTH_BYTES_MIN)
-        )),
-    }
 }
 
 /// Shows the limit, or changes it.
@@ -80,19 +69,4 @@ fn show(action: &str, mirror: &MirrorConfig, said: Bandwidth, ctx: &Context) -> 
 pub(super) fn in_words(limit_bytes_per_s: Option<u64>, from: &str) -> String {
     let limit = limit_bytes_per_s.map_or_else(|| "unlimited".to_owned(), |limit| format!("{}/s", bytes(limit)));
     format!("{limit} (by {from})")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_a_size_that_is_not_too_small_or_a_word() {
-        assert_eq!(parse_rate("10MiB"), Ok(Bandwidth::BytesPerS(10 << 20)));
-        assert_eq!(parse_rate("16KiB"), Ok(Bandwidth::BytesPerS(BANDWIDTH_BYTES_MIN)));
-        assert_eq!(parse_rate("unlimited"), Ok(Bandwidth::Unlimited));
-        for wrong in ["0", "15KiB", "-1", "none", "", "10MiB/s"] {
-            assert!(parse_rate(wrong).is_err_and(|error| error.contains("at least 16KiB")), "{wrong}");
-        }
-    }
 }

@@ -8,10 +8,9 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::context::Context;
-use super::drill_reports::{keep, kept};
 use super::exit::{CliError, Exit};
 use super::output;
-use crate::ops::drill::{DrillOptions, DrillReport, drill};
+use crate::ops::drill::{DrillOptions, DrillReport, drill, keep, kept, seconds, word};
 use crate::plan::{Check, Expected, Verdict};
 
 /// Options of `drill`.
@@ -93,7 +92,7 @@ pub async fn run(args: DrillArgs, ctx: &Context) -> anyhow::Result<Exit> {
 
 /// The reports of a mirror that are kept, oldest first.
 fn history(folder: &Path, mirror: &str, ctx: &Context) -> anyhow::Result<Exit> {
-    let reports = kept(folder, mirror)?;
+    let reports = kept(folder, mirror).context("--reports")?;
     if ctx.json {
         output::json(&serde_json::json!({ "schema_version": 1, "mirror": mirror, "reports": reports }))?;
         return Ok(Exit::Done);
@@ -117,20 +116,6 @@ fn history(folder: &Path, mirror: &str, ctx: &Context) -> anyhow::Result<Exit> {
 
 fn verdict(passed: bool) -> &'static str {
     if passed { "passed" } else { "FAILED" }
-}
-
-/// Seconds, or a dash where they are not known.
-pub(super) fn seconds(seconds: f64) -> String {
-    if seconds < 0.0 { "-".to_owned() } else { format!("{seconds:.1} s") }
-}
-
-/// What a verdict is called.
-pub(super) fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "pass",
-        Verdict::Warn => "WARN",
-        Verdict::Fail => "FAIL",
-    }
 }
 
 fn page(report: &DrillReport) -> String {

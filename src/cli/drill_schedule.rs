@@ -8,10 +8,9 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::drill_reports::{keep, kept};
 use crate::config::{Config, DrillConfig, parse_rfc3339_ms};
 use crate::engine::{Board, Drilled, now_ms};
-use crate::ops::drill::{DrillOptions, DrillReport, drill};
+use crate::ops::drill::{DrillOptions, DrillReport, drill, keep, kept};
 use crate::plan::{Expected, Verdict};
 
 /// A drill that could not be done is tried again after this, or after the interval if that is shorter.
@@ -75,7 +74,7 @@ fn last(terms: &DrillConfig, board: &Board) -> Option<i64> {
             Some(at_ms)
         }
         Err(error) => {
-            tracing::warn!(mirror = terms.mirror, error = format!("{error:#}"), "the reports of drills cannot be read");
+            tracing::warn!(mirror = terms.mirror, %error, "the reports of drills cannot be read");
             None
         }
     }

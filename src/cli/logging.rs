@@ -1,10 +1,17 @@
 //! The log on stderr: results alone go to stdout.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, registry, reload};
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
+use crate::observe::log_level::LogControl;
+
+/// What changes the level of the log of this process, once it has one.
+static CONTROL: OnceLock<LogControl> = OnceLock::new();
 
 /// Starts the log of the process; a second call is without effect. The level is `--log-level`, else `RUST_LOG`, else the
 /// file's.
@@ -14,14 +21,22 @@ pub(super) fn start(flag: Option<LogLevel>, config: LogConfig) {
         Some(level) => level.as_str().to_owned(),
         None => from_env().unwrap_or_else(|| config.level.as_str().to_owned()),
     };
-    let filter = EnvFilter::new(directives);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && config.format == LogFormat::Text);
-    // Fails only where a log is running already, which is what a second call wants.
-    let _ = match config.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&directives));
+    let lines =
+        fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal() && config.format == LogFormat::Text);
+    let started = match config.format {
+        LogFormat::Text => registry().with(filter).with(lines).try_init(),
+        LogFormat::Json => registry().with(filter).with(lines.json().flatten_event(true)).try_init(),
     };
+    // It fails only where a log is running already, which is what a second call wants.
+    if started.is_ok() {
+        let set = move |level: LogLevel| handle.reload(EnvFilter::new(level.as_str())).map_err(|e| e.to_string());
+        // There is but one that was started.
+        let _ = CONTROL.set(LogControl::new(&directives, set));
+    }
+}
+
+/// What changes the level of the running log.
+pub(super) fn control() -> Option<LogControl> {
+    CONTROL.get().cloned()
 }

@@ -16,8 +16,6 @@ pub mod config;
 pub mod context;
 pub mod demo;
 pub mod drill;
-mod drill_page;
-mod drill_reports;
 mod drill_schedule;
 pub mod exit;
 mod export;

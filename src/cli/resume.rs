@@ -7,9 +7,8 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output;
 use super::pause::{named, scopes, told};
-use crate::client::Cluster;
 use crate::engine::connect_target;
-use crate::ops::{Command, MirrorState, send_command};
+use crate::ops::{AcceptError, Command, check_accepted_range, send_command};
 
 /// Options of `resume`.
 #[derive(Debug, Clone, Args)]
@@ -45,7 +44,11 @@ pub async fn run(args: ResumeArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let target = connect_target(&config, mirror).await?;
     let accept_loss = args.accept_loss.as_ref().map(|range| (range.from, range.to));
     if let (Some(range), [partition]) = (accept_loss, args.partition.as_slice()) {
-        check_range(&mirror.name, &target, partition, range).await?;
+        let at = (partition.topic.as_str(), partition.partition);
+        check_accepted_range(&mirror.name, &target, at, range).await.map_err(|error| match error {
+            AcceptError::Refused(why) => anyhow::Error::from(CliError::Refused(why)),
+            AcceptError::Engine(error) => error.into(),
+        })?;
     }
     let what = named(&mirror.name, &args.partition);
     if !ctx.dry_run {
@@ -58,23 +61,4 @@ pub async fn run(args: ResumeArgs, ctx: &Context) -> anyhow::Result<Exit> {
     }
     output::print(&format!("{} {what}\n", if ctx.dry_run { "would resume" } else { "resumed" }))?;
     Ok(Exit::Done)
-}
-
-/// A loss is accepted by naming exactly the range that the halt names: nobody gives up more than they have seen.
-async fn check_range(mirror: &str, target: &Cluster, at: &TopicPartition, range: (i64, i64)) -> anyhow::Result<()> {
-    let state = MirrorState::read(mirror, target).await?.unwrap_or_default();
-    let halt = state.halt(&at.topic, at.partition);
-    let found = halt.filter(|h| h.can_accept_loss()).and_then(|h| h.range);
-    if found == Some(range) {
-        return Ok(());
-    }
-    let subject = format!("{}:{}", at.topic, at.partition);
-    Err(CliError::Refused(match (halt, found) {
-        (None, _) => format!("{subject} is not halted: there is no loss to accept"),
-        (Some(halt), None) => format!("{subject} is halted by {halt}; no loss of records ends that"),
-        (Some(_), Some((from, to))) => {
-            format!("the halt of {subject} is over source offsets {from}..{to}; name that range")
-        }
-    })
-    .into())
 }

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::context::Context;
 use super::drill_schedule::keep_drilling;
 use super::exit::Exit;
+use super::logging;
 use super::one_thread;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::{Board, Budget, EngineError, run_mirror};
@@ -86,9 +87,7 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let Some(http) = &config.http else { return Ok(()) };
     let lookout = Lookout::new(Arc::new(config.clone()), mirrors.into_iter().cloned().collect());
-    observe::serve(http.listen, shown, lookout, stop.clone())
-        .await
-        .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
+    observe::serve(http, shown, lookout, logging::control(), stop.clone()).await?;
     Ok(())
 }
 

@@ -137,7 +137,7 @@ fn page(mirror: &MirrorStatus) -> String {
         text.push_str(&format!("groups: {words}\n"));
     }
     let rows = mirror.partitions.iter().map(|p| {
-        let missing: i64 = p.gaps.iter().filter(|g| g.is_loss()).map(|g| g.to - g.from).sum();
+        let missing: i64 = p.gaps.iter().filter(|g| g.is_loss).map(|g| g.to - g.from).sum();
         vec![
             format!("{}:{}", p.topic, p.partition),
             p.state.to_owned(),

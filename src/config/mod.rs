@@ -2,13 +2,14 @@
 //!
 //! The text becomes a tree with places ([`yaml`]); the tree is held against the one table of options ([`options`]),
 //! which knows every key, its kind, its default and whether it is built ([`shape`]); serde reads the result ([`raw`]);
-//! what spans several values is checked last ([`validate`], [`routes`], [`backups`]). Every fault has file, line, column and key
+//! what spans several values is checked last ([`validate`], [`routes`], [`backups`], [`http`]). Every fault has file, line, column and key
 //! path, and as many as can be told apart are reported at once. A value from `${env:…}` or `${file:…}` is in no message.
 
 use std::path::Path;
 
 mod backups;
 mod error;
+mod http;
 pub mod options;
 mod raw;
 mod reference;
@@ -27,6 +28,7 @@ pub use backups::{
     BackupConfig, BackupLimits, Compression, DestinationConfig, EncryptionConfig, KeySource, SigningConfig,
 };
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use http::{HttpConfig, HttpTls};
 pub use reference::reference_markdown;
 pub use routes::{Conflict, conflicts, target_topic};
 pub use schema::json_schema;
@@ -36,8 +38,8 @@ pub use topics::{
     is_topic_name, never_mirrored,
 };
 pub use types::{
-    ClusterConfig, Config, DrillConfig, GroupSync, HostPort, HttpConfig, Limits, LogConfig, LogFormat, LogLevel,
-    MirrorConfig, MirrorLimits, Policies, Policy, SourceGap, Start, Sync, TargetTopics, restore_name,
+    ClusterConfig, Config, DrillConfig, GroupSync, HostPort, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
+    MirrorLimits, Policies, Policy, SourceGap, Start, Sync, TargetTopics, restore_name,
 };
 pub(crate) use units::parse_size;
 pub use units::{bytes, is_name as is_mirror_name, parse_rfc3339_ms};

@@ -129,27 +129,24 @@ pub(super) struct Limits {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
 pub(super) struct Http {
     pub(super) listen: String,
-    tls: Option<HttpTls>,
-    token: Option<String>,
-    probes: Option<Probes>,
+    pub(super) tls: Option<HttpTls>,
+    pub(super) token: Option<String>,
+    pub(super) probes: Option<Probes>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct HttpTls {
-    cert: Option<String>,
-    key: Option<String>,
+pub(super) struct HttpTls {
+    pub(super) cert: String,
+    pub(super) key: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Probes {
-    listen: Option<String>,
+pub(super) struct Probes {
+    pub(super) listen: String,
 }
 
 #[derive(Deserialize, JsonSchema)]

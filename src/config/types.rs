@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use serde::Deserialize;
 use crate::mirror::{GapReason, Isolation};
 
 use super::backups::BackupConfig;
+use super::http::HttpConfig;
 use super::topics::{GroupFilter, Rename, TopicFilter};
 
 /// A whole configuration file, validated and with its defaults filled in.
@@ -287,13 +287,6 @@ pub struct DrillConfig {
 pub struct Limits {
     /// Bytes of records in flight between source and target; at least [`super::MEMORY_BYTES_MIN`].
     pub memory_bytes: u64,
-}
-
-/// The HTTP listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpConfig {
-    /// A loopback address, as long as there is no token to ask for.
-    pub listen: SocketAddr,
 }
 
 /// What is logged to stderr, and how.

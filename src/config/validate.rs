@@ -8,8 +8,8 @@ use super::raw;
 use super::routes;
 use super::topics::{GroupFilter, Rename, TopicFilter};
 use super::types::{
-    ClusterConfig, Config, DrillConfig, GroupSync, HttpConfig, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies,
-    Sync, TargetTopics,
+    ClusterConfig, Config, DrillConfig, GroupSync, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies, Sync,
+    TargetTopics,
 };
 use super::units;
 
@@ -55,9 +55,7 @@ impl Validator<'_> {
         let backups = self.backups(file.backups.unwrap_or_default(), &clusters);
         let memory = self.take("limits.memory", units::parse_size(&file.limits.memory));
         let http = match file.http {
-            Some(http) => {
-                self.take("http.listen", units::parse_listen(&http.listen)).map(|listen| HttpConfig { listen })
-            }
+            Some(http) => self.http(http),
             None => None,
         };
         let drills = file.drills.unwrap_or_default().into_iter().enumerate();

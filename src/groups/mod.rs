@@ -16,6 +16,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use ledger::{Ledger, Written};
@@ -27,7 +28,7 @@ pub use translate::{Basis, Translated, Untranslatable};
 pub use view::{EpochStart, Facts, TopicView, View, Views};
 
 /// A committed offset, as OffsetFetch answers it and OffsetCommit takes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Deserialize)]
 pub struct Committed {
     /// The next record to read; negative where nothing is committed.
     pub offset: i64,
@@ -38,7 +39,7 @@ pub struct Committed {
 }
 
 /// Something for each of many partitions, ordered by topic and number. As JSON: `{"topic": {"0": …}}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Deserialize)]
 #[serde(transparent)]
 pub struct ByPartition<T> {
     topics: BTreeMap<String, BTreeMap<i32, T>>,
@@ -116,7 +117,7 @@ impl<T> ByPartition<T> {
 }
 
 /// What kind of group it is (Kafka's `GroupType`; ListGroups v5+ tells it, before that every group is classic).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupType {
     /// The protocol of JoinGroup and SyncGroup, and groups that only commit.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::translate::{Translated, Untranslatable};
@@ -17,7 +18,7 @@ use super::{ByPartition, Committed, GroupType, Ledger, SourceGroup, TargetGroup,
 const SPREAD: i64 = 4;
 
 /// Which offsets of the target may be overwritten. One that is the right one already is no question of that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overwrite {
     /// Those that the ledger knows.
@@ -42,7 +43,7 @@ pub struct Options {
 }
 
 /// Why a group is not looked at any further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Skip {
     /// Left out by `groups`.
@@ -71,7 +72,7 @@ pub enum Skip {
 }
 
 /// Why an offset is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// The target has none.
@@ -99,7 +100,7 @@ impl fmt::Display for Why {
 }
 
 /// What is done about one partition of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Outcome {
     /// To be written.
@@ -131,7 +132,7 @@ pub enum Outcome {
 }
 
 /// One partition of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Line<'a> {
     /// Source topic.
     pub topic: &'a str,
@@ -149,7 +150,7 @@ pub struct Line<'a> {
 
 /// A mirrored partition for which the target has an offset and the source has none (expired, deleted). It stays there until
 /// it expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Gone<'a> {
     /// Target topic.
     pub target_topic: &'a str,
@@ -160,7 +161,7 @@ pub struct Gone<'a> {
 }
 
 /// What is done about a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision<'a> {
     /// Nothing.
@@ -178,7 +179,7 @@ pub enum Decision<'a> {
 }
 
 /// A group and what is done about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GroupPlan<'a> {
     /// The group, by the same name on both sides.
     pub group: &'a str,
@@ -390,7 +391,7 @@ fn skip(source: &SourceGroup, target: Option<&TargetGroup>) -> Option<Skip> {
 }
 
 /// How much there is to do, over many groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct Totals {
     /// Groups planned.
     pub groups: u64,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::mirror::GapReason;
@@ -9,7 +10,7 @@ use crate::mirror::GapReason;
 use super::view::{View, length, next_record};
 
 /// Where a group goes on, on the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Translated {
     /// The offset to commit.
     pub offset: i64,
@@ -26,7 +27,7 @@ pub struct Translated {
 }
 
 /// How the target's offset follows from the source's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "basis", rename_all = "snake_case")]
 pub enum Basis {
     /// The very same record.
@@ -66,7 +67,7 @@ impl fmt::Display for Basis {
 }
 
 /// Why there is no offset to commit. Nothing is guessed: what the target holds for the group stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Untranslatable {
     /// The partition has no committed offset (−1 in OffsetFetch), or no valid one.

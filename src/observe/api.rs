@@ -1,16 +1,21 @@
-//! `/api/v1`: what the dashboard shows, as JSON. It reads, and changes nothing.
+//! `/api/v1`: what the dashboard shows, as JSON. These paths read; those that act are in [`super::actions`].
 //!
 //! | Path | |
 //! |---|---|
-//! | `/api/v1/mirrors` | a [`Summary`] of each mirror, and a [`BackupSummary`] of each backup that is kept |
+//! | `/api/v1/mirrors` | a [`super::summary::Summary`] of each mirror, and a [`super::summary::BackupSummary`] of each backup that is kept |
 //! | `/api/v1/mirrors/{mirror}` | the verdict and what `kmirror status --json` says of it |
-//! | `/api/v1/mirrors/{mirror}/history` | [`Sample`]s of the last hour |
+//! | `/api/v1/mirrors/{mirror}/history[?since=MS]` | [`Sample`]s of the last hour |
 //! | `/api/v1/mirrors/{mirror}/translate?topic=T&partition=P&offset=N[&reverse=true]` | what `kmirror translate --json` says |
+//! | `/api/v1/mirrors/{mirror}/topics`, `…/topics/{topic}`, `…/topics/{topic}/partitions/{partition}` | [`super::topics`] |
+//! | `/api/v1/mirrors/{mirror}/gaps[?loss=true]` | all gaps of all partitions |
+//! | `/api/v1/mirrors/{mirror}/groups` | what `kmirror groups plan --json` says |
+//! | `/api/v1/mirrors/{mirror}/drills` | reports of drills that are kept |
+//! | `/api/v1/mirrors/{mirror}/failover-plan` | what `kmirror failover --dry-run --json` says |
+//! | `/api/v1/backups` | the backups alone |
 //! | `/api/v1/events` | server-sent events: `mirrors`, as the first path has it, whenever it is found out anew |
 //! | `/api/v1/openapi.json` | the OpenAPI document of these |
 //!
-//! Errors are `{"error": "…"}` with 404 (no such mirror, topic or partition), 400 (a question that cannot be understood) or 502 (the
-//! clusters do not answer).
+//! What cannot be answered is a [`Problem`].
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,25 +23,30 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use futures_util::{Stream, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
+use crate::config::MirrorConfig;
 use crate::engine::Board;
-use crate::ops::{GroupsStatus, MirrorStatus, PartitionStatus, TranslateError, TranslateQuestion, translate};
+use crate::ops::{TranslateQuestion, translate};
 
-use super::backups::{BackupBoard, Complete};
+use super::backups::BackupBoard;
 use super::history::{History, Sample};
+use super::log_level::LogControl;
 use super::lookout::{Look, Lookout, MirrorLook};
-use super::verdict::{Verdict, lost_records};
+use super::problem::{Kind, Problem};
+use super::studies::Studies;
+use super::summary::{BackupSummary, MirrorsAnswer, Summary};
+use super::{studies, topics};
 
-/// Partitions that a summary names, of each kind.
-const NAMED: usize = 20;
 /// Between two events.
 const EVENT_EVERY: Duration = Duration::from_secs(3);
 
@@ -46,43 +56,20 @@ pub(super) struct Api {
     pub(super) lookout: Arc<Lookout>,
     pub(super) boards: Vec<(Board, History)>,
     pub(super) backups: Vec<BackupBoard>,
+    pub(super) studies: Arc<Studies>,
+    /// One drill at a time.
+    pub(super) drilling: Arc<Semaphore>,
+    /// Where the level of the log can be changed.
+    pub(super) log: Option<LogControl>,
 }
 
-/// Of `/api/v1/mirrors`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct MirrorsAnswer {
-    /// Version of this shape.
-    pub schema_version: u32,
-    /// When the clusters were asked, RFC 3339.
-    pub at: String,
-    /// In the order of the file.
-    pub mirrors: Vec<Summary>,
-    /// Backups that this process keeps.
-    pub backups: Vec<BackupSummary>,
-}
+impl Api {
+    pub(super) fn mirror(&self, name: &str) -> Result<&MirrorConfig, Problem> {
+        self.lookout.mirror(name).ok_or_else(|| Problem::no_mirror(name))
+    }
 
-/// A backup at a glance.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct BackupSummary {
-    /// Its name.
-    pub name: String,
-    /// `unknown`: its archive was not read yet; `never`: no pass read every partition to its end; `complete`: one did.
-    pub state: &'static str,
-    /// When the last such pass ended, ms since the epoch.
-    pub complete_at_ms: Option<i64>,
-    /// Source offsets that the archive lacked when the last pass ended; `null` where that is not known.
-    pub lag_records: Option<i64>,
-}
-
-impl BackupSummary {
-    fn of(board: &BackupBoard) -> Self {
-        let view = board.read();
-        let (state, complete_at_ms) = match view.complete {
-            Complete::Unknown => ("unknown", None),
-            Complete::Never => ("never", None),
-            Complete::At(at_ms) => ("complete", Some(at_ms)),
-        };
-        Self { name: board.backup().to_owned(), state, complete_at_ms, lag_records: view.lag_records }
+    pub(super) fn board(&self, mirror: &str) -> Option<&Board> {
+        self.boards.iter().map(|(board, _)| board).find(|board| board.mirror() == mirror)
     }
 }
 
@@ -106,104 +93,13 @@ pub struct HistoryAnswer {
     pub samples: Vec<Sample>,
 }
 
-/// Why there is no answer.
+/// Of `/api/v1/backups`.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Failed {
-    /// In words.
-    pub error: String,
-}
-
-/// A mirror at a glance.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Summary {
-    /// Its name.
-    pub name: String,
-    /// Name of the source cluster.
-    pub source: String,
-    /// Name of the target cluster.
-    pub target: String,
-    /// Whether it is safe.
-    pub verdict: Verdict,
-    /// `starting`, `mirroring`, `paused`, `halted` or `promoted`; `null` where the clusters could not be asked, as all below.
-    pub state: Option<&'static str>,
-    /// What a failover now would lose, seconds; −1 where some partition does not tell.
-    pub rpo_seconds: Option<f64>,
-    /// Source offsets not mirrored, over all partitions that tell.
-    pub lag_records: Option<i64>,
-    /// Source offsets whose records are missing on the target for good.
-    pub lost_records: Option<i64>,
-    /// Partitions.
-    pub partitions: Option<usize>,
-    /// Those that are halted, and how to free them; twenty at most.
-    pub halted: Vec<Trouble>,
-    /// Those that retention threatens; twenty at most.
-    pub short: Vec<Trouble>,
-    /// The consumer groups, where any are kept in step.
-    pub groups: Option<GroupsStatus>,
-    /// The last drill of `drills`, where there was one.
-    pub drill: Option<Drill>,
-    /// The bandwidth limit; `null`: unlimited.
-    pub bandwidth_bytes_per_s: Option<u64>,
-}
-
-/// A partition that wants somebody.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Trouble {
-    /// Source topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Why.
-    pub reason: String,
-    /// The command that ends it, where there is one.
-    pub way_out: Option<String>,
-}
-
-/// How a drill went.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Drill {
-    /// When it began, ms since the epoch; `null` where none could be done so far.
-    pub at_ms: Option<i64>,
-    /// Whether it passed.
-    pub passed: bool,
-}
-
-impl Summary {
-    fn of(look: &MirrorLook, board: Option<&Board>) -> Self {
-        let status = look.status.as_ref();
-        let partitions = || status.map(|status| status.partitions.as_slice());
-        let drill = board.and_then(Board::last_drill).map(|d| Drill { at_ms: d.at_ms, passed: d.passed });
-        Self {
-            name: look.name.clone(),
-            source: look.source.clone(),
-            target: look.target.clone(),
-            verdict: look.verdict.clone(),
-            state: status.map(|status| status.state),
-            rpo_seconds: status.map(|status| status.rpo_seconds),
-            lag_records: partitions().map(|all| all.iter().map(|p| p.lag_records.max(0)).sum()),
-            lost_records: status.map(lost_records),
-            partitions: partitions().map(<[_]>::len),
-            halted: named(status, |p| p.state == "halted"),
-            short: named(status, |p| p.headroom_is_short),
-            groups: status.and_then(|status| status.groups),
-            drill,
-            bandwidth_bytes_per_s: status.and_then(|status| status.bandwidth_bytes_per_s),
-        }
-    }
-}
-
-fn named(status: Option<&MirrorStatus>, is: impl Fn(&PartitionStatus) -> bool) -> Vec<Trouble> {
-    let trouble = |p: &PartitionStatus| Trouble {
-        topic: p.topic.clone(),
-        partition: p.partition,
-        reason: p.reason.clone().unwrap_or_else(|| {
-            let left = p.retention_headroom_seconds.unwrap_or(0.0).max(0.0).round();
-            format!("retention on the source may take records that are not mirrored in {left} s")
-        }),
-        way_out: p.way_out.clone(),
-    };
-    let partitions = status.map_or(&[][..], |status| &status.partitions);
-    partitions.iter().filter(|p| is(p)).take(NAMED).map(trouble).collect()
+pub struct BackupsAnswer {
+    /// Version of this shape.
+    pub schema_version: u32,
+    /// Backups that this process keeps.
+    pub backups: Vec<BackupSummary>,
 }
 
 /// The paths.
@@ -213,15 +109,21 @@ pub(super) fn routes() -> Router<Api> {
         .route("/api/v1/mirrors/{mirror}", get(mirror))
         .route("/api/v1/mirrors/{mirror}/history", get(history))
         .route("/api/v1/mirrors/{mirror}/translate", get(translated))
+        .route("/api/v1/backups", get(backups))
         .route("/api/v1/events", get(events))
         .route("/api/v1/openapi.json", get(openapi))
+        .route("/api/{*rest}", any(unknown))
+        .merge(topics::routes())
+        .merge(studies::routes())
 }
 
 fn summaries(api: &Api, look: &Look) -> MirrorsAnswer {
-    let board = |name: &str| api.boards.iter().map(|(board, _)| board).find(|board| board.mirror() == name);
-    let mirrors = look.mirrors.iter().map(|mirror| Summary::of(mirror, board(&mirror.name))).collect();
-    let backups = api.backups.iter().map(BackupSummary::of).collect();
-    MirrorsAnswer { schema_version: 1, at: look.at.clone(), mirrors, backups }
+    let mirrors = look.mirrors.iter().map(|mirror| Summary::of(mirror, api.board(&mirror.name))).collect();
+    MirrorsAnswer { schema_version: 1, at: look.at.clone(), mirrors, backups: kept(api) }
+}
+
+fn kept(api: &Api) -> Vec<BackupSummary> {
+    api.backups.iter().map(BackupSummary::of).collect()
 }
 
 async fn mirrors(State(api): State<Api>) -> Response {
@@ -229,19 +131,32 @@ async fn mirrors(State(api): State<Api>) -> Response {
     fresh(Json(summaries(&api, &look)))
 }
 
-async fn mirror(State(api): State<Api>, Path(name): Path<String>) -> Response {
+async fn mirror(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, Problem> {
     let look = api.lookout.look().await;
-    match look.mirrors.iter().find(|mirror| mirror.name == name) {
-        Some(mirror) => fresh(Json(MirrorAnswer { schema_version: 1, at: &look.at, mirror })),
-        None => no_mirror(&name),
-    }
+    let mirror = look.mirror(&name)?;
+    Ok(fresh(Json(MirrorAnswer { schema_version: 1, at: &look.at, mirror })))
 }
 
-async fn history(State(api): State<Api>, Path(name): Path<String>) -> Response {
-    match api.boards.iter().find(|(board, _)| board.mirror() == name) {
-        Some((_, history)) => fresh(Json(HistoryAnswer { schema_version: 1, samples: history.samples() })),
-        None => no_mirror(&name),
-    }
+/// Which samples.
+#[derive(Debug, Deserialize)]
+struct Since {
+    #[serde(default)]
+    since: u64,
+}
+
+async fn history(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    since: Result<Query<Since>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(Since { since }) = since?;
+    let found = api.boards.iter().find(|(board, _)| board.mirror() == name);
+    let (_, history) = found.ok_or_else(|| Problem::no_mirror(&name))?;
+    Ok(fresh(Json(HistoryAnswer { schema_version: 1, samples: history.samples_since(since) })))
+}
+
+async fn backups(State(api): State<Api>) -> Response {
+    fresh(Json(BackupsAnswer { schema_version: 1, backups: kept(&api) }))
 }
 
 /// What is asked of `translate`.
@@ -257,23 +172,13 @@ struct Question {
 async fn translated(
     State(api): State<Api>,
     Path(name): Path<String>,
-    question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let Some(mirror) = api.lookout.mirror(&name) else { return no_mirror(&name) };
-    let Question { topic, partition, offset, reverse } = match question {
-        Ok(Query(question)) => question,
-        Err(error) => return failed(StatusCode::BAD_REQUEST, &error.body_text()),
-    };
-    let target = match api.lookout.target(mirror).await {
-        Ok(target) => target,
-        Err(error) => return failed(StatusCode::BAD_GATEWAY, &error),
-    };
+    question: Result<Query<Question>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let mirror = api.mirror(&name)?;
+    let Query(Question { topic, partition, offset, reverse }) = question?;
+    let target = api.lookout.target(mirror).await.map_err(|error| Kind::Unreachable.because(error))?;
     let question = TranslateQuestion { topic, partition, offset, reverse };
-    match translate(mirror, &target, &question).await {
-        Ok(answer) => fresh(Json(answer)),
-        Err(error @ TranslateError::Unknown { .. }) => failed(StatusCode::NOT_FOUND, &error.to_string()),
-        Err(error) => failed(StatusCode::BAD_GATEWAY, &error.to_string()),
-    }
+    Ok(fresh(Json(translate(mirror, &target, &question).await?)))
 }
 
 async fn events(State(api): State<Api>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
@@ -293,15 +198,11 @@ async fn openapi() -> Response {
     Json(super::openapi::document()).into_response()
 }
 
-fn no_mirror(name: &str) -> Response {
-    failed(StatusCode::NOT_FOUND, &format!("this process runs no mirror {name:?}"))
-}
-
-fn failed(status: StatusCode, error: &str) -> Response {
-    (status, Json(Failed { error: error.to_owned() })).into_response()
+async fn unknown() -> Problem {
+    Kind::UnknownPath.because("/api/v1/openapi.json describes the paths that there are")
 }
 
 /// Of now, and not to be kept.
-fn fresh(body: impl IntoResponse) -> Response {
+pub(super) fn fresh(body: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], body).into_response()
 }

@@ -1,12 +1,37 @@
 //! How a backup that is kept stands.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// Passes that are remembered.
+const PASSES_MAX: usize = 20;
 
 /// What is shown of one backup. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BackupBoard {
     backup: String,
     inner: Arc<Mutex<BackupView>>,
+    passes: Arc<Mutex<VecDeque<BackupPass>>>,
+}
+
+/// A pass that this process has done.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct BackupPass {
+    /// When it ended, ms since the epoch.
+    pub at_ms: i64,
+    /// How long it took.
+    pub took_seconds: f64,
+    /// `complete`: every partition was read to its end; `partial`: some were not; `failed`: nothing was written.
+    pub outcome: &'static str,
+    /// Records that came in.
+    pub records: u64,
+    /// Bytes of their segments, in each copy.
+    pub stored_bytes: u64,
+    /// What went wrong, where something did.
+    pub problem: Option<String>,
 }
 
 /// How it stands.
@@ -33,7 +58,7 @@ pub enum Complete {
 impl BackupBoard {
     /// Nothing is known yet.
     pub fn new(backup: &str) -> Self {
-        Self { backup: backup.to_owned(), inner: Arc::default() }
+        Self { backup: backup.to_owned(), inner: Arc::default(), passes: Arc::default() }
     }
 
     /// Name of the backup.
@@ -54,6 +79,20 @@ impl BackupBoard {
     /// Notes how far it is behind its source.
     pub fn behind(&self, lag_records: Option<i64>) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).lag_records = lag_records;
+    }
+
+    /// Notes a pass.
+    pub fn passed(&self, pass: BackupPass) {
+        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        if passes.len() == PASSES_MAX {
+            passes.pop_front();
+        }
+        passes.push_back(pass);
+    }
+
+    /// The last passes, oldest first.
+    pub fn passes(&self) -> Vec<BackupPass> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     pub(super) fn publish(&self, now_ms: i64) {

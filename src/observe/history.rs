@@ -41,9 +41,10 @@ impl Sample {
 pub struct History(Arc<Mutex<VecDeque<Sample>>>);
 
 impl History {
-    /// All that are kept.
-    pub fn samples(&self) -> Vec<Sample> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    /// All that are kept and later than this, ms since the epoch.
+    pub fn samples_since(&self, at_ms: u64) -> Vec<Sample> {
+        let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.iter().filter(|sample| sample.at_ms > at_ms).copied().collect()
     }
 
     fn push(&self, sample: Sample) {
@@ -88,7 +89,8 @@ mod tests {
             history.push(sample);
             history.push(sample);
         }
-        let samples = history.samples();
+        let samples = history.samples_since(0);
         assert_eq!((samples.len(), samples[0].at_ms), (KEPT, 11));
+        assert_eq!(history.samples_since(KEPT as u64 + 9).len(), 1);
     }
 }

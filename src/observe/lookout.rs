@@ -11,10 +11,11 @@ use tokio::sync::Mutex;
 
 use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
-use crate::engine::{connect_mirror, now_ms};
+use crate::engine::{connect_mirror, connect_target, now_ms};
 use crate::ops::time::rfc3339;
 use crate::ops::{MirrorStatus, status};
 
+use super::problem::Problem;
 use super::verdict::Verdict;
 
 /// How long an answer is given again.
@@ -29,6 +30,12 @@ pub struct Look {
     pub at: String,
     /// In the order of the file.
     pub mirrors: Vec<MirrorLook>,
+}
+
+impl Look {
+    pub(super) fn mirror(&self, name: &str) -> Result<&MirrorLook, Problem> {
+        self.mirrors.iter().find(|mirror| mirror.name == name).ok_or_else(|| Problem::no_mirror(name))
+    }
 }
 
 /// A mirror.
@@ -66,6 +73,11 @@ impl Lookout {
         Self { mirrors, config, inner: Mutex::default() }
     }
 
+    /// The whole file.
+    pub(super) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
     /// The configuration of a mirror that is looked at.
     pub(super) fn mirror(&self, name: &str) -> Option<&MirrorConfig> {
         self.mirrors.iter().find(|mirror| mirror.name == name)
@@ -88,10 +100,18 @@ impl Lookout {
         look
     }
 
-    /// The target of a mirror.
+    /// The target of a mirror, whether its source answers or not.
     pub(super) async fn target(&self, mirror: &MirrorConfig) -> Result<Cluster, String> {
-        let mut inner = self.inner.lock().await;
-        Ok(self.ends(mirror, &mut inner.ends).await?.1)
+        let known = self.inner.lock().await.ends.get(&mirror.name).map(|(_, target)| target.clone());
+        match known {
+            Some(target) => Ok(target),
+            None => connect_target(&self.config, mirror).await.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Something was changed: the next who looks wants to see it.
+    pub(super) async fn forget(&self) {
+        self.inner.lock().await.last = None;
     }
 
     async fn ends(

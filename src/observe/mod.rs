@@ -1,15 +1,24 @@
-//! What can be seen of a run from outside: probes, metrics, an API and a dashboard over HTTP. All of it reads.
+//! What can be seen of a run from outside: probes, metrics, an API and a dashboard over HTTP. All of it reads, but for what stands
+//! behind a token ([`actions`]); who is answered is said by [`guard`].
 //!
 //! `/healthz` answers as long as the process does; `/readyz` when every mirror has attached its partitions and published
 //! lately; `/metrics` is Prometheus text. Gauges are read off the mirrors' boards when somebody asks; counters are
 //! written where things happen. `/api/v1` ([`api`]) and the page at `/` ask the clusters themselves, as `kmirror status` does, and
 //! only while somebody looks.
 
+pub mod actions;
 pub mod api;
+mod guard;
 pub mod history;
+mod listener;
+pub mod log_level;
 pub mod lookout;
 mod openapi;
 mod page;
+pub mod problem;
+pub mod studies;
+pub mod summary;
+pub mod topics;
 pub mod verdict;
 
 mod backups;
@@ -19,22 +28,27 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
+use crate::config::HttpConfig;
 use crate::engine::{Board, Budget};
 use crate::mirror::Headroom;
 
-pub use backups::{BackupBoard, BackupView, Complete};
+pub use backups::{BackupBoard, BackupPass, BackupView, Complete};
 
 use api::Api;
+use guard::{Guard, by_its_own_name, with_token};
 use history::History;
+use listener::Connections;
+use log_level::LogControl;
 use lookout::Lookout;
 
 /// A board older than this says nothing any more, ms.
@@ -57,58 +71,92 @@ struct App {
     metrics: Option<PrometheusHandle>,
 }
 
-/// Listens and serves until told to stop.
+/// Listens and serves until told to stop. `log`: where the level of the log can be changed.
 ///
 /// # Errors
-/// The address cannot be bound.
+/// An address cannot be bound, or the files of TLS are not to be had.
 pub async fn serve(
-    listen: SocketAddr,
+    http: &HttpConfig,
     shown: Shown,
     lookout: Lookout,
-    mut stopped: watch::Receiver<bool>,
+    log: Option<LogControl>,
+    stopped: watch::Receiver<bool>,
 ) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen).await?;
+    let tls = http.tls.as_ref().map(listener::acceptor).transpose()?;
+    let listener = bind("http.listen", http.listen).await?;
     let address = listener.local_addr()?;
     // A second recorder in one process (tests) is refused; the first one then holds the counters.
     let metrics = PrometheusBuilder::new().install_recorder().ok();
     let boards: Vec<_> = shown.boards.iter().map(|board| (board.clone(), History::default())).collect();
     tokio::spawn(history::keep(boards.clone(), stopped.clone()));
-    let api = Api { lookout: Arc::new(lookout), boards, backups: shown.backups.clone() };
-    let seen = api::routes().with_state(api).merge(page::routes()).layer(from_fn(by_its_own_name));
-    let app = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(render))
-        .with_state(App { shown, metrics })
-        .merge(seen);
+    let api = Api {
+        lookout: Arc::new(lookout),
+        boards,
+        backups: shown.backups.clone(),
+        studies: Arc::default(),
+        drilling: Arc::new(Semaphore::new(1)),
+        log,
+    };
+    let app = App { shown, metrics };
+    let guard = Guard::new(http, address);
+    if let Some(probes) = http.probes {
+        let listener = bind("http.probes.listen", probes).await?;
+        let address = listener.local_addr()?;
+        let only_probes = probe_routes().merge(metric_routes()).with_state(app.clone());
+        answer(listener, None, only_probes, stopped.clone())?;
+        tracing::info!(%address, "HTTP: /healthz /readyz /metrics");
+    }
+    let is_tls = tls.is_some();
+    answer(listener, tls, routes(api, app, &guard), stopped)?;
+    tracing::info!(%address, tls = is_tls, "HTTP: / (dashboard) /api/v1 /healthz /readyz /metrics");
+    Ok(address)
+}
+
+async fn bind(key: &str, listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let named =
+        |error: std::io::Error| std::io::Error::new(error.kind(), format!("{key}: cannot listen on {listen}: {error}"));
+    TcpListener::bind(listen).await.map_err(named)
+}
+
+/// Probes say nothing that would be worth a secret, and are asked by what has none.
+fn routes(api: Api, app: App, guard: &Guard) -> Router {
+    let token = || from_fn_with_state(guard.clone(), with_token);
+    let mut reads = api::routes().merge(log_level::routes()).with_state(api.clone());
+    let mut metrics = metric_routes().with_state(app.clone());
+    if guard.is_closed() {
+        reads = reads.route_layer(token());
+        metrics = metrics.route_layer(token());
+    }
+    let acts = actions::routes().with_state(api).route_layer(token());
+    let seen = reads.merge(acts).merge(page::routes()).layer(from_fn_with_state(guard.clone(), by_its_own_name));
+    probe_routes().with_state(app).merge(metrics).merge(seen)
+}
+
+fn probe_routes() -> Router<App> {
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
+}
+
+fn metric_routes() -> Router<App> {
+    Router::new().route("/metrics", get(render))
+}
+
+fn answer(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    app: Router,
+    mut stopped: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let connections = Connections::of(listener, tls)?;
     tokio::spawn(async move {
         let until = async move {
             // A sender that is gone means the same.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(until).await {
+        if let Err(error) = axum::serve(connections, app).with_graceful_shutdown(until).await {
             tracing::error!(%error, "the HTTP listener ended");
         }
     });
-    tracing::info!(%address, "HTTP: / (dashboard) /api/v1 /healthz /readyz /metrics");
-    Ok(address)
-}
-
-/// Refuses what names this address by another name than its own. It is a loopback address and asks for no token; a page of
-/// elsewhere whose name was made to lead here (DNS rebinding) must not read it in somebody's browser.
-async fn by_its_own_name(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host
-        .rsplit_once(':')
-        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
-        .map_or(host, |(name, _)| name);
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if is_loopback || name.eq_ignore_ascii_case("localhost") {
-        return next.run(request).await;
-    }
-    (StatusCode::FORBIDDEN, "ask for it as localhost: it listens on loopback, and answers to no other name\n")
-        .into_response()
+    Ok(())
 }
 
 async fn ready(State(app): State<App>) -> impl IntoResponse {

@@ -123,8 +123,15 @@ fn lost(status: &MirrorStatus) -> Reason {
 
 /// Source offsets that readers could see there and that have no counterpart on the target.
 pub(super) fn lost_records(status: &MirrorStatus) -> i64 {
-    let gaps = status.partitions.iter().flat_map(|p| &p.gaps).filter(|gap| gap.is_loss());
+    let gaps = status.partitions.iter().flat_map(|p| &p.gaps).filter(|gap| gap.is_loss);
     gaps.map(|gap| gap.to - gap.from).sum()
+}
+
+/// The worst of the states of partitions.
+pub(super) fn worst_state(states: impl Iterator<Item = &'static str>) -> &'static str {
+    const WORST_FIRST: [&str; 5] = ["halted", "paused", "starting", "mirroring", "promoted"];
+    let rank = |state: &&'static str| WORST_FIRST.iter().position(|known| known == state);
+    states.min_by_key(rank).unwrap_or("starting")
 }
 
 fn safe(status: &MirrorStatus) -> String {
@@ -145,6 +152,7 @@ fn span(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::{Gap, GapReason};
     use crate::ops::GapView;
 
     fn partition(state: &'static str) -> PartitionStatus {
@@ -215,8 +223,8 @@ mod tests {
     #[test]
     fn what_is_lost_is_told_although_the_rest_is_safe() {
         let gaps = vec![
-            GapView { reason: "retention".to_owned(), from: 0, to: 40 },
-            GapView { reason: "compaction".to_owned(), from: 50, to: 60 },
+            GapView::from(Gap { reason: GapReason::Retention, from: 0, to: 40 }),
+            GapView::from(Gap { reason: GapReason::Compaction, from: 50, to: 60 }),
         ];
         let (level, words) = judged(vec![PartitionStatus { gaps, ..partition("mirroring") }], 0.0);
         assert_eq!(level, Level::Safe);

@@ -8,6 +8,7 @@ pub mod drill;
 pub mod failback;
 mod failover;
 pub mod groups;
+mod map_view;
 mod rebuild;
 mod records;
 pub(crate) mod replaying;
@@ -18,11 +19,12 @@ mod translate;
 mod verify;
 
 pub use check::{CheckReport, Finding, Severity, check};
-pub use command::{Command, bandwidth, send_command};
+pub use command::{AcceptError, Command, bandwidth, check_accepted_range, parse_rate, send_command};
 pub use failover::{
     Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,
     StepReport, UnseenRange, Verification,
 };
+pub use map_view::{MapView, SegmentView, map_of};
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use replaying::{ORIGIN, REPLAY, ReplayError};
 pub use state::MirrorState;

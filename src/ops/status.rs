@@ -15,7 +15,7 @@ use crate::engine::EngineError;
 use crate::engine::ahead::{AT_ONCE, First, Retentions, hold, look_ahead};
 use crate::engine::shard::{now_ms, target_of};
 use crate::engine::topology::matching_topics;
-use crate::mirror::{Headroom, Isolation, PartitionState};
+use crate::mirror::{Gap, GapReason, Headroom, Isolation, PartitionState};
 
 use super::MirrorState;
 use super::groups::{SyncRecord, last_sync};
@@ -105,12 +105,15 @@ pub struct GapView {
     pub from: i64,
     /// Source offset after the last.
     pub to: i64,
+    /// Whether records that readers of the source could see are missing on the target.
+    pub is_loss: bool,
 }
 
-impl GapView {
-    /// Whether records that readers of the source could see are missing on the target.
-    pub fn is_loss(&self) -> bool {
-        ["retention", "corrupt", "accepted", "divergence", "recreated", "unknown"].contains(&self.reason.as_str())
+impl From<Gap> for GapView {
+    fn from(Gap { reason, from, to }: Gap) -> Self {
+        use GapReason::{Accepted, Corrupt, Divergence, Recreated, Retention, Unknown};
+        let is_loss = matches!(reason, Retention | Corrupt | Accepted | Divergence | Recreated | Unknown);
+        Self { reason: reason.to_string(), from, to, is_loss }
     }
 }
 
@@ -331,7 +334,7 @@ fn mirrored_to(state: &PartitionState, target_end: i64) -> i64 {
 }
 
 fn gaps(state: &PartitionState) -> Vec<GapView> {
-    state.map.gaps().map(|g| GapView { reason: g.reason.to_string(), from: g.from, to: g.to }).collect()
+    state.map.gaps().map(GapView::from).collect()
 }
 
 /// What lies between `mirrored_to` and the source's end may be markers and aborted data only; and if it is not, its

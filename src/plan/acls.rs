@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What an ACL is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AclResource {
     /// A topic.
@@ -109,7 +110,7 @@ pub enum Acls {
 }
 
 /// Of one topic or group: what is different on the target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AclDifference {
     /// What it is about.
     pub resource: AclResource,
@@ -146,7 +147,7 @@ impl AclDifference {
 }
 
 /// What came of a comparison.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct AclsOutlook {
     /// Whether both sides' ACLs were compared.
     pub compared: bool,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::mirror::OffsetMap;
@@ -13,8 +14,9 @@ use super::failover::{FailoverPlan, PartitionOutlook};
 const FINDINGS_MAX: usize = 50;
 
 /// How a check came out. In order of weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "CheckVerdict")]
 pub enum Verdict {
     /// As it should be.
     Pass,
@@ -25,7 +27,7 @@ pub enum Verdict {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Deserialize)]
 pub struct Check {
     /// Its name; stable.
     pub check: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::groups::Totals;
@@ -23,7 +24,7 @@ pub enum Wish {
 }
 
 /// Source offsets that are not on the target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LostRange {
     /// First source offset.
     pub from: i64,
@@ -34,7 +35,7 @@ pub struct LostRange {
 }
 
 /// A partition, as far as a failover is concerned.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct PartitionOutlook {
     /// Source topic.
     pub topic: String,
@@ -82,7 +83,7 @@ impl PartitionOutlook {
 }
 
 /// What a failover loses, or would lose now.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Rpo {
     /// Source offsets known to exist and not mirrored.
     pub records: i64,
@@ -165,7 +166,7 @@ pub enum GroupsFacts {
 }
 
 /// A step, and what it will do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PlannedStep {
     /// Its name.
     pub step: &'static str,
@@ -176,7 +177,7 @@ pub struct PlannedStep {
 }
 
 /// `failover --dry-run --json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct FailoverPlan {
     /// Version of this shape.
     pub schema_version: u32,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::topics::{DECIDED, OPENED};
@@ -12,7 +13,7 @@ const NEVER: [&str; 2] = ["leader.replication.throttled.replicas", "follower.rep
 const MIN_INSYNC: &str = "min.insync.replicas";
 
 /// One config of a mirror topic, as it is and as it is to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SettingChange {
     /// Key.
     pub key: String,
@@ -23,7 +24,7 @@ pub struct SettingChange {
 }
 
 /// What a promotion makes of a topic's settings.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct TopicSettings {
     /// Target topic.
     pub topic: String,

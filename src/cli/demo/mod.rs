@@ -5,6 +5,7 @@ mod archiving;
 mod disaster;
 mod groups;
 mod home;
+mod live;
 mod load;
 mod mirroring;
 mod side;
@@ -38,7 +39,7 @@ mirror and the groups are; elsewhere it prints a line for each step, and with --
 Exit code 3 when a record is missing, twice, changed or out of order, or when any two figures that must agree do not.
 
 Another story is that of kmirror demo backup: a full and an incremental backup, a mistake that a mirror would have repeated, and the way \
-back to the moment before it.
+back to the moment before it. kmirror demo live tells none: it is a mirror with its dashboard, to look at and to try things on.
 
 Examples:
   kmirror demo
@@ -46,7 +47,8 @@ Examples:
   kmirror demo --records 1000000 --partitions 12
   kmirror demo --json | jq .accounts
   kmirror demo backup
-  kmirror demo backup --records 1000000 --json")]
+  kmirror demo backup --records 1000000 --json
+  kmirror demo live")]
 pub struct DemoArgs {
     /// Another story than the whole of it
     #[command(subcommand)]
@@ -81,6 +83,21 @@ Examples:
   kmirror demo backup --records 1000000 --partitions 12
   kmirror demo backup --json")]
     Backup,
+    /// A mirror with its dashboard, to look at and to try things on, until Ctrl-C
+    #[command(after_help = "\
+Two in-memory Kafka brokers on loopback ports, records that come in as long as --records lasts (150 a second), consumer groups, and a \
+mirror in a process of its own. It prints where the dashboard is, the token that lets it act, and what to type in another terminal to see \
+lag rise and fall. A mirror that is killed is started again after ten seconds.
+
+Examples:
+  kmirror demo live
+  kmirror demo live --port 8080 --partitions 12
+  kmirror demo live --json | jq -r .dashboard")]
+    Live {
+        /// Where the dashboard listens, on loopback
+        #[arg(long, value_name = "PORT", default_value_t = 9644)]
+        port: u16,
+    },
 }
 
 const TOPIC: &str = "orders";
@@ -92,18 +109,21 @@ const MIRROR: &str = "demo";
 /// What kept it from playing; a record missing or twice, or a figure that does not add up, is [`Exit::Problems`].
 pub async fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<Exit> {
     ctx.start_log();
+    let is_open_ended = matches!(args.story, Some(Story::Live { .. }));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     // Whoever is interrupted still ends its processes and removes its folder.
     tokio::select! {
         exit = play(args, ctx.json) => exit,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        _ = terminate.recv() => anyhow::bail!("terminated"),
+        _ = tokio::signal::ctrl_c() => if is_open_ended { Ok(Exit::Done) } else { anyhow::bail!("interrupted") },
+        _ = terminate.recv() => if is_open_ended { Ok(Exit::Done) } else { anyhow::bail!("terminated") },
     }
 }
 
 async fn play(args: DemoArgs, json: bool) -> anyhow::Result<Exit> {
-    if args.story == Some(Story::Backup) {
-        return archiving::play(args, json).await;
+    match args.story {
+        Some(Story::Backup) => return archiving::play(args, json).await,
+        Some(Story::Live { port }) => return live::play(args, port, json).await,
+        None => {}
     }
     let summary = play_whole(args, json).await?;
     if json {

@@ -209,6 +209,17 @@ impl Stage {
         }
     }
 
+    /// The configuration.
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.file(FILE)
+    }
+
+    /// Whether the mirror's process is gone.
+    pub(super) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        let Some(process) = &mut self.process else { return Ok(true) };
+        Ok(process.try_wait()?.is_some())
+    }
+
     /// A file in the demo's folder.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

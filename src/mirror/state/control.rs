@@ -178,7 +178,7 @@ pub struct Promotion {
 }
 
 /// How a promotion comes about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PromotionMode {
     /// The source is there: its writers have stopped, and all that it holds was mirrored first.

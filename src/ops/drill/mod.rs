@@ -6,12 +6,15 @@
 //! target, read back, and read from.
 
 mod isolated;
+mod page;
 mod positions;
+mod reports;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Cluster;
@@ -28,6 +31,9 @@ use super::groups::{Commits, Gathering, GroupsWorld, gather, plan};
 use super::time::rfc3339;
 use positions::{Positions, positions};
 
+pub use page::{seconds, word};
+pub use reports::{ReportsError, keep, kept};
+
 /// What is rehearsed.
 #[derive(Debug, Clone)]
 pub struct DrillOptions {
@@ -42,7 +48,7 @@ pub struct DrillOptions {
 }
 
 /// `drill --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema, Deserialize)]
 pub struct DrillReport {
     /// Version of this shape.
     pub schema_version: u32,
@@ -74,7 +80,7 @@ pub struct DrillReport {
 }
 
 /// A group in a drill.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Deserialize)]
 pub struct GroupDrill {
     /// The group.
     pub group: String,

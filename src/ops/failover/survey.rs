@@ -251,8 +251,7 @@ fn condition(state: &MirrorState, known: &PartitionState, source: &TopicPartitio
 }
 
 fn lost(known: &PartitionState, mirrored_to: i64, source_end: i64) -> Vec<LostRange> {
-    let view = |gap: crate::mirror::Gap| GapView { reason: gap.reason.to_string(), from: gap.from, to: gap.to };
-    let gaps = known.map.gaps().map(view).filter(|gap| gap.is_loss() && gap.from < mirrored_to);
+    let gaps = known.map.gaps().map(GapView::from).filter(|gap| gap.is_loss && gap.from < mirrored_to);
     let gaps = gaps.map(|gap| LostRange { from: gap.from, to: gap.to.min(mirrored_to), reason: gap.reason });
     let rest = (mirrored_to >= 0 && source_end > mirrored_to).then(|| LostRange {
         from: mirrored_to,

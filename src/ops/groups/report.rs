@@ -1,5 +1,6 @@
 //! What a plan says, as `--json` prints it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::now_ms;
@@ -9,7 +10,7 @@ use super::record::SyncRecord;
 use super::{GroupsWorld, totals};
 
 /// A plan, or what is known without one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct GroupsReport<'a> {
     /// Version of this shape.
     pub schema_version: u32,
@@ -33,7 +34,7 @@ pub struct GroupsReport<'a> {
 }
 
 /// When the groups were last kept in step.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 pub struct LastSync {
     /// How long ago.
     pub age_seconds: f64,
@@ -50,7 +51,7 @@ impl LastSync {
 }
 
 /// A group without a plan.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct FailedGroup<'a> {
     /// The group.
     pub group: &'a str,
@@ -59,7 +60,7 @@ pub struct FailedGroup<'a> {
 }
 
 /// A partition without a view.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct UnreadablePartition<'a> {
     /// Source topic.
     pub topic: &'a str,
@@ -70,7 +71,7 @@ pub struct UnreadablePartition<'a> {
 }
 
 /// A group as it stands on the target.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct StandingGroup<'a> {
     /// The group.
     pub group: &'a str,

@@ -3,12 +3,23 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use super::DrillReport;
+use super::page::html;
 
-use super::drill_page::html;
-use crate::ops::drill::DrillReport;
+/// A folder of reports that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct ReportsError {
+    /// The folder, or the file in it.
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ReportsError {
+    |source| ReportsError { path: path.to_owned(), source }
+}
 
 /// The beginning of the name of a report that is kept.
 fn prefix(mirror: &str) -> String {
@@ -16,13 +27,17 @@ fn prefix(mirror: &str) -> String {
 }
 
 /// Keeps a report; one is never written over.
-pub(super) fn keep(folder: &Path, report: &DrillReport) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let at: String = report.started_at.chars().filter(|c| !matches!(c, '-' | ':' | '.')).collect();
+///
+/// # Errors
+/// It cannot be written, or there is one of the same moment.
+pub fn keep(folder: &Path, report: &DrillReport) -> Result<(), ReportsError> {
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    let moment: String = report.started_at.chars().filter(|c| !matches!(c, '-' | ':' | '.')).collect();
     // The JSON last, which is what counts as a report.
-    for (kind, text) in [("html", html(report)), ("json", serde_json::to_string_pretty(report)? + "\n")] {
-        let file = folder.join(format!("{}{at}.{kind}", prefix(&report.mirror)));
-        write_whole(&file, text.as_bytes()).with_context(|| file.display().to_string())?;
+    let json = serde_json::to_string_pretty(report).map_err(io::Error::from).map_err(at(folder))? + "\n";
+    for (kind, text) in [("html", html(report)), ("json", json)] {
+        let file = folder.join(format!("{}{moment}.{kind}", prefix(&report.mirror)));
+        write_whole(&file, text.as_bytes()).map_err(at(&file))?;
     }
     Ok(())
 }
@@ -38,16 +53,19 @@ fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The reports of a mirror that are kept, oldest first.
-pub(super) fn kept(folder: &Path, mirror: &str) -> anyhow::Result<Vec<DrillReport>> {
+///
+/// # Errors
+/// The folder, or a report in it, cannot be read.
+pub fn kept(folder: &Path, mirror: &str) -> Result<Vec<DrillReport>, ReportsError> {
     let mut reports = Vec::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("--reports {}", folder.display()))?;
+    let entries = fs::read_dir(folder).map_err(at(folder))?;
     for entry in entries {
-        let path = entry?.path();
+        let path = entry.map_err(at(folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if !name.starts_with(&prefix(mirror)) || path.extension().is_none_or(|kind| kind != "json") {
             continue;
         }
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
         match serde_json::from_str::<DrillReport>(&text) {
             // Others are of a mirror whose name goes on behind this one.
             Ok(report) if report.mirror == mirror => reports.push(report),

@@ -2,9 +2,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
-use super::drill::{seconds, word};
-use crate::ops::drill::{DrillReport, GroupDrill};
-use crate::plan::Check;
+use super::{DrillReport, GroupDrill};
+use crate::plan::{Check, Verdict};
 
 const STYLE: &str = "\
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 62em; padding: 0 1em; color: #1b1f24 }
@@ -13,6 +12,20 @@ table { border-collapse: collapse; width: 100% } th, td { text-align: left; padd
 vertical-align: top } th { color: #59636e; font-weight: 600 } td.n, th.n { text-align: right }
 .pass { color: #1a7f37 } .WARN { color: #9a6700 } .FAIL { color: #cf222e; font-weight: 600 }
 ul { margin: .3em 0; padding-left: 1.2em } li { font-family: ui-monospace, monospace; font-size: .88em }";
+
+/// Seconds, or a dash where they are not known.
+pub fn seconds(seconds: f64) -> String {
+    if seconds < 0.0 { "-".to_owned() } else { format!("{seconds:.1} s") }
+}
+
+/// What a verdict is called.
+pub fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Warn => "WARN",
+        Verdict::Fail => "FAIL",
+    }
+}
 
 /// The page.
 pub(super) fn html(report: &DrillReport) -> String {
@@ -96,7 +109,6 @@ fn group_row(group: &GroupDrill) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Verdict;
 
     #[test]
     fn what_comes_from_the_clusters_is_text_and_no_markup() {
