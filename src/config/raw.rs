@@ -68,7 +68,15 @@ pub(super) struct Mirror {
     pub(super) groups: Option<Groups>,
     pub(super) sync: Sync,
     pub(super) on: On,
+    pub(super) heartbeats: Option<Heartbeats>,
     pub(super) limits: MirrorLimits,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Heartbeats {
+    pub(super) topic: Option<String>,
+    pub(super) interval: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -132,9 +140,16 @@ pub(super) struct Limits {
 #[allow(dead_code)]
 pub(super) struct Http {
     pub(super) listen: String,
+    pub(super) metrics: HttpMetrics,
     tls: Option<HttpTls>,
     token: Option<String>,
     probes: Option<Probes>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpMetrics {
+    pub(super) max_series: usize,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use super::error::{ConfigError, Place};
 use super::raw;
 use super::routes;
-use super::topics::{GroupFilter, Rename, TopicFilter};
+use super::topics::{GroupFilter, Rename, TopicFilter, is_topic_name};
 use super::types::{
-    ClusterConfig, Config, DrillConfig, GroupSync, HttpConfig, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies,
-    Sync, TargetTopics,
+    ClusterConfig, Config, DrillConfig, GroupSync, Heartbeats, HttpConfig, Limits, LogConfig, MirrorConfig,
+    MirrorLimits, Policies, Sync, TargetTopics,
 };
 use super::units;
 
@@ -55,9 +55,9 @@ impl Validator<'_> {
         let backups = self.backups(file.backups.unwrap_or_default(), &clusters);
         let memory = self.take("limits.memory", units::parse_size(&file.limits.memory));
         let http = match file.http {
-            Some(http) => {
-                self.take("http.listen", units::parse_listen(&http.listen)).map(|listen| HttpConfig { listen })
-            }
+            Some(http) => self
+                .take("http.listen", units::parse_listen(&http.listen))
+                .map(|listen| HttpConfig { listen, max_series: http.metrics.max_series }),
             None => None,
         };
         let drills = file.drills.unwrap_or_default().into_iter().enumerate();
@@ -112,9 +112,21 @@ impl Validator<'_> {
                 self.error(&format!("{at}.target_topics.configs.{name}"), message);
             }
         }
-        let topics = TopicFilter::new(&mirror.topics.include, &mirror.topics.exclude);
+        let heartbeats = match &mirror.heartbeats {
+            Some(heartbeats) => Some(self.heartbeats(&format!("{at}.heartbeats"), &mirror.name, heartbeats)?),
+            None => None,
+        };
+        let mut include = mirror.topics.include.clone();
+        include.extend(heartbeats.iter().map(|heartbeats| regex::escape(&heartbeats.topic)));
+        let topics = TopicFilter::new(&include, &mirror.topics.exclude);
         let rename = Rename::new(&mirror.rename, &mirror.source, &mirror.target);
         let topics = self.take(&format!("{at}.topics"), topics);
+        if let (Some(heartbeats), Some(topics)) = (&heartbeats, &topics)
+            && !topics.matches(&heartbeats.topic)
+        {
+            let message = format!("{} is not mirrored: topics.exclude takes it out", heartbeats.topic);
+            self.error(&format!("{at}.heartbeats.topic"), message);
+        }
         let rename = self.take(&format!("{at}.rename"), rename);
         let start = self.take(&format!("{at}.start"), units::parse_start(&mirror.start));
         let bandwidth = match &mirror.limits.bandwidth {
@@ -140,6 +152,7 @@ impl Validator<'_> {
                 configs: mirror.target_topics.configs,
             },
             groups,
+            heartbeats,
             sync: Sync { topic_configs: mirror.sync.topic_configs, partitions: mirror.sync.partitions },
             on: Policies {
                 retention_loss: mirror.on.retention_loss,
@@ -154,6 +167,19 @@ impl Validator<'_> {
             },
             source_gaps: BTreeMap::new(),
         })
+    }
+
+    fn heartbeats(&mut self, at: &str, mirror: &str, heartbeats: &raw::Heartbeats) -> Option<Heartbeats> {
+        let key = format!("{at}.interval");
+        let interval = self.take(&key, units::parse_duration(&heartbeats.interval))?;
+        if interval < super::HEARTBEATS_INTERVAL_MIN {
+            self.error(&key, "is too short: write 100ms or more");
+        }
+        let topic = heartbeats.topic.clone().unwrap_or_else(|| format!("kmirror.heartbeats.{mirror}"));
+        if !is_topic_name(&topic) {
+            self.error(&format!("{at}.topic"), "is no name of a topic: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'");
+        }
+        Some(Heartbeats { topic, interval })
     }
 
     fn groups(&mut self, at: &str, groups: &raw::Groups) -> Option<GroupSync> {

@@ -8,6 +8,7 @@ pub mod drill;
 pub mod failback;
 mod failover;
 pub mod groups;
+mod heartbeats;
 mod rebuild;
 mod records;
 pub(crate) mod replaying;
@@ -23,6 +24,7 @@ pub use failover::{
     Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,
     StepReport, UnseenRange, Verification,
 };
+pub use heartbeats::keep_beating;
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use replaying::{ORIGIN, REPLAY, ReplayError};
 pub use state::MirrorState;
