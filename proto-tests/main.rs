@@ -17,6 +17,7 @@ mod e2e;
 mod embedded;
 mod fuzz;
 mod goldens;
+mod monitoring;
 mod nemesis;
 mod sim;
 mod tidy;

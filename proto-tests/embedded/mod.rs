@@ -1,5 +1,6 @@
 //! The program as a user runs it, between embedded brokers: what cannot be brought about on a real cluster at will.
 
+mod alerts;
 mod api;
 mod api_actions;
 mod api_document;

@@ -21,6 +21,12 @@ const KIND: FileKind = FileKind { magic: "kmirror-archive", version: 1 };
 /// Manifests that are read side by side.
 const READ_AT_ONCE: usize = 16;
 
+/// A note for whoever watches. Nothing hangs on it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Verified {
+    verified_at_ms: i64,
+}
+
 /// What the folder says that it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Label {
@@ -253,6 +259,21 @@ impl Archive {
         }
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    /// When everything in it was last found whole, ms since the epoch; `None` where nobody has noted that.
+    pub async fn verified_at_ms(&self) -> Result<Option<i64>, BackupError> {
+        if !self.copies.is_there(names::VERIFIED).await? {
+            return Ok(None);
+        }
+        let note = self.copies.get(names::VERIFIED).await?;
+        Ok(serde_json::from_slice::<Verified>(&note).ok().map(|note| note.verified_at_ms))
+    }
+
+    /// Notes that everything in it was found whole.
+    pub async fn note_verified(&self, at_ms: i64) -> Result<(), BackupError> {
+        let note = serde_json::to_vec(&Verified { verified_at_ms: at_ms }).unwrap_or_default();
+        Ok(self.copies.put(names::VERIFIED, note.into()).await?)
     }
 
     /// How the archive stands, by its newest manifests; `None` where there are none. Whether they follow one another is left to others.

@@ -3,6 +3,9 @@
 /// The object that says what the folder is.
 pub(super) const ARCHIVE: &str = "archive.json";
 
+/// The note of when everything in it was last found whole.
+pub(super) const VERIFIED: &str = "verified.json";
+
 /// The folder of a chain.
 pub(super) fn chain(chain: u32) -> String {
     format!("chains/{chain:08}")

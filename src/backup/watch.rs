@@ -48,6 +48,7 @@ pub async fn keep(config: Config, backup: BackupConfig, board: BackupBoard, mut 
         match pass {
             Ok(report) => {
                 tell(&backup.name, &report, began.elapsed());
+                note_verified(&backup, &board).await;
                 let is_complete = report.problems.is_empty();
                 if is_complete {
                     board.complete(Complete::At(now_ms()));
@@ -107,6 +108,18 @@ async fn note_last(backup: &BackupConfig, board: &BackupBoard) {
         Err(error) => {
             tracing::warn!(backup = %backup.name, %error, "the archive does not tell when it was last complete");
         }
+    }
+}
+
+/// Anybody may have verified it meanwhile.
+async fn note_verified(backup: &BackupConfig, board: &BackupBoard) {
+    let at_ms = match open_archive(backup) {
+        Ok(archive) => archive.verified_at_ms().await,
+        Err(error) => Err(error),
+    };
+    match at_ms {
+        Ok(at_ms) => board.verified(at_ms.map_or(Complete::Never, Complete::At)),
+        Err(error) => tracing::debug!(backup = %backup.name, %error, "the archive does not tell when it was verified"),
     }
 }
 

@@ -10,6 +10,7 @@ use super::output;
 use crate::backup::chain::logs;
 use crate::backup::verify::{ArchiveReport, Look, verify_archive};
 use crate::backup::{AwayCopy, Keeper, open_archive, open_segments, trusted_key};
+use crate::engine::now_ms;
 
 /// Options of `archive`.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +19,7 @@ Examples:
   kmirror archive -c standby.yaml list
   kmirror archive -c standby.yaml show --backup nightly
   kmirror archive -c standby.yaml verify --backup nightly
+  kmirror archive -c standby.yaml verify --backup nightly --note
   kmirror archive -c standby.yaml repair --backup nightly --yes
   kmirror archive -c standby.yaml export --backup nightly --partition orders:3 --offsets 4000..5000
   kmirror archive -c standby.yaml export --topic 'orders.*' --since 2026-11-20T03:00:00Z --out orders.jsonl
@@ -36,7 +38,7 @@ enum ArchiveCommand {
     /// Show what a chain holds: topics, offsets, times, sizes, gaps
     Show(ShowArgs),
     /// Read everything in every copy, and say what is damaged, missing or lost
-    Verify(WhichArgs),
+    Verify(VerifyArgs),
     /// The same, and replace what is damaged or missing from a copy that is whole
     Repair(WhichArgs),
     /// Write records as lines of JSON or as Parquet, from an archive or straight from a live topic
@@ -51,6 +53,15 @@ struct WhichArgs {
     /// The backup meant, where the file holds several
     #[arg(long, value_name = "NAME")]
     backup: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Where all is well, note in every copy when that was; a running backup shows it as a metric
+    #[arg(long)]
+    note: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -70,8 +81,8 @@ pub async fn run(args: ArchiveArgs, ctx: &Context) -> anyhow::Result<Exit> {
     match args.command {
         ArchiveCommand::List(which) => list(&which, ctx).await,
         ArchiveCommand::Show(show) => self::show(&show, ctx).await,
-        ArchiveCommand::Verify(which) => verify(&which, false, ctx).await,
-        ArchiveCommand::Repair(which) => verify(&which, true, ctx).await,
+        ArchiveCommand::Verify(args) => verify(&args.which, false, args.note, ctx).await,
+        ArchiveCommand::Repair(which) => verify(&which, true, false, ctx).await,
         ArchiveCommand::Export(args) => export(&args, ctx).await,
         ArchiveCommand::Prune(which) => prune(&which, ctx).await,
     }
@@ -190,7 +201,7 @@ async fn show(args: &ShowArgs, ctx: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn verify(which: &WhichArgs, repair: bool, ctx: &Context) -> anyhow::Result<Exit> {
+async fn verify(which: &WhichArgs, repair: bool, note: bool, ctx: &Context) -> anyhow::Result<Exit> {
     let config = ctx.load()?;
     let backup = one(&config, which.backup.as_deref())?;
     let archive = open_archive(backup)?;
@@ -203,6 +214,7 @@ async fn verify(which: &WhichArgs, repair: bool, ctx: &Context) -> anyhow::Resul
     }
     let segments = open_segments(backup, &archive).await?;
     let trusted = trusted_key(backup).await?;
+    let began_ms = now_ms();
     let bar = output::progress(0, "reading");
     let look = Look { trusted: trusted.as_ref(), repair };
     let report = verify_archive(&archive, &segments, look, &|done, all| {
@@ -212,6 +224,9 @@ async fn verify(which: &WhichArgs, repair: bool, ctx: &Context) -> anyhow::Resul
     .await;
     bar.finish_and_clear();
     let report = report?;
+    if note && !report.has_problems() && !ctx.dry_run {
+        archive.note_verified(began_ms).await?;
+    }
     if ctx.json {
         output::json(&report)?;
     } else {

@@ -16,9 +16,11 @@ use super::logging;
 use super::one_thread;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::{Board, Budget, EngineError, run_mirror};
+use crate::observe::clusters::{self, ClusterBoard};
 use crate::observe::lookout::Lookout;
 use crate::observe::{self, BackupBoard, Shown};
 use crate::ops::groups::keep_in_step;
+use crate::ops::keep_beating;
 
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
@@ -45,10 +47,22 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let boards: Vec<Board> = ctx.mirrors(&config)?.iter().map(|m| Board::new(&m.name)).collect();
     let budget = Budget::new(usize::try_from(config.limits.memory_bytes).unwrap_or(usize::MAX));
     let kept: Vec<BackupBoard> = config.backups.iter().map(|backup| BackupBoard::new(&backup.name)).collect();
-    let shown = Shown { boards: boards.clone(), backups: kept.clone(), budget: Some(budget.clone()) };
+    let clusters = ClusterBoard::default();
+    let shown = Shown {
+        boards: boards.clone(),
+        backups: kept.clone(),
+        budget: Some(budget.clone()),
+        clusters: clusters.clone(),
+        ..Shown::default()
+    };
     serve(&config, shown, ctx.mirrors(&config)?, &stopped).await?;
     let mut mirrors = start(&config, &boards, &budget, &stopped)?;
     let mut groups = keep_groups(&config, &boards, &stopped);
+    let health = match &config.http {
+        Some(_) => clusters::keep(&config, &ctx.mirrors(&config)?, &clusters, &stopped),
+        None => JoinSet::new(),
+    };
+    let mut heartbeats = keep_beating_all(&config, &boards, &stopped);
     let drills = keep_drilling_all(&config, &boards, &stopped);
     let backups = keep_backups(&config, &kept, &stopped);
     let mut failure = None;
@@ -60,9 +74,8 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
                 Some(outcome) => {
                     // One mirror that cannot go on does not stop the others; the exit code tells in the end.
                     let (name, outcome) = outcome.context("a mirror's task ended")?;
-                    if let Some(task) = groups.remove(&name) {
-                        task.abort();
-                    }
+                    // Nothing goes on beside it either: a promoted target gets no offsets, and its old source no heartbeats.
+                    groups.remove(&name).into_iter().chain(heartbeats.remove(&name)).for_each(|task| task.abort());
                     if let Err(error) = outcome {
                         tracing::error!(%error, "mirror stopped");
                         failure.get_or_insert(error);
@@ -71,7 +84,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
             },
         }
     }
-    drop((drills, backups));
+    drop((health, drills, backups));
     match failure {
         None => Ok(Exit::Done),
         Some(error) => Err(error.into()),
@@ -86,6 +99,7 @@ pub(super) async fn serve(
     stop: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let Some(http) = &config.http else { return Ok(()) };
+    let shown = Shown { max_series: http.max_series, ..shown };
     let lookout = Lookout::new(Arc::new(config.clone()), mirrors.into_iter().cloned().collect());
     observe::serve(http, shown, lookout, logging::control(), stop.clone()).await?;
     Ok(())
@@ -124,6 +138,20 @@ fn keep_groups(
         Some((mirror.name.clone(), tokio::spawn(work)))
     });
     with_groups.collect()
+}
+
+/// Heartbeats are written and read on this thread, by mirror.
+fn keep_beating_all(
+    config: &Arc<Config>,
+    boards: &[Board],
+    stop: &watch::Receiver<bool>,
+) -> BTreeMap<String, JoinHandle<()>> {
+    let with_heartbeats = boards.iter().filter_map(|board| {
+        let mirror = config.mirrors.iter().find(|m| m.name == board.mirror() && m.heartbeats.is_some())?;
+        let work = keep_beating(Arc::clone(config), Arc::new(mirror.clone()), board.clone(), stop.clone());
+        Some((mirror.name.clone(), tokio::spawn(work)))
+    });
+    with_heartbeats.collect()
 }
 
 /// Backups are made on this thread. One that is cut short goes on from its last manifest.

@@ -302,6 +302,15 @@ impl Cluster {
         }
     }
 
+    /// Connections that are open. One that is being made does not count.
+    pub fn open_connections(&self) -> usize {
+        let slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_open = |slot: &&SharedSlot| {
+            slot.try_lock().is_ok_and(|slot| slot.connection.as_ref().is_some_and(Connection::is_alive))
+        };
+        slots.values().filter(is_open).count()
+    }
+
     /// Which api versions a broker speaks: api key → lowest and highest.
     pub async fn api_versions(&self, node: i32) -> Result<HashMap<i16, (i16, i16)>, ClientError> {
         Ok(self.connection(node, ADMIN_LANE).await?.versions().clone())

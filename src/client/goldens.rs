@@ -159,13 +159,19 @@ async fn metadata() {
     assert_eq!(cluster.cluster_id(), "golden-cluster-id-0123");
     let metadata = cluster.metadata();
     assert_eq!((metadata.controller, metadata.brokers.len(), metadata.topics.len()), (Some(1), 1, 2));
-    let partition = |leader, leader_epoch, replicas, error| PartitionMeta { leader, leader_epoch, replicas, error };
+    let partition = |leader, leader_epoch, (replicas, in_sync), error| PartitionMeta {
+        leader,
+        leader_epoch,
+        replicas,
+        in_sync,
+        error,
+    };
     let alpha = TopicMeta {
         id: topic_id("alpha"),
         name: "alpha".to_owned(),
         internal: false,
         error: 0,
-        partitions: vec![partition(Some(1), 5, 3, 0), partition(None, 6, 1, 5)],
+        partitions: vec![partition(Some(1), 5, (3, 2), 0), partition(None, 6, (1, 0), 5)],
     };
     assert_eq!(metadata.topic("alpha"), Some(&alpha));
     let beta = metadata.topic("beta").unwrap();

@@ -1,6 +1,6 @@
 //! What a cluster says of itself: brokers, topics, leaders.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
@@ -27,6 +27,8 @@ pub struct Metadata {
     pub brokers: BTreeMap<i32, String>,
     /// Broker id of the controller, as far as clients need it (any broker forwards under KRaft).
     pub controller: Option<i32>,
+    /// Brokers that hold replicas of what was asked about last, and that the cluster does not name.
+    pub lost_brokers: BTreeSet<i32>,
     /// Topic name → topic.
     pub topics: HashMap<String, TopicMeta>,
 }
@@ -55,13 +57,15 @@ pub struct PartitionMeta {
     pub leader_epoch: i32,
     /// Replicas, leader or not.
     pub replicas: usize,
+    /// Those of them that are in sync.
+    pub in_sync: usize,
     /// Error code: why there is no leader; 0 where all is well.
     pub error: i16,
 }
 
 impl PartitionMeta {
     /// One of which nothing is known.
-    pub(crate) const UNKNOWN: Self = Self { leader: None, leader_epoch: -1, replicas: 0, error: 0 };
+    pub(crate) const UNKNOWN: Self = Self { leader: None, leader_epoch: -1, replicas: 0, in_sync: 0, error: 0 };
 }
 
 impl TopicMeta {
@@ -95,7 +99,10 @@ impl Metadata {
 
     /// The metadata after a response to `asked`.
     pub(crate) fn merged(&self, asked: Topics<'_>, response: MetadataResponse) -> Self {
-        let brokers = response.brokers.iter().map(|b| (b.node_id.0, format!("{}:{}", host(&b.host), b.port))).collect();
+        let brokers: BTreeMap<i32, String> =
+            response.brokers.iter().map(|b| (b.node_id.0, format!("{}:{}", host(&b.host), b.port))).collect();
+        let replicas = response.topics.iter().flat_map(|topic| &topic.partitions).flat_map(|p| &p.replica_nodes);
+        let lost_brokers = replicas.map(|id| id.0).filter(|id| !brokers.contains_key(id)).collect();
         let mut topics = match asked {
             Topics::All | Topics::AllAnd(_) => HashMap::with_capacity(response.topics.len()),
             Topics::Named(names) => {
@@ -122,7 +129,8 @@ impl Metadata {
             };
             topics.insert(name, fresh);
         }
-        Self { brokers, controller: Some(response.controller_id.0).filter(|id| *id >= 0), topics }
+        let controller = Some(response.controller_id.0).filter(|id| *id >= 0);
+        Self { brokers, controller, lost_brokers, topics }
     }
 }
 
@@ -146,6 +154,7 @@ fn topic_meta(name: String, topic: &MetadataResponseTopic) -> TopicMeta {
             leader: Some(p.leader_id.0).filter(|id| *id >= 0),
             leader_epoch: p.leader_epoch,
             replicas: p.replica_nodes.len(),
+            in_sync: p.isr_nodes.len(),
             error: p.error_code,
         })
         .collect();

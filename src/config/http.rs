@@ -25,6 +25,8 @@ pub struct HttpConfig {
     pub token: Option<SecretString>,
     /// A listener for probes and metrics alone, which asks for no token.
     pub probes: Option<SocketAddr>,
+    /// Series of one metric at most: figures of partitions are put together where there are more.
+    pub max_series: usize,
 }
 
 /// Files of the listener's TLS, PEM.
@@ -65,7 +67,7 @@ impl Validator<'_> {
         if probes == Some(listen) && listen.port() != 0 {
             self.error("http.probes.listen", "is where http.listen listens already");
         }
-        Some(HttpConfig { listen, tls, token, probes })
+        Some(HttpConfig { listen, tls, token, probes, max_series: http.metrics.max_series })
     }
 }
 

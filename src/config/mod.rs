@@ -38,8 +38,8 @@ pub use topics::{
     is_topic_name, never_mirrored,
 };
 pub use types::{
-    ClusterConfig, Config, DrillConfig, GroupSync, HostPort, Limits, LogConfig, LogFormat, LogLevel, MirrorConfig,
-    MirrorLimits, Policies, Policy, SourceGap, Start, Sync, TargetTopics, restore_name,
+    ClusterConfig, Config, DrillConfig, GroupSync, Heartbeats, HostPort, Limits, LogConfig, LogFormat, LogLevel,
+    MirrorConfig, MirrorLimits, Policies, Policy, SourceGap, Start, Sync, TargetTopics, restore_name,
 };
 pub(crate) use units::parse_size;
 pub use units::{bytes, is_name as is_mirror_name, parse_rfc3339_ms};
@@ -48,6 +48,8 @@ pub use units::{bytes, is_name as is_mirror_name, parse_rfc3339_ms};
 pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// Least `mirrors[].groups.interval`.
 pub const GROUPS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// Least `mirrors[].heartbeats.interval`.
+pub const HEARTBEATS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Least `drills[].every`.
 pub const DRILLS_EVERY_MIN: std::time::Duration = std::time::Duration::from_secs(60);
 /// Least `backups[].interval` and `backups[].full_every`.

@@ -68,7 +68,15 @@ pub(super) struct Mirror {
     pub(super) groups: Option<Groups>,
     pub(super) sync: Sync,
     pub(super) on: On,
+    pub(super) heartbeats: Option<Heartbeats>,
     pub(super) limits: MirrorLimits,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Heartbeats {
+    pub(super) topic: Option<String>,
+    pub(super) interval: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -131,9 +139,16 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     pub(super) listen: String,
+    pub(super) metrics: HttpMetrics,
     pub(super) tls: Option<HttpTls>,
     pub(super) token: Option<String>,
     pub(super) probes: Option<Probes>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpMetrics {
+    pub(super) max_series: usize,
 }
 
 #[derive(Deserialize, JsonSchema)]

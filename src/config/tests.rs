@@ -6,6 +6,7 @@ use std::io;
 use proptest::prelude::*;
 
 mod backups;
+mod heartbeats;
 
 use super::options::{Kind, OPTIONS, Scalar, Status};
 use super::*;

@@ -118,6 +118,8 @@ pub struct MirrorConfig {
     pub target_topics: TargetTopics,
     /// Consumer groups whose offsets follow; `None`: none do.
     pub groups: Option<GroupSync>,
+    /// Heartbeats that travel through the mirror; `None`: there are none.
+    pub heartbeats: Option<Heartbeats>,
     /// What else of a topic follows the source.
     pub sync: Sync,
     /// What happens where a mirror cannot go on without losing something.
@@ -163,6 +165,7 @@ impl MirrorConfig {
             isolation: Isolation::ReadCommitted,
             target_topics: TargetTopics::default(),
             groups: Some(GroupSync { filter: GroupFilter::all(), interval: Duration::from_secs(3600) }),
+            heartbeats: None,
             sync: Sync { topic_configs: true, partitions: true },
             on: Policies {
                 retention_loss: Policy::Halt,
@@ -201,6 +204,7 @@ impl MirrorConfig {
             start: Start::Earliest,
             // How topics are to be on the standby says nothing of how they were at home.
             target_topics: TargetTopics::default(),
+            heartbeats: None,
             ..self.clone()
         }
     }
@@ -218,6 +222,15 @@ pub enum Start {
     Latest,
     /// At the first record whose timestamp is at or after this moment, in milliseconds since 1970-01-01 UTC.
     Timestamp(i64),
+}
+
+/// Heartbeats that travel through a mirror, and measure it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// The topic on the source.
+    pub topic: String,
+    /// Time between two.
+    pub interval: Duration,
 }
 
 /// How topics are created on the target.

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use super::error::{ConfigError, Place};
 use super::raw;
 use super::routes;
-use super::topics::{GroupFilter, Rename, TopicFilter};
+use super::topics::{GroupFilter, Rename, TopicFilter, is_topic_name};
 use super::types::{
-    ClusterConfig, Config, DrillConfig, GroupSync, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies, Sync,
-    TargetTopics,
+    ClusterConfig, Config, DrillConfig, GroupSync, Heartbeats, Limits, LogConfig, MirrorConfig, MirrorLimits, Policies,
+    Sync, TargetTopics,
 };
 use super::units;
 
@@ -110,9 +110,21 @@ impl Validator<'_> {
                 self.error(&format!("{at}.target_topics.configs.{name}"), message);
             }
         }
-        let topics = TopicFilter::new(&mirror.topics.include, &mirror.topics.exclude);
+        let heartbeats = match &mirror.heartbeats {
+            Some(heartbeats) => Some(self.heartbeats(&format!("{at}.heartbeats"), &mirror.name, heartbeats)?),
+            None => None,
+        };
+        let mut include = mirror.topics.include.clone();
+        include.extend(heartbeats.iter().map(|heartbeats| regex::escape(&heartbeats.topic)));
+        let topics = TopicFilter::new(&include, &mirror.topics.exclude);
         let rename = Rename::new(&mirror.rename, &mirror.source, &mirror.target);
         let topics = self.take(&format!("{at}.topics"), topics);
+        if let (Some(heartbeats), Some(topics)) = (&heartbeats, &topics)
+            && !topics.matches(&heartbeats.topic)
+        {
+            let message = format!("{} is not mirrored: topics.exclude takes it out", heartbeats.topic);
+            self.error(&format!("{at}.heartbeats.topic"), message);
+        }
         let rename = self.take(&format!("{at}.rename"), rename);
         let start = self.take(&format!("{at}.start"), units::parse_start(&mirror.start));
         let bandwidth = match &mirror.limits.bandwidth {
@@ -138,6 +150,7 @@ impl Validator<'_> {
                 configs: mirror.target_topics.configs,
             },
             groups,
+            heartbeats,
             sync: Sync { topic_configs: mirror.sync.topic_configs, partitions: mirror.sync.partitions },
             on: Policies {
                 retention_loss: mirror.on.retention_loss,
@@ -152,6 +165,19 @@ impl Validator<'_> {
             },
             source_gaps: BTreeMap::new(),
         })
+    }
+
+    fn heartbeats(&mut self, at: &str, mirror: &str, heartbeats: &raw::Heartbeats) -> Option<Heartbeats> {
+        let key = format!("{at}.interval");
+        let interval = self.take(&key, units::parse_duration(&heartbeats.interval))?;
+        if interval < super::HEARTBEATS_INTERVAL_MIN {
+            self.error(&key, "is too short: write 100ms or more");
+        }
+        let topic = heartbeats.topic.clone().unwrap_or_else(|| format!("kmirror.heartbeats.{mirror}"));
+        if !is_topic_name(&topic) {
+            self.error(&format!("{at}.topic"), "is no name of a topic: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'");
+        }
+        Some(Heartbeats { topic, interval })
     }
 
     fn groups(&mut self, at: &str, groups: &raw::Groups) -> Option<GroupSync> {

@@ -1,6 +1,7 @@
 //! What a running mirror shows of itself: one table of partitions, replaced about once a second, read by metrics and
 //! the HTTP API.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::mirror::{Halt, Headroom, Hold};
@@ -34,13 +35,50 @@ pub struct PartView {
     pub hold: Option<Hold>,
     /// Bytes waiting for the target.
     pub queued_bytes: usize,
+    /// Source offset up to which everything is on the target, also while more is under way; `None` where that is not known.
+    pub position: Option<i64>,
+    /// Since when the record there waits, ms since the epoch: its own timestamp or, before that is known, when it was first
+    /// seen to wait. `None` where none does.
+    pub waits_since_ms: Option<i64>,
+    /// When the source was last heard of the partition, ms since the epoch, where it is silent now; 0: never.
+    pub silent_since_ms: Option<i64>,
+    /// What has passed since the process began.
+    pub totals: Totals,
+}
+
+/// What has passed in a partition since the process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Records appended to the target.
+    pub records: u64,
+    /// Bytes of records that answers of the source held.
+    pub in_bytes: u64,
+    /// Bytes of the batches that the target took.
+    pub out_bytes: u64,
 }
 
 impl PartView {
     /// Source offsets between what is settled and the end: what was last seen of it. `None` before the first answer.
     pub fn lag_records(&self) -> Option<i64> {
-        let mirrored_to = self.mirrored_to?;
-        (self.source_end >= 0).then(|| (self.source_end - mirrored_to).max(0))
+        let position = self.position?;
+        (self.source_end >= 0).then(|| (self.source_end - position).max(0))
+    }
+
+    /// For how long the first record that is not mirrored has waited, 0 where none does. `None` where the position is not known.
+    pub fn lag_ms(&self, now_ms: i64) -> Option<i64> {
+        self.lag_records()?;
+        Some(self.waits_since_ms.map_or(0, |since| (now_ms - since).max(0)))
+    }
+
+    /// A failover now would lose no more than what was written in this time. A source that is silent may have been written to
+    /// since it was last heard. `None` where that is not known.
+    pub fn rpo_ms(&self, now_ms: i64) -> Option<i64> {
+        let unseen_ms = match self.silent_since_ms {
+            Some(0) => return None,
+            Some(since) => (now_ms - since).max(0),
+            None => 0,
+        };
+        Some(self.lag_ms(now_ms)?.max(unseen_ms))
     }
 }
 
@@ -57,7 +95,10 @@ struct Inner {
     parts: Arc<Vec<PartView>>,
     promoted: bool,
     groups_ms: Option<i64>,
+    groups: Option<u64>,
     drilled: Option<Drilled>,
+    connections: (usize, usize),
+    heartbeat_ms: Option<i64>,
 }
 
 /// The last drill of a mirror.
@@ -103,6 +144,41 @@ impl Board {
     /// When the consumer groups were last in step; `None` where none are kept.
     pub fn groups_ms(&self) -> Option<i64> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups_ms
+    }
+
+    /// Notes how many consumer groups are in step.
+    pub fn groups_synced(&self, groups: u64) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups = Some(groups);
+    }
+
+    /// How many consumer groups are in step; `None` where that was not found out yet.
+    pub fn synced_groups(&self) -> Option<u64> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups
+    }
+
+    /// Notes the time that the newest heartbeat on the target bears, ms since the epoch.
+    pub fn heartbeat(&self, written_ms: i64) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).heartbeat_ms = Some(written_ms);
+    }
+
+    /// The time that the newest heartbeat on the target bears; `None` where there are none.
+    pub fn heartbeat_ms(&self) -> Option<i64> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).heartbeat_ms
+    }
+
+    /// Open connections of the data path: to the source, and to the target.
+    pub fn connections(&self) -> (usize, usize) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).connections
+    }
+
+    pub(crate) fn connected(&self, connections: (usize, usize)) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).connections = connections;
+    }
+
+    /// What has passed so far, by source topic and partition: a mirror that starts anew counts on.
+    pub(crate) fn totals(&self) -> HashMap<(String, i32), Totals> {
+        let (_, parts) = self.read();
+        parts.iter().map(|part| ((part.topic.clone(), part.partition), part.totals)).collect()
     }
 
     /// Notes how a drill went.

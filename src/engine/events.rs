@@ -51,7 +51,7 @@ pub(crate) enum Event {
     /// A fetch from a source broker came back.
     Fetched { broker: i32, pace: Pace, outcome: Result<Vec<Fetched>, ClientError> },
     /// A produce request to a target broker was answered, lost, or not even sent.
-    Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, outcome: Result<Answers, Unanswered> },
+    Produced { lane: LaneKey, whose: Vec<(PartId, i64)>, written_ms: Option<i64>, outcome: Result<Answers, Unanswered> },
     /// Breaks are acknowledged in the state topic (or the shard cannot be written any more).
     StateWritten { shard: u32, tickets: Vec<Ticket>, outcome: Result<(), EngineError> },
     /// A shard was taken over; it was ours at `owned`.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Histogram;
 use tokio::sync::mpsc;
 
 use crate::client::{Arrived, ClientError, Cluster, FetchChange, FetchLimits, FetchSession, Fetched};
@@ -27,6 +28,7 @@ pub(crate) async fn fetcher(
     cluster: Cluster,
     broker: i32,
     budget: Budget,
+    took: Histogram,
     mut plans: mpsc::Receiver<FetchPlan>,
     events: mpsc::UnboundedSender<Event>,
 ) {
@@ -37,7 +39,7 @@ pub(crate) async fn fetcher(
         for change in plan.changes {
             session.apply(change);
         }
-        let outcome = fetch(&cluster, broker, &budget, &mut session, &mut pace, plan.limits).await;
+        let outcome = fetch(&cluster, broker, &budget, &took, &mut session, &mut pace, plan.limits).await;
         if outcome.is_err() {
             session.reset();
         }
@@ -54,6 +56,7 @@ async fn fetch(
     cluster: &Cluster,
     broker: i32,
     budget: &Budget,
+    took: &Histogram,
     session: &mut FetchSession,
     pace: &mut Pace,
     limits: FetchLimits,
@@ -65,7 +68,12 @@ async fn fetch(
     let (frame, asked) = session.request(&connection, limits)?;
     let Arrived { body, waited, reading } = connection.submit(frame, Some(Arc::new(lease))).arrived().await?;
     pace.learn(usize::try_from(limits.max_bytes).unwrap_or(0), body.len(), waited, reading);
-    session.response(cluster.name(), asked, body)
+    let fetched = session.response(cluster.name(), asked, body)?;
+    // Others waited for records to be written.
+    if fetched.iter().any(|partition| !partition.records.is_empty()) {
+        took.record(waited + reading);
+    }
+    Ok(fetched)
 }
 
 /// How much to ask a broker for at a time.

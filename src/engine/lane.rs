@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use metrics::Histogram;
 use tokio::sync::mpsc;
 
 use crate::client::{ClientError, Cluster, Pending, ProduceEntry, ProduceResult, encode_produce, parse_produce};
@@ -19,6 +20,8 @@ pub(crate) struct Flight {
     pub(crate) entries: Vec<ProduceEntry>,
     /// Part and bound target offset of each entry, in the same order.
     pub(crate) whose: Vec<(PartId, i64)>,
+    /// When the newest record of that batch was written whose newest record is the oldest, ms.
+    pub(crate) written_ms: i64,
     /// When it was handed over; it is not sent later than `lease` after that, should the process sleep in between.
     pub(crate) made: Instant,
     pub(crate) lease: Duration,
@@ -35,6 +38,8 @@ pub(crate) enum Unanswered {
 
 struct InFlight {
     whose: Vec<(PartId, i64)>,
+    written_ms: i64,
+    made: Instant,
     keys: Vec<(String, uuid::Uuid, i32)>,
     version: i16,
     pending: Pending,
@@ -47,6 +52,7 @@ const PRODUCE_TIMEOUT_MS: i32 = 30_000;
 pub(crate) async fn lane(
     cluster: Cluster,
     key: LaneKey,
+    took: Histogram,
     mut flights: mpsc::UnboundedReceiver<Flight>,
     events: mpsc::UnboundedSender<Event>,
 ) {
@@ -58,15 +64,17 @@ pub(crate) async fn lane(
                 match send(&cluster, key, flight).await {
                     Ok(in_flight) => under_way.push_back(in_flight),
                     Err((whose, error)) => {
-                        let _ = events.send(Event::Produced { lane: key, whose, outcome: Err(Unanswered::NotSent(error)) });
+                        let _ = events.send(Event::Produced { lane: key, whose, written_ms: None, outcome: Err(Unanswered::NotSent(error)) });
                     }
                 }
             }
             outcome = front(&mut under_way), if !under_way.is_empty() => {
                 let Some(done) = under_way.pop_front() else { continue };
                 let outcome = outcome.and_then(|body| parse_produce(cluster.name(), done.version, body, &done.keys));
+                took.record(done.made.elapsed());
                 let outcome = outcome.map_err(Unanswered::Lost);
-                let _ = events.send(Event::Produced { lane: key, whose: done.whose, outcome });
+                let written_ms = Some(done.written_ms);
+                let _ = events.send(Event::Produced { lane: key, whose: done.whose, written_ms, outcome });
             }
         }
     }
@@ -97,7 +105,8 @@ async fn send(cluster: &Cluster, key: LaneKey, flight: Flight) -> Result<InFligh
         Err(error) => return Err((flight.whose, error)),
     };
     let frame = encode_produce(version, PRODUCE_TIMEOUT_MS, flight.entries);
-    Ok(InFlight { whose: flight.whose, keys, version, pending: connection.submit(frame, None) })
+    let Flight { whose, written_ms, made, .. } = flight;
+    Ok(InFlight { whose, written_ms, made, keys, version, pending: connection.submit(frame, None) })
 }
 
 /// The answers of one produce request, in the order of its entries.

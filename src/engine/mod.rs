@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use crate::client::{Cluster, ClusterSpec};
 use crate::config::{ClusterConfig, Config, MirrorConfig};
 
-pub use board::{Board, Drilled, PartView};
+pub use board::{Board, Drilled, PartView, Totals};
 pub use budget::Budget;
 pub use error::EngineError;
 
@@ -86,10 +86,16 @@ pub async fn run_mirror(
         let error = match outcome {
             Ok(()) => return Ok(()),
             Err(error) if error.is_retriable() => error,
-            // Promoted while it ran and was starting anew: its work is done.
-            Err(EngineError::Promoted { .. }) if round > 0 => return Ok(()),
-            Err(error) => return Err(error),
+            Err(error) => {
+                let is_promoted = matches!(error, EngineError::Promoted { .. });
+                if is_promoted {
+                    board.promote();
+                }
+                // Promoted while it ran and was starting anew: its work is done.
+                return if is_promoted && round > 0 { Ok(()) } else { Err(error) };
+            }
         };
+        count_error(&mirror.name, "restart");
         let contended = matches!(error, EngineError::Contended { .. });
         let wait = if contended { pause + pause.mul_f64(share_of_this_process(round)) } else { pause };
         tracing::error!(mirror = %mirror.name, %error, pause_ms = wait.as_millis() as u64, "mirror failed, starting it anew");
@@ -101,6 +107,15 @@ pub async fn run_mirror(
         pause = if began.elapsed() > RESTART_PAUSE_MAX { RESTART_PAUSE } else { (pause * 2).min(RESTART_PAUSE_MAX) };
     }
     Ok(())
+}
+
+/// What went wrong, by class, beside the halts; labels of `kmirror_errors_total`.
+pub const ERROR_CLASSES: [&str; 6] =
+    ["fetch", "produce_not_sent", "produce_lost", "produce_refused", "discovery", "restart"];
+
+/// Counts what went wrong and is tried again.
+fn count_error(mirror: &str, class: &'static str) {
+    metrics::counter!("kmirror_errors_total", "mirror" => mirror.to_owned(), "class" => class).increment(1);
 }
 
 /// From 0 to 4, another for each process and round: two that got in each other's way wait differently long.

@@ -5,6 +5,7 @@ use crate::config::MirrorConfig;
 use crate::mirror::{Appender, Divergence, Footing, GapReason, Halt, HaltKind, Intake, Scan, Seen};
 
 use super::attach::{Pair, Wanted};
+use super::board::Totals;
 use super::lane::LaneKey;
 use super::watched::Watch;
 
@@ -89,6 +90,9 @@ pub(crate) struct Part {
     /// What of that is on record.
     pub(crate) noted: Seen,
     pub(crate) watch: Watch,
+    pub(crate) totals: Totals,
+    /// Its leaders on source and target, the last ones where there are none.
+    pub(crate) led_by: [Option<i32>; 2],
     /// Source ranges given up, with the reason; they hold for every later flow of this partition too.
     pub(crate) given_up: Vec<(i64, i64, GapReason)>,
     /// The halt that a `resume` ended, until the partition flows again.
@@ -135,6 +139,8 @@ impl Part {
             heard_ms: 0,
             noted: Seen::default(),
             watch: Watch::default(),
+            totals: Totals::default(),
+            led_by: [None; 2],
             given_up: Vec::new(),
             freed: None,
             divergence: None,

@@ -31,6 +31,10 @@ pub(crate) struct Watch {
     pub(crate) hold: Option<Hold>,
     /// The offset of the hold that was told.
     pub(crate) told: Option<i64>,
+    /// The source's end where no fetch has told of it since.
+    pub(crate) end_asked: Option<i64>,
+    /// A position behind which something waits, and when that was first seen, ms.
+    waiting: Option<(i64, i64)>,
 }
 
 /// What to find out about a partition.
@@ -58,6 +62,8 @@ struct Lag {
 pub(crate) struct Found {
     id: PartId,
     lag: Option<(i64, First, Headroom)>,
+    /// The source's end, where no fetch tells.
+    end: Option<i64>,
     /// The offset asked about, and what stands there; `None` where nobody answered.
     hold: Option<(i64, Option<Hold>)>,
 }
@@ -114,7 +120,7 @@ impl Part {
 
     /// Source offset up to which everything is on the target, and the time of the first record behind it where that is under
     /// way.
-    fn position(&self) -> Option<(i64, Option<i64>)> {
+    pub(crate) fn position(&self) -> Option<(i64, Option<i64>)> {
         match &self.stage {
             Stage::Flowing(flow) | Stage::Leaving { flow, .. } | Stage::Halted { flow: Some(flow), .. } => {
                 let open = flow.appender.first_open().map(|(offset, time)| (offset, Some(time)));
@@ -125,9 +131,32 @@ impl Part {
         }
     }
 
+    /// The source's end as it was last told, by whatever means.
+    pub(crate) fn known_end(&self) -> i64 {
+        self.watch.end_asked.unwrap_or(self.source_end)
+    }
+
+    /// Since when the first record that is not mirrored waits, ms: by its timestamp or, where that is not known yet, by when it was
+    /// first seen to. Asked every so often.
+    pub(crate) fn waits_since_ms(&mut self, now_ms: i64) -> Option<i64> {
+        let at = self.position().filter(|(position, _)| *position < self.known_end());
+        let Some((position, under_way)) = at else {
+            self.watch.waiting = None;
+            return None;
+        };
+        let seen_ms = match self.watch.waiting {
+            Some((at, seen_ms)) if at == position => seen_ms,
+            _ => now_ms,
+        };
+        self.watch.waiting = Some((position, seen_ms));
+        let first = self.watch.first.filter(|(at, _)| *at == position).map(|(_, time)| time);
+        Some(under_way.or(first).filter(|time| *time >= 0).unwrap_or(seen_ms))
+    }
+
     /// Takes an answer in.
     pub(crate) fn found(&mut self, found: Found) {
         let watch = &mut self.watch;
+        watch.end_asked = found.end.or(watch.end_asked);
         if let Some((position, first, headroom)) = found.lag {
             let same = watch.first.is_some_and(|(at, _)| at == position);
             match first {
@@ -174,7 +203,8 @@ pub(crate) async fn look(
         if tasks.len() >= AT_ONCE {
             answers.extend(tasks.join_next().await.and_then(Result::ok));
         }
-        let end = question.lag.and_then(|lag| lag.end.or_else(|| ends.get(&question.tp).copied()));
+        let asked = ends.get(&question.tp).copied();
+        let end = question.lag.and_then(|lag| lag.end.or(asked));
         let source = source.clone();
         tasks.spawn(async move {
             let first = match question.lag {
@@ -185,18 +215,18 @@ pub(crate) async fn look(
                 Some(at) => hold(&source, &question.tp, at, now_ms).await.ok().map(|hold| (at.0, hold)),
                 None => None,
             };
-            (question.id, question.tp, first, hold)
+            (question.id, question.tp, first, asked, hold)
         });
     }
     while let Some(answer) = tasks.join_next().await {
         answers.extend(answer.ok());
     }
     let firsts: Vec<(TopicPartition, First)> =
-        answers.iter().filter_map(|(_, tp, first, _)| first.map(|(_, first)| (tp.clone(), first))).collect();
+        answers.iter().filter_map(|(_, tp, first, ..)| first.map(|(_, first)| (tp.clone(), first))).collect();
     let mut headrooms = retentions.headrooms(&source, &firsts, now_ms).await.into_iter();
-    let found = answers.into_iter().map(|(id, _, first, hold)| {
+    let found = answers.into_iter().map(|(id, _, first, end, hold)| {
         let lag = first.and_then(|(position, first)| Some((position, first, headrooms.next()?)));
-        Found { id, lag, hold }
+        Found { id, lag, end, hold }
     });
     Looked { found: found.collect(), retentions }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::batch::{self, HEADER_LEN, Stamp};
 
-use super::{Break, Halt, HaltKind, Path, Ready};
+use super::{Break, Halt, HaltKind, Path, Ready, Why};
 
 /// Batches of one partition that may be under way at once, once the broker has proven to hold the producer's state:
 /// the broker recognises a repeated batch within the last five.
@@ -43,6 +43,8 @@ pub struct Outgoing {
     pub header: [u8; HEADER_LEN],
     /// The records section.
     pub payload: Bytes,
+    /// When its newest record was written, ms.
+    pub written_ms: i64,
 }
 
 impl Outgoing {
@@ -181,24 +183,33 @@ pub struct Appender {
     paths: Paths,
 }
 
-/// Batches that were appended, by the way they took.
+/// What was appended: batches by the way they took, and what they held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Paths {
     /// As they came.
     pub raw: u64,
     /// Made of several.
     pub coalesced: u64,
-    /// Decoded and encoded again.
-    pub reencoded: u64,
+    /// Decoded and encoded again, in the order of [`Why`].
+    pub reencoded: [u64; 4],
+    /// Records in all of them.
+    pub records: u64,
+    /// Their bytes on the wire.
+    pub bytes: u64,
 }
 
 impl Paths {
-    fn count(&mut self, path: Path) {
-        match path {
+    fn count(&mut self, ready: &Ready) {
+        match ready.path {
             Path::Raw => self.raw += 1,
             Path::Coalesced => self.coalesced += 1,
-            Path::Reencoded => self.reencoded += 1,
+            Path::Reencoded(Why::Holes) => self.reencoded[0] += 1,
+            Path::Reencoded(Why::LogAppendTime) => self.reencoded[1] += 1,
+            Path::Reencoded(Why::Partial) => self.reencoded[2] += 1,
+            Path::Reencoded(Why::OutOfStep) => self.reencoded[3] += 1,
         }
+        self.records += u64::from(ready.count());
+        self.bytes += ready.bytes() as u64;
     }
 }
 
@@ -417,7 +428,8 @@ impl Appender {
             base_sequence: writer.sequence_at(entry.target),
         };
         let header = batch::rewrite(&entry.ready.header, stamp);
-        Some(Outgoing { target: entry.target, header, payload: entry.ready.payload.clone() })
+        let written_ms = entry.ready.header.max_timestamp;
+        Some(Outgoing { target: entry.target, header, payload: entry.ready.payload.clone(), written_ms })
     }
 
     /// What became of the batch bound to `target`.
@@ -485,7 +497,7 @@ impl Appender {
         self.settled = end;
         self.queued_bytes -= entry.ready.bytes();
         self.last_crc = Some(self.crc_on_target(entry));
-        self.paths.count(entry.ready.path);
+        self.paths.count(&entry.ready);
     }
 
     /// Once every outcome is known, says what was found out of step.

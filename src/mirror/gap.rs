@@ -54,6 +54,11 @@ const ALL: [(GapReason, &str); 13] = [
 ];
 
 impl GapReason {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ALL.into_iter().map(|(reason, _)| reason)
+    }
+
     /// The code in the state topic.
     pub fn code(self) -> u8 {
         self as u8

@@ -47,6 +47,26 @@ pub enum HaltKind {
 }
 
 impl HaltKind {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::RetentionLoss,
+        Self::SourceRecreated,
+        Self::Truncation,
+        Self::ForeignRecords,
+        Self::CorruptBatch,
+        Self::MessageTooLarge,
+        Self::InvalidRecord,
+        Self::TargetRecreated,
+        Self::TargetTruncated,
+        Self::Unauthorised,
+        Self::EndUnreadable,
+        Self::MapMismatch,
+        Self::Unfenced,
+        Self::StateLost,
+        Self::StateDamaged,
+        Self::Unexpected,
+    ];
+
     /// Whether a `resume` behind this halt may begin anew on a target topic that was made again since.
     pub fn ends_with_a_new_target(self) -> bool {
         matches!(

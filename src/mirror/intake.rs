@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::batch::{
     self, BatchError, BatchHeader, Batches, Codec, ControlType, HEADER_LEN, LOG_OVERHEAD, Passage, RawBatch,
+    ReencodeReason,
 };
 
 use super::gap::push_gap;
@@ -55,7 +56,20 @@ pub enum Path {
     /// Small batches that wait together, sent as one: a broker takes one batch a partition and request.
     Coalesced,
     /// Decoded and encoded again, because the target would not take it as it is.
-    Reencoded,
+    Reencoded(Why),
+}
+
+/// Why a batch is encoded again; the `reason` label of `kmirror_slow_batches_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// Compaction took records out of it.
+    Holes,
+    /// The broker set its timestamps.
+    LogAppendTime,
+    /// The mirror begins in the middle of it.
+    Partial,
+    /// Its offsets inside are not in step.
+    OutOfStep,
 }
 
 /// Source records without a gap between them.
@@ -250,8 +264,11 @@ impl Intake {
             Passage::Empty => Ok(self.pass_over(header, GapReason::Compaction)),
             Passage::Control => Ok(self.pass_over(header, GapReason::Control)),
             Passage::Raw if header.base_offset == self.next && is_in_step(batch) => Ok(Some(self.raw(batch))),
-            // Out of step inside: decoding it says what is wrong.
-            Passage::Raw | Passage::Reencode(_) => self.reencode(batch),
+            Passage::Raw if header.base_offset < self.next => self.reencode(batch, Why::Partial),
+            // Decoding it says what is wrong.
+            Passage::Raw => self.reencode(batch, Why::OutOfStep),
+            Passage::Reencode(ReencodeReason::Holes) => self.reencode(batch, Why::Holes),
+            Passage::Reencode(ReencodeReason::LogAppendTime) => self.reencode(batch, Why::LogAppendTime),
         }
     }
 
@@ -276,7 +293,7 @@ impl Intake {
     }
 
     /// A batch with holes, with broker-set timestamps, or one that the mirror starts in the middle of.
-    fn reencode(&mut self, batch: &RawBatch) -> Result<Option<Ready>, BatchError> {
+    fn reencode(&mut self, batch: &RawBatch, why: Why) -> Result<Option<Ready>, BatchError> {
         let made = batch::reencode(batch, self.next, self.decode_limit_bytes)?;
         let header = batch.header;
         if made.runs.is_empty() {
@@ -297,7 +314,7 @@ impl Intake {
             payload: made.payload,
             runs,
             leader_epoch: header.partition_leader_epoch,
-            path: Path::Reencoded,
+            path: Path::Reencoded(why),
         }))
     }
 

@@ -27,7 +27,7 @@ pub use halt::{Halt, HaltKind};
 pub use headroom::{Alarm, Headroom, LogStart, Retention, Turn};
 pub use hold::{Hold, Holder, OpenTransaction, oldest_open};
 pub(crate) use intake::Aborts;
-pub use intake::{FetchedRecords, Intake, Isolation, OutOfRange, Path, Ready, Run};
+pub use intake::{FetchedRecords, Intake, Isolation, OutOfRange, Path, Ready, Run, Why};
 pub use map::{Break, MapError, OffsetMap, Segment, Translation};
 pub use realign::Realignment;
 pub use state::codec::{decode_state, encode_state};

@@ -41,9 +41,11 @@ pub struct BackupView {
     pub complete: Complete,
     /// Source offsets that the archive lacked when the last pass ended; `None` where that is not known.
     pub lag_records: Option<i64>,
+    /// When everything in the archive was last found whole, as is noted there.
+    pub verified: Complete,
 }
 
-/// When a backup was last complete.
+/// When something about a backup was last so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Complete {
     /// The archive has not been read yet.
@@ -95,16 +97,30 @@ impl BackupBoard {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// Notes when everything in its archive was last found whole.
+    pub fn verified(&self, verified: Complete) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).verified = verified;
+    }
+
     pub(super) fn publish(&self, now_ms: i64) {
         let view = self.read();
         // An alert on the age is to speak where there never was a complete pass, and to be quiet where nothing is known.
-        let age_s = match view.complete {
+        let age_s = |last: Complete| match last {
             Complete::Unknown => f64::NAN,
             Complete::Never => f64::INFINITY,
             Complete::At(at_ms) => (now_ms - at_ms).max(0) as f64 / 1000.0,
         };
-        metrics::gauge!("kmirror_backup_age_seconds", "backup" => self.backup.clone()).set(age_s);
+        metrics::gauge!("kmirror_backup_age_seconds", "backup" => self.backup.clone()).set(age_s(view.complete));
+        metrics::gauge!("kmirror_backup_verified_age_seconds", "backup" => self.backup.clone())
+            .set(age_s(view.verified));
         let lag = view.lag_records.map_or(f64::NAN, |lag| lag as f64);
         metrics::gauge!("kmirror_backup_lag_records", "backup" => self.backup.clone()).set(lag);
+        // Counters that are written where things happen are there before anything does, and stay.
+        for outcome in ["complete", "partial", "failed"] {
+            let backup = self.backup.clone();
+            metrics::counter!("kmirror_backup_passes_total", "backup" => backup, "outcome" => outcome).increment(0);
+        }
+        metrics::counter!("kmirror_backup_records_total", "backup" => self.backup.clone()).increment(0);
+        metrics::counter!("kmirror_backup_bytes_total", "backup" => self.backup.clone()).increment(0);
     }
 }

@@ -94,7 +94,7 @@ mod tests {
 
     fn answer(token: Option<&str>, sent: Option<&str>) -> Result<(), u16> {
         let listen = SocketAddr::from(([127, 0, 0, 1], 1));
-        let http = HttpConfig { listen, tls: None, token: token.map(Into::into), probes: None };
+        let http = HttpConfig { listen, tls: None, token: token.map(Into::into), probes: None, max_series: 0 };
         let mut headers = HeaderMap::new();
         if let Some(sent) = sent {
             headers.insert(header::AUTHORIZATION, sent.parse().unwrap());

@@ -2,8 +2,8 @@
 //! behind a token ([`actions`]); who is answered is said by [`guard`].
 //!
 //! `/healthz` answers as long as the process does; `/readyz` when every mirror has attached its partitions and published
-//! lately; `/metrics` is Prometheus text. Gauges are read off the mirrors' boards when somebody asks; counters are
-//! written where things happen. `/api/v1` ([`api`]) and the page at `/` ask the clusters themselves, as `kmirror status` does, and
+//! lately; `/metrics` is Prometheus text ([`catalog`] is the table of metrics). Figures of partitions are read off the
+//! mirrors' boards when somebody asks; what happens seldom is counted where it happens. `/api/v1` ([`api`]) and the page at `/` ask the clusters themselves, as `kmirror status` does, and
 //! only while somebody looks.
 
 pub mod actions;
@@ -22,6 +22,9 @@ pub mod topics;
 pub mod verdict;
 
 mod backups;
+pub mod catalog;
+pub mod clusters;
+mod exposition;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,18 +36,18 @@ use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::HttpConfig;
 use crate::engine::{Board, Budget};
-use crate::mirror::Headroom;
 
 pub use backups::{BackupBoard, BackupPass, BackupView, Complete};
 
 use api::Api;
+use clusters::ClusterBoard;
 use guard::{Guard, by_its_own_name, with_token};
 use history::History;
 use listener::Connections;
@@ -63,6 +66,10 @@ pub struct Shown {
     pub backups: Vec<BackupBoard>,
     /// What its mirrors share; `None` where it has none.
     pub budget: Option<Budget>,
+    /// The clusters between which it mirrors.
+    pub clusters: ClusterBoard,
+    /// Series of one metric at most.
+    pub max_series: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -85,8 +92,10 @@ pub async fn serve(
     let tls = http.tls.as_ref().map(listener::acceptor).transpose()?;
     let listener = bind("http.listen", http.listen).await?;
     let address = listener.local_addr()?;
-    // A second recorder in one process (tests) is refused; the first one then holds the counters.
-    let metrics = PrometheusBuilder::new().install_recorder().ok();
+    let metrics = exposition::install();
+    if let Some(handle) = metrics.clone() {
+        tokio::spawn(exposition::upkeep(handle, stopped.clone()));
+    }
     let boards: Vec<_> = shown.boards.iter().map(|board| (board.clone(), History::default())).collect();
     tokio::spawn(history::keep(boards.clone(), stopped.clone()));
     let api = Api {
@@ -180,54 +189,9 @@ async fn ready(State(app): State<App>) -> impl IntoResponse {
 }
 
 async fn render(State(app): State<App>) -> impl IntoResponse {
-    publish(&app.shown);
+    exposition::publish(&app.shown, i64::try_from(now_ms()).unwrap_or(i64::MAX));
     let text = app.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
-}
-
-fn publish(shown: &Shown) {
-    if let Some(budget) = &shown.budget {
-        let free = budget.free_bytes();
-        metrics::gauge!("kmirror_memory_budget_bytes", "state" => "free").set(free as f64);
-        metrics::gauge!("kmirror_memory_budget_bytes", "state" => "leased")
-            .set(budget.total_bytes().saturating_sub(free) as f64);
-    }
-    let now_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-    shown.backups.iter().for_each(|board| board.publish(now_ms));
-    for board in &shown.boards {
-        let mirror = board.mirror().to_owned();
-        let (_, parts) = board.read();
-        let halted = parts.iter().filter(|p| p.state == "halted").count();
-        metrics::gauge!("kmirror_halted_partitions", "mirror" => mirror.clone()).set(halted as f64);
-        if let Some(at_ms) = board.groups_ms() {
-            let age_s = (now_ms - at_ms).max(0) as f64 / 1000.0;
-            metrics::gauge!("kmirror_group_sync_age_seconds", "mirror" => mirror.clone()).set(age_s);
-        }
-        if let Some(drill) = board.last_drill() {
-            let passed = f64::from(u8::from(drill.passed));
-            metrics::gauge!("kmirror_drill_passed", "mirror" => mirror.clone()).set(passed);
-            let age_s = drill.at_ms.map_or(f64::NAN, |at_ms| (now_ms - at_ms).max(0) as f64 / 1000.0);
-            metrics::gauge!("kmirror_drill_age_seconds", "mirror" => mirror.clone()).set(age_s);
-        }
-        for part in parts.iter() {
-            let labels =
-                [("mirror", mirror.clone()), ("topic", part.topic.clone()), ("partition", part.partition.to_string())];
-            let held_s = part.hold.as_ref().map_or(0.0, |hold| hold.age_ms(now_ms) as f64 / 1000.0);
-            metrics::gauge!("kmirror_open_transaction_age_seconds", &labels).set(held_s);
-            metrics::gauge!("kmirror_retention_headroom_seconds", &labels).set(headroom_s(part.headroom, now_ms));
-            let Some(lag) = part.lag_records() else { continue };
-            metrics::gauge!("kmirror_lag_records", &labels).set(lag as f64);
-        }
-    }
-}
-
-/// +Inf where nothing can be lost: it never is the smallest, and a series that came and went would reset alerts.
-fn headroom_s(headroom: Headroom, now_ms: i64) -> f64 {
-    match headroom.left_ms(now_ms) {
-        Some(left) => left as f64 / 1000.0,
-        None if headroom == Headroom::Unlimited => f64::INFINITY,
-        None => f64::NAN,
-    }
 }
 
 fn now_ms() -> u64 {

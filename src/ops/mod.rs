@@ -8,6 +8,7 @@ pub mod drill;
 pub mod failback;
 mod failover;
 pub mod groups;
+mod heartbeats;
 mod map_view;
 mod rebuild;
 mod records;
@@ -24,6 +25,7 @@ pub use failover::{
     Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,
     StepReport, UnseenRange, Verification,
 };
+pub use heartbeats::keep_beating;
 pub use map_view::{MapView, SegmentView, map_of};
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use replaying::{ORIGIN, REPLAY, ReplayError};

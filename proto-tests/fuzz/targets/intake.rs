@@ -44,7 +44,7 @@ fn acceptable(ready: &Ready, mut next: i64) -> i64 {
     bytes.extend_from_slice(&ready.payload);
     let whole = RawBatch::parse(bytes.into()).unwrap();
     // A batch that passes unopened carries its producer's checksum, right or wrong: the target judges it.
-    if ready.path == Path::Reencoded {
+    if matches!(ready.path, Path::Reencoded(_)) {
         check_crc(&whole).unwrap();
         // Keys, values and headers are carried over unopened, so that they may be as malformed as they were.
         let inner = decode(&whole, DECODE_LIMIT_BYTES).unwrap_or_default();

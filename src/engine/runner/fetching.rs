@@ -42,7 +42,8 @@ impl Runner {
         let cluster = self.shared.source.clone();
         let budget = self.shared.budget.clone();
         let sender = self.sender.clone();
-        self.tasks.spawn(fetcher(cluster, broker, budget, receiver, sender));
+        let took = self.counting.fetched.clone();
+        self.tasks.spawn(fetcher(cluster, broker, budget, took, receiver, sender));
         let state = Fetcher {
             plans,
             busy: false,
@@ -147,6 +148,7 @@ impl Runner {
                 let pause = RETRY_MS.saturating_mul(1 << fetcher.failures.min(8)).min(RETRY_MAX_MS);
                 fetcher.not_before_ms = now_ms + pause;
                 self.end_session(broker);
+                self.counting.failed("fetch");
                 tracing::warn!(mirror = %self.shared.config.name, broker, %error, "fetch failed, trying again");
                 self.refresh();
             }
@@ -176,6 +178,8 @@ impl Runner {
         part.source_end = if committed { fetched.last_stable_offset } else { fetched.high_watermark };
         part.source_start = fetched.log_start_offset;
         part.source_high = fetched.high_watermark;
+        part.watch.end_asked = None;
+        part.totals.in_bytes += fetched.records.len() as u64;
         if fetched.records.is_empty() {
             return self.note_behind(broker, id);
         }

@@ -21,7 +21,7 @@ impl Runner {
             return;
         }
         self.tell_halt(&halt, &topic, partition);
-        metrics::counter!("kmirror_errors_total", "class" => halt.kind.to_string()).increment(1);
+        self.counting.halted(halt.kind);
         let Some(part) = self.parts.get_mut(id) else { return };
         let flow = match std::mem::replace(&mut part.stage, Stage::Starting) {
             Stage::Flowing(flow) | Stage::Leaving { flow, .. } => Some(flow),

@@ -33,6 +33,7 @@ impl Runner {
         let id = self.parts.len();
         let mut part = Part::new(pair, shard);
         part.paused = self.control.state.is_paused(&key.0, key.1);
+        part.totals = self.counting.so_far(&key);
         self.parts.push(part);
         self.by_source.insert(key, id);
         self.wait_for_attachment(id);

@@ -1,6 +1,7 @@
 //! The runner: one loop that takes every event of a mirror, one by one, and decides what happens next. The walks of
 //! data (`fetching`, `producing`) and of ownership (`ownership`) are its parts; sockets live in the tasks it starts.
 
+mod counting;
 mod due;
 mod fetching;
 mod halting;
@@ -178,6 +179,7 @@ pub(crate) struct Runner {
     board: super::board::Board,
     watching: watching::Watching,
     noting: noting::Noting,
+    counting: counting::Counting,
     throttle: Throttle,
     /// Counts what fetchers and lanes were given: under a bandwidth limit who waited longest is next.
     turn: u64,
@@ -200,7 +202,6 @@ impl Runner {
         }
         let (sender, events) = mpsc::unbounded_channel();
         Ok(Self {
-            shared,
             control,
             generation: generation.generation,
             parts: Vec::new(),
@@ -235,6 +236,8 @@ impl Runner {
             looking_for_rights: false,
             next_look_for_rights_ms: 0,
             touched: BTreeSet::new(),
+            counting: counting::Counting::new(&shared.config.name, &board),
+            shared,
             board,
             watching: watching::Watching::default(),
             noting: noting::Noting::default(),
@@ -284,7 +287,10 @@ impl Runner {
         self.due.stir();
         match event {
             Event::Fetched { broker, pace, outcome } => self.on_fetched(broker, pace, outcome),
-            Event::Produced { lane, whose, outcome } => self.on_produced(lane, whose, outcome)?,
+            Event::Produced { lane, whose, written_ms, outcome } => {
+                self.counting.produced(&outcome, written_ms, self.now_ms);
+                self.on_produced(lane, whose, outcome)?;
+            }
             Event::StateWritten { shard, tickets, outcome } => self.on_state_written(shard, tickets, outcome)?,
             Event::ShardTaken { shard, owned, outcome } => self.on_shard_taken(shard, owned, outcome)?,
             Event::Attached { shard, retake, outcome } => {

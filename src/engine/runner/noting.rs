@@ -70,7 +70,7 @@ impl Runner {
 
     /// When the partition's leader was last heard of it, and whether it has fallen silent. A session's answer tells of every
     /// partition in it, whether it names it or not.
-    fn heard(&self, id: PartId) -> Option<(i64, bool)> {
+    pub(super) fn heard(&self, id: PartId) -> Option<(i64, bool)> {
         let part = self.parts.get(id)?;
         let fetcher = part.source_leader.and_then(|broker| self.fetchers.get(&broker));
         let session_ms = fetcher.filter(|f| f.wants.contains_key(&id)).map_or(0, |f| f.heard_ms);

@@ -99,11 +99,13 @@ impl Runner {
             Ok(topology) => topology,
             Err(error) if error.is_retriable() => {
                 tracing::warn!(mirror = %self.shared.config.name, %error, "topic discovery failed, trying again");
+                self.counting.failed("discovery");
                 return Ok(());
             }
             // What flows does not hang on it.
             Err(EngineError::Client(error)) if self.discovered => {
                 tracing::error!(mirror = %self.shared.config.name, %error, "topic discovery failed, trying again");
+                self.counting.failed("discovery");
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -169,6 +171,7 @@ impl Runner {
                 part.source_epoch = meta.leader_epoch;
             }
             part.source_leader = new_source;
+            self.counting.led(&mut part.led_by, [new_source, new_target]);
             let lane = new_target.map(|broker| (broker, (id % usize::from(LANES)) as u16));
             if part.target_leader != new_target {
                 part.target_leader = new_target;

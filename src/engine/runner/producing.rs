@@ -32,7 +32,8 @@ impl Runner {
         let (flights, receiver) = mpsc::unbounded_channel();
         let cluster = self.shared.target.clone();
         let sender = self.sender.clone();
-        self.tasks.spawn(lane(cluster, key, receiver, sender));
+        let took = self.counting.produced.clone();
+        self.tasks.spawn(lane(cluster, key, took, receiver, sender));
         self.lanes
             .insert(key, Lane { flights, in_flight: 0, sent_in: 0, ready: VecDeque::new(), queued: BTreeSet::new() });
     }
@@ -45,6 +46,7 @@ impl Runner {
         let (index, attachment) = (flow.index, flow.attachment);
         let Some((ticket, breaks)) = flow.appender.take_breaks() else { return };
         if let Some(shard) = self.shards.get_mut(shard) {
+            self.counting.noted(&breaks);
             shard.breaks.push(((id, attachment, ticket), index, breaks));
         }
     }
@@ -134,7 +136,7 @@ impl Runner {
         let lease = self.shared.lease();
         let lane = self.lanes.get_mut(&key)?;
         let made = Instant::now();
-        let mut flight = Flight { entries: Vec::new(), whose: Vec::new(), made, lease };
+        let mut flight = Flight { entries: Vec::new(), whose: Vec::new(), written_ms: i64::MAX, made, lease };
         let mut bytes = 0;
         let mut again = Vec::new();
         while bytes < room_bytes {
@@ -155,6 +157,7 @@ impl Runner {
             let Some(out) = flow.appender.take_outgoing(now_ms) else { continue };
             bytes += out.bytes();
             flight.whose.push((id, out.target));
+            flight.written_ms = flight.written_ms.min(out.written_ms);
             flight.entries.push(ProduceEntry {
                 topic: target.topic,
                 topic_id: target.topic_id,

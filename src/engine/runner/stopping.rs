@@ -9,8 +9,7 @@ use tokio::sync::oneshot;
 use crate::mirror::{ReleaseEntry, Scan};
 
 use super::super::EngineError;
-use super::super::board::PartView;
-use super::super::part::{Part, Stage};
+use super::super::part::Stage;
 use super::super::shard_worker::Job;
 use super::Runner;
 
@@ -81,55 +80,5 @@ impl Runner {
         }
         tracing::info!(mirror = %self.shared.config.name, "stopped");
         Ok(())
-    }
-
-    /// Shows where every partition stands, for metrics and the HTTP API.
-    pub(super) fn publish(&mut self, now_ms: u64) {
-        if !self.board.is_due(now_ms) {
-            return;
-        }
-        self.count_batches();
-        let views = self.parts.iter().map(|part| {
-            let (mirrored_to, target_end, queued_bytes) = match &part.stage {
-                Stage::Flowing(flow) | Stage::Leaving { flow, .. } => {
-                    let idle = flow.appender.is_idle();
-                    (idle.then(|| flow.intake.next()), flow.appender.settled(), flow.appender.queued_bytes())
-                }
-                _ => (None, -1, 0),
-            };
-            PartView {
-                topic: part.pair.source.topic.clone(),
-                target_topic: part.pair.target.topic.clone(),
-                partition: part.pair.source.partition,
-                state: part.state_name(),
-                halt: match &part.stage {
-                    Stage::Halted { halt, .. } => Some(halt.clone()),
-                    _ => None,
-                },
-                source_end: part.source_end,
-                source_start: part.source_start,
-                mirrored_to,
-                target_end,
-                headroom: part.watch.headroom,
-                hold: part.watch.hold.clone().filter(|hold| part.watch.told == Some(hold.offset)),
-                queued_bytes,
-            }
-        });
-        self.board.publish(now_ms, views);
-    }
-
-    /// Every so often, not for each: a counter's name is looked up each time.
-    fn count_batches(&mut self) {
-        let mut all = [("raw", 0), ("coalesced", 0), ("reencoded", 0)];
-        for flow in self.parts.iter_mut().filter_map(Part::answering) {
-            let paths = flow.appender.take_paths();
-            for ((_, sum), count) in all.iter_mut().zip([paths.raw, paths.coalesced, paths.reencoded]) {
-                *sum += count;
-            }
-        }
-        for (path, count) in all {
-            let mirror = self.shared.config.name.clone();
-            metrics::counter!("kmirror_batches_total", "mirror" => mirror, "path" => path).increment(count);
-        }
     }
 }

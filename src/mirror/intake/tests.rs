@@ -177,7 +177,7 @@ fn what_compaction_took_is_a_gap_wherever_it_lay() {
     let mut intake = intake(0);
     let batches = [compacted(&[12, 13, 15], 11, 18), data(&[21])];
     let (ready, halt) = intake.take(&fetched(&batches));
-    assert_eq!((halt, ready[0].path), (None, Path::Reencoded));
+    assert_eq!((halt, ready[0].path), (None, Path::Reencoded(Why::Holes)));
     let hole = |n| [(GapReason::Compaction, n)];
     assert_eq!(ready[0].runs, [run(&hole(12), 12, 2), run(&hole(1), 15, 1)]);
     assert_eq!(ready[1].runs, [run(&hole(5), 21, 1)], "behind the last record, and between the batches");
@@ -327,7 +327,7 @@ fn broker_set_timestamps_stay_what_a_reader_of_the_source_sees() {
             (h.attributes, h.max_timestamp) = (h.attributes | ATTR_LOG_APPEND_TIME, 77_000);
         });
         let (ready, halt) = intake(0).take(&fetched(&[stamped]));
-        assert_eq!((halt, ready[0].path), (None, Path::Reencoded));
+        assert_eq!((halt, ready[0].path), (None, Path::Reencoded(Why::LogAppendTime)));
         assert_eq!(records(&ready[0]).iter().map(|r| r.timestamp).collect::<Vec<_>>(), [77_000, 77_000]);
         assert!(!ready[0].header.is_log_append_time());
     }

@@ -133,7 +133,10 @@ impl Drain<'_> {
 
     async fn look(&self) -> Result<Look, FailoverError> {
         let rows = status(self.mirror, self.source, self.target).await?.partitions;
-        let waited_for = |row: &&PartitionStatus| !self.left_out.contains(&(row.topic.clone(), row.partition));
+        // Heartbeats go on until the promotion is announced.
+        let beats = |topic: &str| self.mirror.heartbeats.as_ref().is_some_and(|heartbeats| heartbeats.topic == topic);
+        let waited_for =
+            |row: &&PartitionStatus| !self.left_out.contains(&(row.topic.clone(), row.partition)) && !beats(&row.topic);
         let rows: Vec<&PartitionStatus> = rows.iter().filter(waited_for).collect();
         let metadata = self.source.metadata();
         let id = |topic: &str| metadata.topic(topic).map(|t| t.id).unwrap_or_default();

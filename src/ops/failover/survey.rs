@@ -63,6 +63,9 @@ pub(super) async fn survey(
         .collect();
     let is_known = |row: &PartitionStatus| newest.contains_key(&(row.topic.clone(), row.partition));
     partitions.extend(rows.iter().flatten().filter(|row| !is_known(row)).map(not_begun));
+    // Heartbeats that did not make it are no loss to anybody.
+    let beats = mirror.heartbeats.as_ref().map(|heartbeats| heartbeats.topic.as_str());
+    partitions.iter_mut().filter(|p| beats == Some(&*p.topic)).for_each(|p| p.lost.clear());
     partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     let topics = if mirror.sync.topic_configs {
         settings(mirror, source, target, &state.control, &newest, source_timeout).await?

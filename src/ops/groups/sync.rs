@@ -387,6 +387,7 @@ impl Sync {
                 if record.at_ms > 0 {
                     self.board.groups_in_step(record.at_ms);
                 }
+                self.board.groups_synced(record.synced);
                 self.last = record;
             }
             Ok(Round::Waiting(why)) => self.said.waiting(&self.mirror.name, why),
