@@ -45,8 +45,7 @@ pub async fn open_cluster(config: &Config, cluster: &str, name: &str) -> Result<
         let detail = format!("cluster {cluster} is not in the configuration");
         return Err(BackupError::Unexpected { backup: name.to_owned(), detail });
     };
-    let bootstrap = found.bootstrap.iter().map(ToString::to_string).collect();
-    Ok(Cluster::connect(ClusterSpec::new(&found.name, bootstrap, found.client_id_for(name))).await?)
+    Ok(Cluster::connect(ClusterSpec::of(found, found.client_id_for(name))).await?)
 }
 
 impl Keeper {

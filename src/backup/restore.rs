@@ -324,6 +324,8 @@ impl Restore {
             name: SOURCE.to_owned(),
             bootstrap: vec![HostPort { host: host.to_owned(), port }],
             client_id: Some(served.client_id().to_owned()),
+            tls: None,
+            sasl: None,
         };
         config.clusters.insert(SOURCE.to_owned(), archive);
         config.mirrors = vec![self.mirror.clone()];

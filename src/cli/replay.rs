@@ -160,9 +160,8 @@ async fn connect(config: &Config, backup: &BackupConfig, name: &str) -> anyhow::
     let Some(found) = config.clusters.get(name) else {
         return Err(CliError::Usage(no_cluster(config, name)).into());
     };
-    let bootstrap = found.bootstrap.iter().map(ToString::to_string).collect();
     let client_id = found.client_id_for(&format!("replay.{}", backup.name));
-    Ok(Cluster::connect(ClusterSpec::new(&found.name, bootstrap, client_id)).await?)
+    Ok(Cluster::connect(ClusterSpec::of(found, client_id)).await?)
 }
 
 fn wish(args: &ReplayArgs) -> ReplayWish {

@@ -34,6 +34,8 @@ pub(crate) fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::DescribeClientQuotas) => "DescribeClientQuotas",
         Ok(ApiKey::DescribeUserScramCredentials) => "DescribeUserScramCredentials",
         Ok(ApiKey::ConsumerGroupDescribe) => "ConsumerGroupDescribe",
+        Ok(ApiKey::SaslHandshake) => "SaslHandshake",
+        Ok(ApiKey::SaslAuthenticate) => "SaslAuthenticate",
         _ => "request",
     }
 }

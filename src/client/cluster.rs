@@ -10,12 +10,16 @@ use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Dial};
+use super::connection::Connection;
 use super::coordinators::KeyType;
+use super::dial::Dial;
 use super::error::ClientError;
 use super::log_reader::TopicPartition;
 use super::metadata::{Metadata, Topics, UNKNOWN_TOPIC_OR_PARTITION};
+use super::refusals::Refusals;
 use super::shape::Shaped;
+use super::transport::Security;
+use crate::config::ClusterConfig;
 
 /// Where a cluster is, and as whom to speak to it.
 #[derive(Debug, Clone)]
@@ -26,12 +30,26 @@ pub struct ClusterSpec {
     pub bootstrap: Vec<String>,
     /// Client id sent with every request.
     pub client_id: String,
+    security: Security,
 }
 
 impl ClusterSpec {
     /// A cluster without encryption and authentication.
     pub fn new(name: &str, bootstrap: Vec<String>, client_id: String) -> Self {
-        Self { name: name.to_owned(), bootstrap, client_id }
+        Self { name: name.to_owned(), bootstrap, client_id, security: Security::default() }
+    }
+
+    /// A cluster of the configuration.
+    pub fn of(config: &ClusterConfig, client_id: String) -> Self {
+        let bootstrap = config.bootstrap.iter().map(ToString::to_string).collect();
+        let security = Security::new(config.tls.as_ref(), config.sasl.as_ref());
+        if let Some(what) = security.exposed() {
+            tracing::warn!(
+                cluster = config.name,
+                "sasl without tls: the {what} goes over the network for everybody to read; add `tls: {{}}`"
+            );
+        }
+        Self { security, ..Self::new(&config.name, bootstrap, client_id) }
     }
 }
 
@@ -58,6 +76,7 @@ struct Inner {
     slots: Mutex<HashMap<(i32, u16), SharedSlot>>,
     coordinators: Mutex<HashMap<(KeyType, String), i32>>,
     turn: AtomicU16,
+    refusals: Refusals,
 }
 
 type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
@@ -97,11 +116,14 @@ impl Cluster {
             slots: Mutex::default(),
             coordinators: Mutex::default(),
             turn: AtomicU16::new(0),
+            refusals: Refusals::default(),
         }));
         let mut tries = 1;
         loop {
             match cluster.refresh(Topics::Named(&[])).await {
                 Ok(_) => return Ok(cluster),
+                // Tried again at once, a wrong password may lock the user out.
+                Err(error @ ClientError::Authentication { .. }) => return Err(error),
                 Err(error) if error.is_retriable() && tries < CONNECT_TRIES => tries += 1,
                 Err(error) => return Err(error),
             }
@@ -248,6 +270,8 @@ impl Cluster {
         for node in known.into_iter().chain(bootstrap) {
             match self.connection(node, lane).await {
                 Ok(connection) => return Ok(connection),
+                // Every broker knows the same users.
+                Err(error @ ClientError::Authentication { .. }) => return Err(error),
                 Err(error) => last = Some(error),
             }
         }
@@ -286,14 +310,20 @@ impl Cluster {
         if let Some(at) = slot.not_before.take() {
             tokio::time::sleep_until(at).await;
         }
-        let dial = Dial { cluster: self.name().to_owned(), address, client_id: self.0.spec.client_id.clone() };
-        match Connection::dial(dial).await {
+        if let Some(error) = self.0.refusals.standing().await {
+            return Err(error);
+        }
+        let spec = &self.0.spec;
+        let (cluster, client_id, security) = (spec.name.clone(), spec.client_id.clone(), spec.security.clone());
+        match (Dial { cluster, address, client_id, security }).connect().await {
             Ok(connection) => {
+                self.0.refusals.clear();
                 slot.failures = 0;
                 slot.connection = Some(connection.clone());
                 Ok(connection)
             }
             Err(error) => {
+                self.0.refusals.note(&error);
                 let pause = DIAL_PAUSE.saturating_mul(1 << slot.failures.min(10)).min(DIAL_PAUSE_MAX);
                 slot.failures = slot.failures.saturating_add(1);
                 slot.not_before = Some(Instant::now() + pause);

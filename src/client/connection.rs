@@ -5,42 +5,40 @@
 //! be told from the next one.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
-use kafka_protocol::messages::api_versions_request::ApiVersionsRequest;
-use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
-use kafka_protocol::protocol::{HeaderVersion, Request, StrBytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, lookup_host};
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::{HeaderVersion, Request};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::api_name::api_name;
 use super::buffer::Buffer;
+use super::dial::Dial;
 use super::error::ClientError;
 use super::frame::{Chunks, OutFrame, split_response};
+use super::renewal;
 use super::shape::{self, Shaped};
+use super::transport::reader::{Frame, FrameError, Held, read_frame};
+use super::transport::sasl::{Sasl, SaslVersion};
+use super::transport::{Halves, explain};
 
 /// A response larger than this is refused: no broker is configured for messages like that.
 pub(crate) const FRAME_LIMIT_BYTES: usize = 512 << 20;
 /// How long a broker may take over what its request allows it.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
-/// How a TLS listener answers what is not TLS (RFC 8446, 6: alert, then the legacy version). Read as a length it would be one
-/// within the limit, and the reader would wait for its end.
-const TLS_ALERT: [u8; 2] = [0x15, 0x03];
-const NOT_PLAIN: &str = "; is this a plaintext Kafka listener? TLS and SASL are not yet supported";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What each of a name's addresses but the last may take.
-const TURN: Duration = Duration::from_secs(5);
+/// The same until the broker has let us in: what it says before that is short.
+const FIRST_FRAMES_LIMIT_BYTES: usize = 1 << 20;
+/// How long the reader may take to find out why a connection broke under the writer.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-const UNSUPPORTED_VERSION: i16 = 35;
 
 /// Kept until the last slice of a response is gone (a lease of the memory budget), and where its buffer comes from.
 pub trait Hold: Send + Sync {
@@ -55,25 +53,35 @@ pub trait Hold: Send + Sync {
 pub struct Connection(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    shared: Arc<Shared>,
-    outgoing: mpsc::UnboundedSender<Chunks>,
-    versions: HashMap<i16, (i16, i16)>,
-    tasks: [JoinHandle<()>; 2],
+pub(super) struct Inner {
+    pub(super) line: Line,
+    pub(super) versions: HashMap<i16, (i16, i16)>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        self.shared.fail(&self.shared.disconnected("closed by kmirror"));
+        self.line.shared.fail(&self.line.shared.disconnected("closed by kmirror"));
     }
 }
 
+/// Where requests go.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) shared: Arc<Shared>,
+    outgoing: mpsc::UnboundedSender<Chunks>,
+}
+
 #[derive(Debug)]
-struct Shared {
-    cluster: String,
-    address: String,
+pub(super) struct Shared {
+    pub(super) cluster: String,
+    pub(super) address: String,
     client_id: String,
+    /// Whether the broker has let us in.
+    ready: AtomicBool,
+    is_tls: bool,
+    is_sasl: bool,
     queue: Mutex<Queue>,
 }
 
@@ -82,6 +90,22 @@ struct Queue {
     next_correlation_id: i32,
     waiting: VecDeque<Waiting>,
     dead: Option<ClientError>,
+    /// What was submitted while the connection authenticates anew, when nothing else may be sent.
+    aside: Option<VecDeque<Submitted>>,
+}
+
+/// A request, before it has its place on the wire.
+struct Submitted {
+    frame: OutFrame,
+    since: Instant,
+    hold: Option<Arc<dyn Hold>>,
+    answer: oneshot::Sender<Result<Arrived, ClientError>>,
+}
+
+impl std::fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Submitted").field("api", &self.frame.api).finish()
+    }
 }
 
 struct Waiting {
@@ -135,32 +159,8 @@ impl Future for Pending {
     }
 }
 
-/// A response and what is held with it.
-struct Held {
-    frame: Frame,
-    hold: Option<Arc<dyn Hold>>,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let buffer = std::mem::replace(&mut self.frame.buffer, Buffer::heap(0));
-        if let Some(hold) = &self.hold {
-            hold.give_back(buffer);
-        }
-    }
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        match &self.frame.buffer {
-            Buffer::Heap(bytes) => bytes,
-            Buffer::Mapped(map) => map.get(..self.frame.length).unwrap_or_default(),
-        }
-    }
-}
-
 impl Shared {
-    fn disconnected(&self, detail: &str) -> ClientError {
+    pub(super) fn disconnected(&self, detail: &str) -> ClientError {
         ClientError::Disconnected {
             cluster: self.cluster.clone(),
             address: self.address.clone(),
@@ -179,15 +179,33 @@ impl Shared {
     }
 
     /// Every waiter gets the first cause.
-    fn fail(&self, cause: &ClientError) {
+    pub(super) fn fail(&self, cause: &ClientError) {
         let mut queue = self.queue();
         let cause = queue.dead.get_or_insert_with(|| cause.clone()).clone();
-        let waiting = std::mem::take(&mut queue.waiting);
+        let waiting = std::mem::take(&mut queue.waiting).into_iter().map(|waiter| waiter.answer);
+        let aside = queue.aside.take().into_iter().flatten().map(|submitted| submitted.answer);
         drop(queue);
-        for waiter in waiting {
+        for answer in waiting.chain(aside) {
             // Nobody may be waiting any more.
-            let _ = waiter.answer.send(Err(cause.clone()));
+            let _ = answer.send(Err(cause.clone()));
         }
+    }
+
+    /// What a connection that ends so early may be about.
+    fn hint(&self, answers: u32) -> &'static str {
+        match (answers, self.is_tls, self.is_sasl) {
+            (0, false, _) => "; is this a plaintext Kafka listener? For one of TLS set tls",
+            (0, true, _) => {
+                "; does this listener want a certificate of the client (tls.cert, tls.key), or another one than it got?"
+            }
+            // It knows ApiVersions from everybody.
+            (1, _, false) => "; does this listener ask for SASL? Then set sasl",
+            _ => "",
+        }
+    }
+
+    fn limit_bytes(&self) -> usize {
+        if self.ready.load(Ordering::Relaxed) { FRAME_LIMIT_BYTES } else { FIRST_FRAMES_LIMIT_BYTES }
     }
 
     fn overdue(&self) -> Option<ClientError> {
@@ -202,7 +220,7 @@ impl Shared {
         })
     }
 
-    fn protocol(&self, api: &'static str, detail: &dyn ToString) -> ClientError {
+    pub(super) fn protocol(&self, api: &'static str, detail: &dyn ToString) -> ClientError {
         ClientError::Protocol {
             cluster: self.cluster.clone(),
             address: self.address.clone(),
@@ -211,110 +229,50 @@ impl Shared {
         }
     }
 
-    fn decode<R: Shaped>(&self, version: i16, body: Bytes) -> Result<R::Response, ClientError> {
+    pub(super) fn decode<R: Shaped>(&self, version: i16, body: Bytes) -> Result<R::Response, ClientError> {
         shape::decode::<R>(version, body).map_err(|detail| self.protocol(api_name(R::KEY), &detail))
     }
 }
 
-/// Where to connect, and as whom.
-#[derive(Debug, Clone)]
-pub(crate) struct Dial {
-    pub(crate) cluster: String,
-    pub(crate) address: String,
-    pub(crate) client_id: String,
-}
-
-impl Dial {
-    fn unreachable(&self, detail: String) -> ClientError {
-        ClientError::Unreachable { cluster: self.cluster.clone(), address: self.address.clone(), detail }
-    }
-}
-
 impl Connection {
-    /// Connects and learns which api versions the broker speaks. The name is looked up anew each time, for what it names may
-    /// move; of several addresses the first at which a broker answers is taken.
-    pub(crate) async fn dial(dial: Dial) -> Result<Self, ClientError> {
-        let found = match tokio::time::timeout(CONNECT_TIMEOUT, lookup_host(&dial.address)).await {
-            Err(_) => return Err(dial.unreachable("its name could not be looked up in time".to_owned())),
-            Ok(Err(error)) => return Err(dial.unreachable(error.to_string())),
-            Ok(Ok(found)) => found.collect::<Vec<_>>(),
-        };
-        let mut failed: Option<ClientError> = None;
-        let mut rest = found.iter();
-        while let Some(at) = rest.next() {
-            let attempt = Self::dial_at(&dial, *at);
-            // One that only hangs must leave the others their turn.
-            let outcome = if rest.len() == 0 {
-                attempt.await
-            } else {
-                let late = |_| dial.unreachable(format!("{at}: no answer within {} s", TURN.as_secs()));
-                tokio::time::timeout(TURN, attempt).await.map_err(late).flatten()
-            };
-            match outcome {
-                Ok(connection) => return Ok(connection),
-                // What a broker has said tells more than that another does not answer.
-                Err(error) if failed.as_ref().is_none_or(ClientError::is_unreachable) => failed = Some(error),
-                Err(_) => {}
-            }
-        }
-        Err(failed.unwrap_or_else(|| dial.unreachable("its name has no address".to_owned())))
-    }
-
-    async fn dial_at(dial: &Dial, at: SocketAddr) -> Result<Self, ClientError> {
-        let literal = at.to_string() == dial.address;
-        let unreachable = |detail: String| dial.unreachable(if literal { detail } else { format!("{at}: {detail}") });
-        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(at)).await {
-            Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
-            Ok(Err(error)) => return Err(unreachable(error.to_string())),
-            Ok(Ok(stream)) => stream,
-        };
-        stream.set_nodelay(true).map_err(|e| unreachable(e.to_string()))?;
-        let mut inner = Self::start(stream, dial.clone());
-        inner.versions = api_versions(&inner).await?;
-        Ok(Self(Arc::new(inner)))
-    }
-
-    fn start(stream: TcpStream, dial: Dial) -> Inner {
-        let (reader, writer) = stream.into_split();
+    pub(super) fn start(halves: Halves, dial: &Dial) -> Inner {
         let shared = Arc::new(Shared {
-            cluster: dial.cluster,
-            address: dial.address,
-            client_id: dial.client_id,
+            cluster: dial.cluster.clone(),
+            address: dial.address.clone(),
+            client_id: dial.client_id.clone(),
+            ready: AtomicBool::new(false),
+            is_tls: dial.security.tls.is_some(),
+            is_sasl: dial.security.sasl.is_some(),
             queue: Mutex::default(),
         });
         // Bounded by what callers keep under way: a lane's depth, one fetch, one admin call each.
         let (outgoing, frames) = mpsc::unbounded_channel();
-        let tasks = [
-            tokio::spawn(write_frames(writer, frames, Arc::clone(&shared))),
-            tokio::spawn(read_frames(reader, Arc::clone(&shared))),
-        ];
-        Inner { shared, outgoing, versions: HashMap::new(), tasks }
+        let line = Line { shared: Arc::clone(&shared), outgoing };
+        let writing = Arc::clone(&shared);
+        let tasks = match halves {
+            Halves::Plain(reader, writer) => {
+                [tokio::spawn(write_frames(writer, frames, writing)), tokio::spawn(read_frames(reader, shared))]
+            }
+            Halves::Tls(reader, writer) => {
+                [tokio::spawn(write_frames(writer, frames, writing)), tokio::spawn(read_frames(reader, shared))]
+            }
+        };
+        Inner { line, versions: HashMap::new(), tasks: tasks.into() }
     }
 
     /// Sends a request; what is submitted first goes out first. `hold` is dropped with the last slice of the answer.
     pub fn submit(&self, frame: OutFrame, hold: Option<Arc<dyn Hold>>) -> Pending {
-        self.0.submit(frame, hold)
+        self.0.line.submit(frame, hold)
     }
 
     /// Whether the connection still works, as far as is known.
     pub(crate) fn is_alive(&self) -> bool {
-        self.0.shared.queue().dead.is_none()
+        self.0.line.shared.queue().dead.is_none()
     }
 
     /// The highest version that both sides speak, at most `cap`.
     pub(crate) fn version(&self, api: ApiKey, min: i16, cap: i16) -> Result<i16, ClientError> {
-        let theirs = self.0.versions.get(&(api as i16));
-        match theirs {
-            Some((low, high)) if (*low).max(min) <= (*high).min(cap) => Ok((*high).min(cap)),
-            _ => Err(ClientError::UnsupportedApi {
-                cluster: self.0.shared.cluster.clone(),
-                address: self.0.shared.address.clone(),
-                api: api_name(api as i16),
-                min,
-                max: cap,
-                theirs: theirs.map_or_else(|| "not at all".to_owned(), |(low, high)| format!("v{low} to v{high}")),
-            }),
-        }
+        self.0.version(api, min, cap)
     }
 
     /// Api key → lowest and highest version that the broker speaks.
@@ -324,12 +282,12 @@ impl Connection {
 
     /// Host and port.
     pub fn address(&self) -> &str {
-        &self.0.shared.address
+        &self.0.line.shared.address
     }
 
     /// The version that [`Self::call`] asks in, for requests that look different from version to version.
     pub(super) fn version_of<R: Shaped>(&self) -> Result<i16, ClientError> {
-        let api = ApiKey::try_from(R::KEY).map_err(|()| self.0.shared.protocol("request", &"unknown api key"))?;
+        let api = ApiKey::try_from(R::KEY).map_err(|()| self.0.line.shared.protocol("request", &"unknown api key"))?;
         let (first, last) = R::LAYOUT.versions;
         self.version(api, first, last)
     }
@@ -337,9 +295,9 @@ impl Connection {
     /// One request, in the highest common version.
     pub(super) async fn call<R: Shaped>(&self, request: R, max_wait_ms: u64) -> Result<R::Response, ClientError> {
         let version = self.version_of::<R>()?;
-        let frame = encode(&self.0.shared.cluster, &request, version, max_wait_ms)?;
+        let frame = encode(&self.0.line.shared.cluster, &request, version, max_wait_ms)?;
         let body = self.submit(frame, None).await?;
-        self.0.shared.decode::<R>(version, body)
+        self.0.line.shared.decode::<R>(version, body)
     }
 }
 
@@ -366,88 +324,148 @@ pub(crate) fn encode<R: Request>(
 }
 
 impl Inner {
+    /// The highest version that both sides speak, at most `cap`.
+    pub(super) fn version(&self, api: ApiKey, min: i16, cap: i16) -> Result<i16, ClientError> {
+        let theirs = self.versions.get(&(api as i16));
+        match theirs {
+            Some((low, high)) if (*low).max(min) <= (*high).min(cap) => Ok((*high).min(cap)),
+            _ => Err(ClientError::UnsupportedApi {
+                cluster: self.line.shared.cluster.clone(),
+                address: self.line.shared.address.clone(),
+                api: api_name(api as i16),
+                min,
+                max: cap,
+                theirs: theirs.map_or_else(|| "not at all".to_owned(), |(low, high)| format!("v{low} to v{high}")),
+            }),
+        }
+    }
+
+    /// Authenticates anew before a session of this length ends.
+    pub(super) fn renew(&mut self, sasl: &Arc<Sasl>, version: SaslVersion, lifetime: Duration) {
+        let task = renewal::renew(self.line.clone(), Arc::clone(sasl), version, lifetime);
+        self.tasks.push(tokio::spawn(task));
+    }
+
+    /// The broker has let us in.
+    pub(super) fn ready(self) -> Connection {
+        self.line.shared.ready.store(true, Ordering::Relaxed);
+        Connection(Arc::new(self))
+    }
+}
+
+impl Line {
     fn submit(&self, frame: OutFrame, hold: Option<Arc<dyn Hold>>) -> Pending {
-        let (answer, receiver) = oneshot::channel();
-        let pending = Pending(receiver, Arc::clone(&self.shared));
+        let (submitted, pending) = self.submitted(frame, hold);
         let mut queue = self.shared.queue();
+        match &mut queue.aside {
+            Some(aside) => aside.push_back(submitted),
+            None => self.send(&mut queue, submitted),
+        }
+        pending
+    }
+
+    /// As a part of authenticating, which nothing is put aside for.
+    pub(super) fn submit_now(&self, frame: OutFrame) -> Pending {
+        let (submitted, pending) = self.submitted(frame, None);
+        self.send(&mut self.shared.queue(), submitted);
+        pending
+    }
+
+    /// One request of those.
+    pub(super) async fn ask<R: Shaped>(&self, request: &R, version: i16) -> Result<R::Response, ClientError> {
+        let frame = encode(&self.shared.cluster, request, version, 0)?;
+        let body = self.submit_now(frame).await?;
+        self.shared.decode::<R>(version, body)
+    }
+
+    /// From here on requests wait.
+    pub(super) fn put_aside(&self) {
+        let mut queue = self.shared.queue();
+        if queue.dead.is_none() {
+            queue.aside.get_or_insert_default();
+        }
+    }
+
+    /// Those that wait go out, in their order, and so do all after them.
+    pub(super) fn go_on(&self) {
+        let mut queue = self.shared.queue();
+        for submitted in queue.aside.take().into_iter().flatten() {
+            self.send(&mut queue, submitted);
+        }
+    }
+
+    fn submitted(&self, frame: OutFrame, hold: Option<Arc<dyn Hold>>) -> (Submitted, Pending) {
+        let (answer, receiver) = oneshot::channel();
+        (Submitted { frame, since: Instant::now(), hold, answer }, Pending(receiver, Arc::clone(&self.shared)))
+    }
+
+    fn send(&self, queue: &mut Queue, submitted: Submitted) {
+        let Submitted { frame, since, hold, answer } = submitted;
         if let Some(cause) = &queue.dead {
-            // The receiver is in our hands.
+            // The receiver may have gone.
             let _ = answer.send(Err(cause.clone()));
-            return pending;
+            return;
         }
         let correlation_id = queue.next_correlation_id;
         queue.next_correlation_id = correlation_id.wrapping_add(1);
-        let now = Instant::now();
         queue.waiting.push_back(Waiting {
             correlation_id,
             api: api_name(frame.api as i16),
             flexible: frame.flexible_response,
-            since: now,
-            deadline: now + ANSWER_GRACE + Duration::from_millis(frame.max_wait_ms),
+            since,
+            deadline: Instant::now() + ANSWER_GRACE + Duration::from_millis(frame.max_wait_ms),
             hold,
             answer,
         });
         // Under the lock, so that the order on the wire is the order of the queue. A writer that has ended has
         // failed the queue, or is about to.
         let _ = self.outgoing.send(frame.into_wire(correlation_id, &self.shared.client_id));
-        pending
     }
 }
 
-async fn api_versions(inner: &Inner) -> Result<HashMap<i16, (i16, i16)>, ClientError> {
-    let mut response = ask_versions(inner, 3).await?;
-    if response.error_code == UNSUPPORTED_VERSION {
-        // An older broker answers in v0 whatever was asked (KIP-511).
-        response = ask_versions(inner, 0).await?;
-    }
-    if response.error_code != 0 {
-        let subject = inner.shared.address.clone();
-        return Err(ClientError::api(&inner.shared.cluster, "ApiVersions", response.error_code, &subject, None));
-    }
-    Ok(response.api_keys.into_iter().map(|a| (a.api_key, (a.min_version, a.max_version))).collect())
-}
-
-async fn ask_versions(inner: &Inner, version: i16) -> Result<ApiVersionsResponse, ClientError> {
-    let mut request = ApiVersionsRequest::default();
-    if version >= 3 {
-        request.client_software_name = StrBytes::from_static_str("kmirror");
-        request.client_software_version = StrBytes::from_static_str(env!("CARGO_PKG_VERSION"));
-    }
-    let mut frame = encode(&inner.shared.cluster, &request, version, 0)?;
-    frame.flexible_response = false;
-    let body = inner.submit(frame, None).await?;
-    let answered_in_v0 = body.get(..2) == Some(&UNSUPPORTED_VERSION.to_be_bytes());
-    let version = if answered_in_v0 { 0 } else { version };
-    inner.shared.decode::<ApiVersionsRequest>(version, body)
-}
-
-async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Chunks>, shared: Arc<Shared>) {
+async fn write_frames<W: AsyncWrite + Unpin>(
+    mut writer: W,
+    mut frames: mpsc::UnboundedReceiver<Chunks>,
+    shared: Arc<Shared>,
+) {
     while let Some(mut frame) = frames.recv().await {
-        if let Err(error) = writer.write_all_buf(&mut frame).await {
+        let mut outcome = writer.write_all_buf(&mut frame).await;
+        // TLS keeps what the socket did not take at once.
+        if shared.is_tls && outcome.is_ok() {
+            outcome = writer.flush().await;
+        }
+        if let Err(error) = outcome {
+            // Why the other side closed it may be about to be read.
+            if shared.is_tls {
+                tokio::time::sleep(LAST_WORDS).await;
+            }
             shared.fail(&shared.disconnected(&error.to_string()));
             return;
         }
     }
 }
 
-async fn read_frames(reader: OwnedReadHalf, shared: Arc<Shared>) {
+async fn read_frames<R: AsyncRead + Unpin>(reader: R, shared: Arc<Shared>) {
     let reading = async {
         let mut reader = BufReader::with_capacity(8 << 10, reader);
-        let mut answered = false;
+        let mut answers = 0_u32;
         loop {
-            match read_frame(&mut reader, |length| shared.buffer(length)).await {
+            match read_frame(&mut reader, || shared.limit_bytes(), |length| shared.buffer(length)).await {
                 Ok(frame) => deliver(&shared, frame)?,
                 Err(FrameError::Io(error)) => {
-                    let hint = if answered { "" } else { NOT_PLAIN };
-                    return Err::<(), _>(shared.disconnected(&format!("{error}{hint}")));
+                    let detail = explain(&error).unwrap_or_else(|| format!("{error}{}", shared.hint(answers)));
+                    return Err::<(), _>(shared.disconnected(&detail));
                 }
-                Err(FrameError::Tls) => return Err(shared.protocol("response", &format!("it is TLS{NOT_PLAIN}"))),
+                Err(FrameError::Tls) => {
+                    return Err(shared.protocol("response", &format!("it is TLS{}", shared.hint(0))));
+                }
                 Err(FrameError::Length(length)) => {
-                    let detail = format!("a response of {length} bytes, more than {FRAME_LIMIT_BYTES} or less than 4");
+                    let limit = shared.limit_bytes();
+                    let detail = format!("a response of {length} bytes, more than {limit} or less than 4");
                     return Err(shared.protocol("response", &detail));
                 }
             }
-            answered = true;
+            answers = answers.saturating_add(1);
         }
     };
     let watching = async {
@@ -463,65 +481,6 @@ async fn read_frames(reader: OwnedReadHalf, shared: Arc<Shared>) {
         overdue = watching => overdue,
     };
     shared.fail(&cause);
-}
-
-#[derive(Debug)]
-enum FrameError {
-    Io(std::io::Error),
-    Tls,
-    Length(i32),
-}
-
-impl From<std::io::Error> for FrameError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// A response as it came.
-#[derive(Debug)]
-struct Frame {
-    buffer: Buffer,
-    length: usize,
-    /// When its first byte was there.
-    began: Instant,
-}
-
-/// The next frame.
-async fn read_frame<R: AsyncRead + Unpin>(
-    reader: &mut R,
-    buffer: impl FnOnce(usize) -> Buffer,
-) -> Result<Frame, FrameError> {
-    let size = reader.read_i32().await?;
-    let began = Instant::now();
-    if size.to_be_bytes().starts_with(&TLS_ALERT) {
-        return Err(FrameError::Tls);
-    }
-    let length = usize::try_from(size).ok().filter(|l| (4..=FRAME_LIMIT_BYTES).contains(l));
-    let length = length.ok_or(FrameError::Length(size))?;
-    let mut buffer = buffer(length);
-    match &mut buffer {
-        Buffer::Mapped(map) => {
-            let room = map.get_mut(..length).ok_or(FrameError::Length(size))?;
-            reader.read_exact(room).await?;
-        }
-        Buffer::Heap(bytes) => read_growing(reader, bytes, length).await?,
-    }
-    Ok(Frame { buffer, length, began })
-}
-
-async fn read_growing<R: AsyncRead + Unpin>(reader: &mut R, bytes: &mut Vec<u8>, length: usize) -> std::io::Result<()> {
-    while bytes.len() < length {
-        let missing = length - bytes.len();
-        if bytes.capacity() == bytes.len() {
-            bytes.reserve_exact(missing.min(bytes.len().max(1)));
-        }
-        let mut room = (&mut *bytes).limit(missing);
-        if reader.read_buf(&mut room).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    Ok(())
 }
 
 fn deliver(shared: &Shared, frame: Frame) -> Result<(), ClientError> {
@@ -546,26 +505,4 @@ fn deliver(shared: &Shared, frame: Frame) -> Result<(), ClientError> {
     // Whoever asked may have gone.
     let _ = waiter.answer.send(outcome);
     failed.map_or(Ok(()), Err)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_tls_alert_is_not_taken_for_a_length() {
-        let alert = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
-        assert!(matches!(read_frame(&mut &alert[..], Buffer::heap).await, Err(FrameError::Tls)));
-        let plain = [0, 0, 0, 4, 0, 0, 0, 7];
-        let read = async |buffer: fn(usize) -> Buffer| {
-            let frame = read_frame(&mut &plain[..], buffer).await.unwrap();
-            Bytes::from_owner(Held { frame, hold: None })
-        };
-        assert_eq!(read(Buffer::heap).await, &[0, 0, 0, 7][..]);
-        assert_eq!(
-            read(|bytes| Buffer::new(bytes.max(1 << 20))).await,
-            &[0, 0, 0, 7][..],
-            "what is mapped and not read is not of it"
-        );
-    }
 }

@@ -34,6 +34,18 @@ pub enum ClientError {
         /// What the system said.
         detail: String,
     },
+    /// The broker does not take us for who we say we are, or is not who it should be, or there is nothing to show it.
+    #[error("cluster {cluster}: {address} does not let in {who}: {detail}")]
+    Authentication {
+        /// Cluster name.
+        cluster: String,
+        /// Host and port.
+        address: String,
+        /// User and mechanism.
+        who: String,
+        /// Why, and what to do about it.
+        detail: String,
+    },
     /// A connection ended while requests waited on it.
     #[error("cluster {cluster}: connection to {address} lost: {detail}")]
     Disconnected {
@@ -221,7 +233,11 @@ impl ClientError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Api { code, .. } => classify(*code),
-            Self::Unreachable { .. } | Self::Disconnected { .. } | Self::Timeout { .. } => Verdict::Refresh,
+            // Credentials can be put right while a mirror runs.
+            Self::Authentication { .. }
+            | Self::Unreachable { .. }
+            | Self::Disconnected { .. }
+            | Self::Timeout { .. } => Verdict::Refresh,
             Self::UnsupportedApi { .. } | Self::Protocol { .. } | Self::Encode { .. } => Verdict::Fatal,
         }
     }
@@ -241,6 +257,7 @@ impl ClientError {
         use ResponseError as E;
         match self {
             error if error.is_unreachable() => true,
+            Self::Authentication { .. } => true,
             Self::Api { code, .. } => matches!(
                 ResponseError::try_from_code(*code),
                 Some(

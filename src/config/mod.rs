@@ -15,6 +15,8 @@ mod raw;
 mod reference;
 mod routes;
 mod schema;
+mod secret;
+mod security;
 mod shape;
 mod substitute;
 mod topics;
@@ -32,6 +34,8 @@ pub use http::{HttpConfig, HttpTls};
 pub use reference::reference_markdown;
 pub use routes::{Conflict, conflicts, target_topic};
 pub use schema::json_schema;
+pub use secret::Secret;
+pub use security::{ClientCredentials, Login, SaslConfig, ScramHash, TlsConfig, TokenSource};
 pub use substitute::{Env, FILE_BYTES_MAX, SystemEnv};
 pub use topics::{
     GroupFilter, PatternError, Rename, RenameError, STATE_TOPIC_PREFIX, TOPIC_NAME_CHARS_MAX, TopicFilter,
@@ -128,7 +132,7 @@ fn parse(text: &str, name: &str, env: &dyn Env) -> Result<(Config, serde_yaml::V
         ConfigErrors::new(name, vec![ConfigError { place: None, key: String::new(), message }])
     };
     let file: raw::File = serde_yaml::from_value(shaped.value).map_err(|error| internal(&error))?;
-    let mut validator = validate::Validator { places: &shaped.places, errors: Vec::new() };
+    let mut validator = validate::Validator { places: &shaped.places, errors: Vec::new(), folder: env.folder() };
     match validator.config(file) {
         Some(config) => Ok((config, shaped.shown)),
         None => Err(ConfigErrors::new(name, validator.errors)),

@@ -71,6 +71,14 @@ pub enum Scalar {
     Destination,
     /// The name of an environment variable.
     Variable,
+    /// A secret, read anew whenever it is needed.
+    Secret,
+    /// A host name or address.
+    ServerName,
+    /// A SASL mechanism.
+    Mechanism,
+    /// The https URL of a token endpoint.
+    Endpoint,
     /// A number of bytes in words, at least this many.
     Size(u64),
     /// A time span in words.
@@ -99,6 +107,10 @@ impl Scalar {
             Self::Start => "earliest, latest or an RFC 3339 time".to_owned(),
             Self::Destination => "a URL, such as file:///folder or s3://bucket/prefix".to_owned(),
             Self::Variable => "the name of an environment variable".to_owned(),
+            Self::Secret => "a secret: `${file:PATH}`, `${env:NAME}` or `${command:COMMAND}`".to_owned(),
+            Self::ServerName => "a host name or address".to_owned(),
+            Self::Mechanism => "PLAIN | SCRAM-SHA-256 | SCRAM-SHA-512 | OAUTHBEARER".to_owned(),
+            Self::Endpoint => "a URL that begins with https://".to_owned(),
             Self::Size(0 | 1) => "a size in bytes, such as 10MiB".to_owned(),
             Self::Size(min) => format!("a size in bytes, such as 10MiB, at least {}", super::units::bytes(min)),
             Self::Duration => "a time span, such as 30s or 5m".to_owned(),
@@ -152,6 +164,7 @@ impl Opt {
 
 const POLICY: Kind = Kind::One(Scalar::Choice(&["halt", "continue"]));
 const TEXT: Kind = Kind::One(Scalar::Text);
+const SECRET: Kind = Kind::One(Scalar::Secret);
 const FLAG: Kind = Kind::One(Scalar::Flag);
 const PATTERNS: Kind = Kind::Many(Scalar::Pattern);
 
@@ -161,15 +174,21 @@ pub const OPTIONS: &[Opt] = &[
     opt("clusters", Kind::Named, "The Kafka clusters, each under the name that mirrors use for it.").required(),
     opt("clusters.*.bootstrap", Kind::Many(Scalar::HostPort), "Where the first connection goes; the other brokers are learnt from the cluster.").required(),
     opt("clusters.*.client_id", TEXT, "The `client.id` of requests to this cluster, in place of `kmirror.<mirror>`."),
-    opt("clusters.*.tls", Kind::Section, "TLS to the brokers.").not_yet(),
-    opt("clusters.*.tls.ca", TEXT, "PEM file with the authorities to trust, in place of the system's.").not_yet(),
-    opt("clusters.*.tls.cert", TEXT, "PEM file with the client's certificate chain.").not_yet(),
-    opt("clusters.*.tls.key", TEXT, "PEM file with the client's private key.").not_yet(),
-    opt("clusters.*.tls.server_name", TEXT, "The name to verify, in place of the broker's host name.").not_yet(),
-    opt("clusters.*.sasl", Kind::Section, "SASL authentication.").not_yet(),
-    opt("clusters.*.sasl.mechanism", TEXT, "The SASL mechanism.").not_yet(),
-    opt("clusters.*.sasl.username", TEXT, "The user.").not_yet(),
-    opt("clusters.*.sasl.password", TEXT, "The password; write `${env:NAME}` or `${file:PATH}`.").secret().not_yet(),
+    opt("clusters.*.tls", Kind::Section, "TLS 1.2 or 1.3 to the brokers; `tls: {}` trusts the system's authorities. The files are read for each new connection, so that they can be replaced while kmirror runs; paths are relative to the configuration file."),
+    opt("clusters.*.tls.ca", TEXT, "PEM file with the authorities to trust, in place of the system's."),
+    opt("clusters.*.tls.cert", TEXT, "PEM file with the client's certificate and those between it and its authority, for mutual TLS."),
+    opt("clusters.*.tls.key", TEXT, "PEM file with the client's private key (PKCS#8, PKCS#1 or SEC1), not encrypted."),
+    opt("clusters.*.tls.server_name", Kind::One(Scalar::ServerName), "The name to verify, and to send as SNI, in place of each broker's host name."),
+    opt("clusters.*.sasl", Kind::Section, "SASL authentication."),
+    opt("clusters.*.sasl.mechanism", Kind::One(Scalar::Mechanism), "How kmirror shows who it is. PLAIN sends the password as it is: only over TLS.").required(),
+    opt("clusters.*.sasl.username", TEXT, "The user, for PLAIN and SCRAM."),
+    opt("clusters.*.sasl.password", SECRET, "The password, for PLAIN and SCRAM.").secret(),
+    opt("clusters.*.sasl.token", SECRET, "The bearer token, for OAUTHBEARER.").secret(),
+    opt("clusters.*.sasl.oauth", Kind::Section, "Where bearer tokens are asked for by client credentials (RFC 6749, 4.4), for OAUTHBEARER."),
+    opt("clusters.*.sasl.oauth.token_endpoint", Kind::One(Scalar::Endpoint), "The token endpoint; its certificate must be one that the system trusts.").required(),
+    opt("clusters.*.sasl.oauth.client_id", TEXT, "The client.").required(),
+    opt("clusters.*.sasl.oauth.client_secret", SECRET, "Its secret, sent by HTTP Basic.").secret().required(),
+    opt("clusters.*.sasl.oauth.scope", TEXT, "The scope to ask for."),
     opt("mirrors", Kind::Sections, "The mirrors, each one directed flow from a source to a target. May be absent where there are backups."),
     opt("mirrors[].name", Kind::One(Scalar::Name), "Unique; names the state topic `__kmirror.<name>` on the target. Another name is another mirror, which starts anew.").required(),
     opt("mirrors[].source", Kind::One(Scalar::Cluster), "The cluster to read from.").required(),

@@ -27,31 +27,39 @@ pub(super) struct File {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)] // What is not built yet is refused before this is read.
 pub(super) struct Cluster {
     pub(super) bootstrap: Vec<String>,
     pub(super) client_id: Option<String>,
-    tls: Option<ClusterTls>,
-    sasl: Option<Sasl>,
+    pub(super) tls: Option<ClusterTls>,
+    pub(super) sasl: Option<Sasl>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct ClusterTls {
-    ca: Option<String>,
-    cert: Option<String>,
-    key: Option<String>,
-    server_name: Option<String>,
+pub(super) struct ClusterTls {
+    pub(super) ca: Option<String>,
+    pub(super) cert: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) server_name: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Sasl {
-    mechanism: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
+pub(super) struct Sasl {
+    pub(super) mechanism: String,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) oauth: Option<Oauth>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Oauth {
+    pub(super) token_endpoint: String,
+    pub(super) client_id: String,
+    pub(super) client_secret: String,
+    pub(super) scope: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -103,7 +111,7 @@ pub(super) struct Groups {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // What is not built yet is refused before this is read.
 pub(super) struct Sync {
     pub(super) topic_configs: bool,
     pub(super) partitions: bool,

@@ -15,6 +15,9 @@ is to come. `*` stands for a name of your own, `[]` for every item of a list.
 - Any single value may hold `${env:NAME}` (an environment variable) and `${file:PATH}` (a file's content without its last
   newline; relative to the configuration file). What comes in is text, never YAML; it appears in no message and not in
   `kmirror config show`. `$${` writes a plain `${`.
+- A *secret* of a cluster may hold `${command:COMMAND}` as well: what a command of the shell prints, which must not contain
+  a `}` itself. Secrets of clusters are read anew whenever a connection authenticates, so that they can be changed
+  while kmirror runs.
 - Patterns are regular expressions that must match the whole name: `orders` is one topic or group, `orders.*` all that begin
   with it.
 - Sizes: `512KiB`, `32MiB`, `1GB`. Time spans: `30s`, `5m`, `1h 30m`. Times: RFC 3339, such as `2026-01-31T06:00:00Z`.

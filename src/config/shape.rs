@@ -8,6 +8,8 @@ use serde_yaml::{Mapping, Value};
 use super::backups;
 use super::error::{ConfigError, Place};
 use super::options::{self, Kind, Opt, Scalar, Status};
+use super::secret::Secret;
+use super::security;
 use super::substitute::{Env, substitute};
 use super::topics::{Rename, anchored};
 use super::units;
@@ -228,6 +230,16 @@ impl Walk<'_> {
     fn scalar(&mut self, at: &At, scalar: Scalar, node: &Node, written: &str) -> Both {
         let place = node.place;
         self.places.insert(at.path.clone(), place);
+        if scalar == Scalar::Secret {
+            // Passed on as it is written: it is read anew for each connection.
+            return match Secret::check(written, self.env) {
+                Ok(()) => (Value::from(written), Value::from("<secret>")),
+                Err(message) => {
+                    self.error(place, at, message);
+                    same(Value::Null)
+                }
+            };
+        }
         let (text, substituted) = match substitute(written, self.env) {
             Ok(done) => done,
             Err(message) => {
@@ -283,7 +295,7 @@ impl Fault {
 fn check(scalar: Scalar, text: &str) -> Result<Value, Fault> {
     let is = |good: bool| if good { Ok(()) } else { Err(Fault::from(format!("is not {}", scalar.describe()))) };
     match scalar {
-        Scalar::Verbatim => {}
+        Scalar::Verbatim | Scalar::Secret => {}
         Scalar::Text => is(!text.is_empty())?,
         Scalar::Name | Scalar::Cluster => is(units::is_name(text))?,
         Scalar::HostPort => drop(units::parse_host_port(text)?),
@@ -305,6 +317,11 @@ fn check(scalar: Scalar, text: &str) -> Result<Value, Fault> {
             backups::parse_destination(text)
                 .map_err(|problem| Fault { hidden: text.contains(['@', '?', '#']), ..Fault::from(problem) })?,
         ),
+        Scalar::Mechanism => security::check_mechanism(text)?,
+        // An address would pass for a user and a password here.
+        Scalar::Endpoint => security::check_endpoint(text)
+            .map_err(|problem| Fault { hidden: text.contains('@'), ..Fault::from(problem) })?,
+        Scalar::ServerName => is(rustls::pki_types::ServerName::try_from(text).is_ok())?,
         Scalar::Variable => is(backups::is_variable(text))?,
         Scalar::Duration => drop(units::parse_duration(text)?),
         Scalar::Size(min) => is(units::parse_size(text)? >= min)?,

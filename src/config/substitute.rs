@@ -1,5 +1,5 @@
-//! `${env:NAME}` and `${file:PATH}` within single values, after the YAML is parsed: what they bring in is text, never
-//! YAML. `$${` writes a plain `${`.
+//! `${env:NAME}` and `${file:PATH}` within single values, and `${command:COMMAND}` within secrets, after the YAML is parsed:
+//! what they bring in is text, never YAML. `$${` writes a plain `${`.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,11 @@ pub trait Env {
     /// # Errors
     /// It cannot be read, is not UTF-8, or is larger than [`FILE_BYTES_MAX`].
     fn file(&self, path: &str) -> io::Result<String>;
+
+    /// The folder that relative paths start from.
+    fn folder(&self) -> PathBuf {
+        PathBuf::new()
+    }
 }
 
 /// Largest file that is read, the configuration itself or one put in by `${file:…}`: 1 MiB.
@@ -34,6 +39,10 @@ impl Env for SystemEnv {
     fn file(&self, path: &str) -> io::Result<String> {
         read_bounded(&self.folder.join(path))
     }
+
+    fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
 }
 
 pub(super) fn read_bounded(path: &Path) -> io::Result<String> {
@@ -45,10 +54,39 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// A part of a value: as it stands there, or from somewhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// As it stands there.
+    Text(String),
+    /// `${word:name}`.
+    From {
+        /// env, file or command.
+        word: String,
+        /// What is behind it.
+        name: String,
+    },
+}
+
 /// The text with its substitutions made, and whether there were any. Messages name the variable or the file, never what
 /// they hold.
 pub(super) fn substitute(text: &str, env: &dyn Env) -> Result<(String, bool), String> {
-    let (mut out, mut rest, mut any) = (String::with_capacity(text.len()), text, false);
+    let (mut out, mut any) = (String::with_capacity(text.len()), false);
+    for piece in pieces(text)? {
+        match piece {
+            Piece::Text(text) => out.push_str(&text),
+            Piece::From { word, name } => {
+                out.push_str(&fetch(&word, &name, env)?);
+                any = true;
+            }
+        }
+    }
+    Ok((out, any))
+}
+
+/// Takes a value apart.
+pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, String> {
+    let (mut pieces, mut out, mut rest) = (Vec::new(), String::new(), text);
     while let Some((before, after)) = rest.split_once("${") {
         if let Some(before) = before.strip_suffix('$') {
             out.push_str(before);
@@ -66,25 +104,32 @@ pub(super) fn substitute(text: &str, env: &dyn Env) -> Result<(String, bool), St
             continue;
         };
         let (name, behind) = named.split_once('}').ok_or_else(|| format!("${{{word}: is not closed with }}"))?;
-        out.push_str(&fetch(word, name, env)?);
-        any = true;
+        pieces.push(Piece::Text(std::mem::take(&mut out)));
+        pieces.push(Piece::From { word: word.to_owned(), name: name.to_owned() });
         rest = behind;
     }
     out.push_str(rest);
-    Ok((out, any))
+    pieces.push(Piece::Text(out));
+    Ok(pieces)
 }
 
-fn fetch(word: &str, name: &str, env: &dyn Env) -> Result<String, String> {
+pub(super) fn fetch(word: &str, name: &str, env: &dyn Env) -> Result<String, String> {
     match word {
         _ if name.is_empty() => Err(format!("${{{word}:}} lacks a name")),
         "env" => env.var(name).ok_or_else(|| format!("the environment variable {name} is not set (or is not UTF-8)")),
         "file" => match env.file(name) {
             // Secrets in files mostly end in a newline that is not part of them.
-            Ok(text) => {
-                Ok(text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t)).to_owned())
-            }
+            Ok(text) => Ok(without_newline(&text).to_owned()),
             Err(error) => Err(format!("the file {name} cannot be read: {error}")),
         },
+        "command" => {
+            Err("${command:…} serves for the secrets of a cluster alone (password, client_secret, token)".to_owned())
+        }
         _ => Err(format!("${{{word}:…}} is unknown; known are ${{env:NAME}} and ${{file:PATH}}")),
     }
+}
+
+/// The text without its last newline.
+pub(super) fn without_newline(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
 }

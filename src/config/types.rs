@@ -13,6 +13,7 @@ use crate::mirror::{GapReason, Isolation};
 
 use super::backups::BackupConfig;
 use super::http::HttpConfig;
+use super::security::{SaslConfig, TlsConfig};
 use super::topics::{GroupFilter, Rename, TopicFilter};
 
 /// A whole configuration file, validated and with its defaults filled in.
@@ -68,6 +69,10 @@ pub struct ClusterConfig {
     pub bootstrap: Vec<HostPort>,
     /// The `client.id` to send instead of `kmirror.<mirror>`.
     pub client_id: Option<String>,
+    /// TLS to its brokers; `None`: in plain text.
+    pub tls: Option<TlsConfig>,
+    /// Who authenticates; `None`: nobody does, beyond what TLS shows.
+    pub sasl: Option<SaslConfig>,
 }
 
 impl ClusterConfig {

@@ -2,6 +2,7 @@
 //! into the types the engine reads.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use super::error::{ConfigError, Place};
 use super::raw;
@@ -16,6 +17,8 @@ use super::units;
 pub(super) struct Validator<'a> {
     pub(super) places: &'a BTreeMap<String, Place>,
     pub(super) errors: Vec<ConfigError>,
+    /// Where relative paths start from.
+    pub(super) folder: PathBuf,
 }
 
 impl Validator<'_> {
@@ -79,7 +82,9 @@ impl Validator<'_> {
                 }
                 bootstrap.push(address);
             }
-            done.insert(name.clone(), ClusterConfig { name, bootstrap, client_id: cluster.client_id });
+            let tls = cluster.tls.map(|tls| self.tls(&format!("clusters.{name}.tls"), tls));
+            let sasl = cluster.sasl.and_then(|sasl| self.sasl(&format!("clusters.{name}.sasl"), sasl));
+            done.insert(name.clone(), ClusterConfig { name, bootstrap, client_id: cluster.client_id, tls, sasl });
         }
         done
     }

@@ -52,8 +52,7 @@ async fn connect(config: &Config, cluster: &str, mirror: &MirrorConfig) -> Resul
         mirror: mirror.name.clone(),
         detail: format!("cluster {cluster} is not in the configuration"),
     })?;
-    let bootstrap = found.bootstrap.iter().map(ToString::to_string).collect();
-    Ok(Cluster::connect(ClusterSpec::new(&found.name, bootstrap, found.client_id_for(&mirror.name))).await?)
+    Ok(Cluster::connect(ClusterSpec::of(found, found.client_id_for(&mirror.name))).await?)
 }
 
 /// Connects to both ends of a mirror, source first.

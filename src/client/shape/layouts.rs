@@ -8,12 +8,16 @@ use kafka_protocol::messages::{
     DescribeAclsRequest, DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeGroupsRequest,
     DescribeProducersRequest, DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
     IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, WriteTxnMarkersRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    WriteTxnMarkersRequest,
 };
 
 use super::{Field, Kind, Layout, Shaped};
 
 mod changes;
+mod sasl;
+
+use sasl::{SASL_AUTHENTICATE, SASL_HANDSHAKE};
 
 use changes::{
     ALTER_CLIENT_QUOTAS, CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS, DESCRIBE_CLIENT_QUOTAS,
@@ -67,6 +71,8 @@ shaped! {
     OffsetDeleteRequest: OFFSET_DELETE,
     DescribeProducersRequest: DESCRIBE_PRODUCERS,
     ConsumerGroupDescribeRequest: CONSUMER_GROUP_DESCRIBE,
+    SaslHandshakeRequest: SASL_HANDSHAKE,
+    SaslAuthenticateRequest: SASL_AUTHENTICATE,
 }
 
 const fn boolean(name: &'static str) -> Field {

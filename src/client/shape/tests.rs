@@ -418,6 +418,8 @@ fn what_kafka_writes_is_walked_to_its_end() {
         ("DescribeClientQuotas", 1, "describe_quotas"),
         ("AlterClientQuotas", 1, "alter_quotas"),
         ("DescribeUserScramCredentials", 0, "describe_scram"),
+        ("SaslHandshake", 1, "sasl_handshake"),
+        ("SaslAuthenticate", 2, "sasl_authenticate"),
     ];
     let goldens = goldens.map(|(api, version, name)| (api, version, format!("{name}_response")));
     let fetches = (7..=12).map(|version| ("Fetch", version, format!("fetch_response_v{version}")));
