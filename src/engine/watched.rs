@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::client::{Cluster, LogPoint, ReadOptions, TopicPartition};
 use crate::mirror::{Alarm, Headroom, Hold, Holder, Isolation};
@@ -35,6 +36,8 @@ pub(crate) struct Watch {
     pub(crate) end_asked: Option<i64>,
     /// A position behind which something waits, and when that was first seen, ms.
     waiting: Option<(i64, i64)>,
+    /// The last position that was known, and the id of the topic that it is in.
+    last: Option<(Uuid, i64)>,
 }
 
 /// What to find out about a partition.
@@ -85,7 +88,7 @@ impl Part {
 
     fn lag_question(&mut self, now_ms: u64) -> Option<Lag> {
         let before = self.watch.end.replace(self.source_end);
-        let Some((position, under_way)) = self.position() else {
+        let Some((position, under_way)) = self.standing() else {
             self.watch.headroom = Headroom::Unknown;
             return None;
         };
@@ -120,7 +123,7 @@ impl Part {
 
     /// Source offset up to which everything is on the target, and the time of the first record behind it where that is under
     /// way.
-    pub(crate) fn position(&self) -> Option<(i64, Option<i64>)> {
+    fn position(&self) -> Option<(i64, Option<i64>)> {
         match &self.stage {
             Stage::Flowing(flow) | Stage::Leaving { flow, .. } | Stage::Halted { flow: Some(flow), .. } => {
                 let open = flow.appender.first_open().map(|(offset, time)| (offset, Some(time)));
@@ -131,6 +134,13 @@ impl Part {
         }
     }
 
+    /// The same; of a partition that moves no data, such as one that is halted, where it was when it last did.
+    pub(crate) fn standing(&self) -> Option<(i64, Option<i64>)> {
+        let topic_id = self.pair.source.topic_id;
+        let last = || self.watch.last.filter(|(id, _)| *id == topic_id).map(|(_, position)| (position, None));
+        self.position().or_else(last)
+    }
+
     /// The source's end as it was last told, by whatever means.
     pub(crate) fn known_end(&self) -> i64 {
         self.watch.end_asked.unwrap_or(self.source_end)
@@ -139,7 +149,10 @@ impl Part {
     /// Since when the first record that is not mirrored waits, ms: by its timestamp or, where that is not known yet, by when it was
     /// first seen to. Asked every so often.
     pub(crate) fn waits_since_ms(&mut self, now_ms: i64) -> Option<i64> {
-        let at = self.position().filter(|(position, _)| *position < self.known_end());
+        if let Some((position, _)) = self.position() {
+            self.watch.last = Some((self.pair.source.topic_id, position));
+        }
+        let at = self.standing().filter(|(position, _)| *position < self.known_end());
         let Some((position, under_way)) = at else {
             self.watch.waiting = None;
             return None;

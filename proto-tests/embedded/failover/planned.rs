@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::super::{Pair, numbered};
 use super::{ends, partition};
+use crate::e2e::mirror::LIMIT;
+use crate::kafka::harness::wait_until;
 
 #[test]
 fn a_running_mirror_drains_what_is_left() {
@@ -16,6 +18,17 @@ fn a_running_mirror_drains_what_is_left() {
     assert_eq!(ends(partition(&report, 0)), (500, 500, 0), "{report}");
     assert_eq!(pair.mirror.await_end(), 0);
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 500));
+}
+
+/// Heartbeats go on until the target is promoted: nobody waits for them to stop, and those that did not arrive are no loss.
+#[test]
+fn heartbeats_do_not_keep_a_source_from_being_drained() {
+    let mut pair = Pair::mirrored("drained-beats", "    heartbeats: { interval: 100ms }\n");
+    let there = || pair.target.records("kmirror.heartbeats.drained-beats", 0, 0).map_or(0, |beats| beats.len());
+    wait_until("heartbeats on the target", LIMIT, || if there() > 2 { Ok(()) } else { Err(there().to_string()) });
+    let report = pair.fail_over(&["--planned"], 0);
+    assert_eq!((report["mode"].as_str(), report["rpo"]["records"].as_i64()), (Some("planned"), Some(0)), "{report}");
+    assert_eq!(pair.mirror.await_end(), 0);
 }
 
 /// No mirror runs: after a clean stop, after a kill; the failover runs it until the source is drained.

@@ -182,7 +182,7 @@ fn view(part: &mut Part, silent_since_ms: Option<i64>, now_ms: i64) -> PartView 
         headroom: part.watch.headroom,
         hold: part.watch.hold.clone().filter(|hold| part.watch.told == Some(hold.offset)),
         queued_bytes,
-        position: part.position().map(|(position, _)| position),
+        position: part.standing().map(|(position, _)| position),
         waits_since_ms,
         silent_since_ms,
         totals: part.totals,
