@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Command, CommandFactory as _};
 use kmirror::cli::args::Cli;
 use kmirror::cli::exit::Exit;
-use kmirror::config::{Config, SystemEnv};
+use kmirror::config::{Config, Env, SystemEnv};
 use kmirror::mirror::GapReason;
 use kmirror::observe::catalog::{self, METRICS};
 use serde_yaml::Value;
@@ -151,9 +151,21 @@ fn files_stay_short_and_finished() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Every variable is set: an example may name one for a secret.
+struct AllSet;
+
+impl Env for AllSet {
+    fn var(&self, name: &str) -> Option<String> {
+        Some(format!("the-value-of-{name}"))
+    }
+
+    fn file(&self, path: &str) -> std::io::Result<String> {
+        SystemEnv { folder: project().to_owned() }.file(path)
+    }
+}
+
 fn valid_config(text: &str, name: &str) -> Config {
-    let env = SystemEnv { folder: project().to_owned() };
-    Config::parse(text, name, &env).unwrap_or_else(|errors| panic!("{errors}"))
+    Config::parse(text, name, &AllSet).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// The fenced blocks of a Markdown file in one of these languages.

@@ -3,8 +3,10 @@
 
 mod chromium;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use kmirror::batch::Codec;
 use serde_json::{Value, json};
 
 use crate::e2e::Mirror;
@@ -27,6 +29,13 @@ fn number(n: i64) -> String {
     grouped.join(",")
 }
 
+/// Records of now: older ones would be lag of weeks, and retention would be at them.
+fn write(pair: &Pair, partition: i32, from: u64, to: u64) {
+    let records: Vec<_> = (from..to).map(|number| (None, Some(Bytes::from(format!("order {number}"))))).collect();
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    pair.source.append_records(TOPIC, partition, Codec::None, now_ms, &records).unwrap();
+}
+
 /// A mirror of three partitions with a group, drills of which reports are kept, and a browser that shows it.
 struct Stage {
     pair: Pair,
@@ -43,7 +52,7 @@ impl Stage {
             format!("drills: [{{ mirror: {TOPIC}, reports: \"{}\", max_rpo: 1h, every: 1d }}]\n", reports.display());
         let mut pair = Pair::new(TOPIC, 2, 3, &format!("{groups}{}{drills}", section(port)));
         for (partition, records) in [(0, 1_210), (1, 800), (2, 35)] {
-            pair.write(partition, 0, records);
+            write(&pair, partition, 0, records);
         }
         pair.source.commit_offset("billing", TOPIC, 0, 400);
         pair.mirror.start();
@@ -149,7 +158,7 @@ fn actions(stage: &Stage) {
     stage.act("Pause", "Pause it");
     stage.await_figure("State", "paused");
     stage.pair.await_pause_heeded();
-    stage.pair.write(0, 1_210, 1_300);
+    write(&stage.pair, 0, 1_210, 1_300);
     stage.await_figure("Lag, records", "90");
     browser.assert_accessible("a paused partition");
     browser.go("#/", "Are we safe right now?");
@@ -165,9 +174,11 @@ fn actions(stage: &Stage) {
 }
 
 fn translation(stage: &Stage) {
-    stage
-        .browser
-        .run("one('main form input[name=offset]').value = '777'; named('main form button', 'Translate').click();");
+    // Who is in the form has it left alone.
+    stage.browser.run(
+        "const field = one('main form input[name=offset]'); field.focus(); field.value = '777'; \
+         named('main form button', 'Translate').click();",
+    );
     let (target, _) = stage.pair.mirror.translate(TOPIC, 0, 777, &[]);
     let wanted = format!("{TOPIC}:0 offset {}, exactly that record", number(target));
     stage.browser.await_true(&format!("one('main form + p').textContent === {}", json!(wanted)));
@@ -204,7 +215,7 @@ fn restart(stage: &mut Stage) {
     stage.assert_no_console_error();
     stage.pair.mirror.stop();
     let before = stage.browser.run("return one('main').firstElementChild.textContent;");
-    stage.pair.write(2, 35, 50);
+    write(&stage.pair, 2, 35, 50);
     stage.pair.mirror.start();
     stage.browser.go(&format!("#/mirrors/{TOPIC}/topics/{TOPIC}/2"), &format!("{TOPIC}:2"));
     stage.await_figure("Mirrored to", "50");
@@ -248,7 +259,7 @@ fn pictures(stage: &Stage, mirror: &(String, String)) {
         stage.pair.mirror.output(&[args, "--partition", &format!("{TOPIC}:0")]);
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until {
-            stage.pair.write(0, next, next + 40);
+            write(&stage.pair, 0, next, next + 40);
             next += 40;
             std::thread::sleep(Duration::from_secs(1));
         }

@@ -437,8 +437,10 @@ fn summary(
         "paused"
     } else if any("mirroring") {
         "mirroring"
-    } else {
+    } else if any("starting") || partitions.is_empty() {
         "starting"
+    } else {
+        "paused"
     };
     let lags = || partitions.iter().map(|p| p.lag_seconds);
     let rpo_seconds = if lags().any(|lag| lag < 0.0) { -1.0 } else { lags().fold(0.0, f64::max) };
