@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 use super::api::{await_summary, get};
 use super::{Pair, append, numbered};
 use crate::e2e::http::{Answer, Request};
-use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::cluster::free_port;
-use crate::kafka::harness::wait_until;
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
@@ -89,7 +87,7 @@ fn the_actions_are_those_of_the_commands() {
     assert_eq!((&report["passed"], &report["mirror"]), (&Value::from(true), &Value::from(topic)), "{report}");
     assert_eq!(act("drill", &json!({ "max_rpo": "soon" })).status, 400);
     loss(&mut pair, &act, &one);
-    level(&pair, port);
+    level(&pair, port, &act);
     pair.mirror.stop();
 }
 
@@ -128,17 +126,19 @@ fn loss(pair: &mut Pair, act: &dyn Fn(&str, &Value) -> Answer, one: &Value) {
     pair.mirror.await_state(&topic, 0, "mirroring");
 }
 
-fn level(pair: &Pair, port: u16) {
+/// A line for each action, as long as the level is one that shows it.
+fn level(pair: &Pair, port: u16, act: &dyn Fn(&str, &Value) -> Answer) {
     let path = "/api/v1/log/level";
     assert_eq!(get(port, path).json()["level"], "info");
-    assert!(!pair.mirror.log().contains("DEBUG"));
     assert_eq!(told(port, "PUT", path, &json!({ "level": "loud" })).status, 400);
-    assert_eq!(told(port, "PUT", path, &json!({ "level": "debug" })).json()["level"], "debug");
-    wait_until("a line of level debug", LIMIT, || {
-        get(port, "/api/v1/mirrors");
-        if pair.mirror.log().contains("DEBUG") { Ok(()) } else { Err("none".to_owned()) }
-    });
-    assert_eq!(get(port, path).json()["level"], "debug");
+    let lines = || pair.mirror.log().matches("told over HTTP").count();
+    for (level, shown) in [("error", 0), ("info", 1), ("debug", 1)] {
+        assert_eq!(told(port, "PUT", path, &json!({ "level": level })).json()["level"], level);
+        assert_eq!(get(port, path).json()["level"], level);
+        let before = lines();
+        assert_eq!(act("bandwidth", &json!({ "rate": "file" })).status, 200);
+        assert_eq!(lines() - before, shown, "{level}");
+    }
 }
 
 #[test]
