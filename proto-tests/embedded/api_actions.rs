@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 use super::api::{await_summary, get};
 use super::{Pair, append, numbered};
 use crate::e2e::http::{Answer, Request};
-use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::cluster::free_port;
-use crate::kafka::harness::wait_until;
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
@@ -81,21 +79,15 @@ fn the_actions_are_those_of_the_commands() {
     pair.await_pause_heeded();
     pair.write(0, 10, 20);
     await_summary(port, "lag", |found| found["lag_records"] == 10 && found["verdict"]["level"] != "safe");
-    assert_eq!(act("resume", &json!({})).status, 200, "of the whole mirror");
-    assert_eq!(
-        pair.mirror.row(topic, 0).unwrap()["state"],
-        "paused",
-        "a pause of one partition is ended by its own resume"
-    );
-    assert_eq!(act("resume", &json!({ "partitions": one })).status, 200);
+    assert_eq!(act("resume", &json!({})).status, 200, "of the whole mirror, and so of the partition");
     pair.await_values(0, &numbered("", 0, 20));
     await_summary(port, "no lag", |found| found["lag_records"] == 0);
     bandwidth(&pair, &act);
-    loss(&mut pair, &act, &one);
     let report = act("drill", &json!({ "max_rpo": "1h", "max_rto": "1h" })).json();
     assert_eq!((&report["passed"], &report["mirror"]), (&Value::from(true), &Value::from(topic)), "{report}");
     assert_eq!(act("drill", &json!({ "max_rpo": "soon" })).status, 400);
-    level(&pair, port);
+    loss(&mut pair, &act, &one);
+    level(&pair, port, &act);
     pair.mirror.stop();
 }
 
@@ -115,7 +107,8 @@ fn bandwidth(pair: &Pair, act: &dyn Fn(&str, &Value) -> Answer) {
 fn loss(pair: &mut Pair, act: &dyn Fn(&str, &Value) -> Answer, one: &Value) {
     let topic = pair.topic.clone();
     pair.source.truncate(&topic, 0, 15).unwrap();
-    append(&pair.source, &topic, 0, "other-", 15, 22);
+    pair.source.move_leader(&topic, 0, 2).unwrap();
+    append(&pair.source, &topic, 0, "other-", 0, 12);
     let (_, command) = pair.await_halt();
     let range = command
         .last()
@@ -133,17 +126,19 @@ fn loss(pair: &mut Pair, act: &dyn Fn(&str, &Value) -> Answer, one: &Value) {
     pair.mirror.await_state(&topic, 0, "mirroring");
 }
 
-fn level(pair: &Pair, port: u16) {
+/// A line for each action, as long as the level is one that shows it.
+fn level(pair: &Pair, port: u16, act: &dyn Fn(&str, &Value) -> Answer) {
     let path = "/api/v1/log/level";
     assert_eq!(get(port, path).json()["level"], "info");
-    assert!(!pair.mirror.log().contains("DEBUG"));
     assert_eq!(told(port, "PUT", path, &json!({ "level": "loud" })).status, 400);
-    assert_eq!(told(port, "PUT", path, &json!({ "level": "debug" })).json()["level"], "debug");
-    wait_until("a line of level debug", LIMIT, || {
-        get(port, "/api/v1/mirrors");
-        if pair.mirror.log().contains("DEBUG") { Ok(()) } else { Err("none".to_owned()) }
-    });
-    assert_eq!(get(port, path).json()["level"], "debug");
+    let lines = || pair.mirror.log().matches("told over HTTP").count();
+    for (level, shown) in [("error", 0), ("info", 1), ("debug", 1)] {
+        assert_eq!(told(port, "PUT", path, &json!({ "level": level })).json()["level"], level);
+        assert_eq!(get(port, path).json()["level"], level);
+        let before = lines();
+        assert_eq!(act("bandwidth", &json!({ "rate": "file" })).status, 200);
+        assert_eq!(lines() - before, shown, "{level}");
+    }
 }
 
 #[test]

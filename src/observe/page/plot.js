@@ -18,13 +18,12 @@ function options(plot, big) {
   const line = () => getComputedStyle(plot.canvas).borderTopColor;
   const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, show: big };
   return {
-    width: 300,
     height: big ? 220 : 60,
     legend: { show: false },
     cursor: { show: big, drag: { x: false, y: false } },
     scales: { y: { range: (_, __, most) => [0, Math.max(1, most)] } },
     axes: [
-      { ...axis, values: (_, splits) => splits.map(clock) },
+      { ...axis, space: 90, values: (_, splits) => splits.map(clock) },
       { ...axis, size: 70, values: (_, splits) => splits.map((n) => (n % 1 === 0 ? count(n) : "")) },
     ],
     series: [{}, { stroke: ink, width: 2, fill: () => ink().replace("rgb(", "rgba(").replace(")", ", 0.14)"), points: { show: false } }],
@@ -45,6 +44,17 @@ function made(key, big) {
   plot.caption = el("figcaption", { class: "way" });
   plot.node = el("figure", {}, plot.canvas, plot.caption);
   plots.set(key, plot);
+  // It has a width, and colours, only once it is in the page.
+  new ResizeObserver(([entry]) => {
+    const width = Math.floor(entry.contentRect.width);
+    if (width === 0) return;
+    if (!plot.drawn) {
+      plot.drawn = new uPlot({ ...options(plot, big), width }, plot.data, plot.canvas);
+      return;
+    }
+    if (width !== plot.drawn.width) plot.drawn.setSize({ width, height: plot.drawn.height });
+    plot.drawn.setData(plot.data);
+  }).observe(plot.canvas);
   return plot;
 }
 
@@ -56,18 +66,11 @@ export function lag(key, samples, big = false) {
   plot.words = words(samples);
   plot.canvas.setAttribute("aria-label", plot.words);
   plot.caption.textContent = plot.words;
-  if (plot.drawn) {
-    plot.drawn.setData(data);
-  } else {
-    plot.drawn = new uPlot(options(plot, big), data, plot.canvas);
-    new ResizeObserver(([entry]) => {
-      const width = Math.floor(entry.contentRect.width);
-      if (width > 0 && width !== plot.drawn.width) plot.drawn.setSize({ width, height: plot.drawn.height });
-    }).observe(plot.canvas);
-  }
+  plot.data = data;
+  if (plot.drawn && plot.canvas.isConnected) plot.drawn.setData(data);
   return plot.node;
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const plot of plots.values()) plot.drawn.redraw();
+  for (const plot of plots.values()) if (plot.drawn) plot.drawn.redraw();
 });

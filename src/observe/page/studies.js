@@ -43,7 +43,7 @@ export async function groups(_, name) {
     report.last_sync ? el("p", {}, `Last in step ${span(report.last_sync.age_seconds)} ago.`) : null,
     figures(figure("Groups", count(report.totals.groups)), figure("Offsets in place", count(report.totals.unchanged)), figure("To be written", count(report.totals.commits)),
       figure("Left alone", count(report.totals.left_alone)), figure("Without counterpart", count(report.totals.untranslatable), report.totals.untranslatable > 0)),
-    rows.length > 0 ? table(`Where each group would go on (${rows.length} of ${lines.length} offsets)`, ["Group", "Partition", "#Committed", "Would resume at", "", "#Missing"], rows)
+    rows.length > 0 ? table(`Where each group would go on (${rows.length} of ${lines.length} offsets)`, ["Group", "Partition", "#Committed", "Would resume at", "What is done", "#Missing"], rows)
       : el("p", {}, "No selected group has an offset in a mirrored topic."),
     skipped.length > 0 ? table("Groups that are left out", ["Group", "Why"], skipped) : null,
     failed.length > 0 ? table("Groups that could not be read", ["Group", "Why"], failed) : null,

@@ -16,12 +16,12 @@ function verdict(found) {
   ];
 }
 
-function troubles(mirror, title, rows) {
+function troubles(mirror, title, rows, heading = "h3") {
   if (rows.length === 0) return null;
   const row = (p) => el("li", {},
     link(ways.partition(mirror, p.topic, p.partition), `${p.topic}:${p.partition}`), `: ${p.reason}`,
     p.way_out ? el("div", {}, el("code", {}, p.way_out)) : null);
-  return [el("h3", {}, title), el("ul", { class: "reasons" }, rows.map(row))];
+  return [el(heading, {}, title), el("ul", { class: "reasons" }, rows.map(row))];
 }
 
 function groupsWords(groups) {
@@ -87,7 +87,7 @@ export async function mirror(overview, name) {
     el("section", { class: `card ${found.verdict.level}`, "aria-label": "Verdict" },
       el("p", { class: "way" }, `${found.source} → ${found.target}${limit}`), verdict(found.verdict),
       mirrorFigures(found), lag(`big ${name}`, samples, true),
-      troubles(name, "Halted", found.halted), troubles(name, "Short of time", found.short)),
+      troubles(name, "Halted", found.halted, "h2"), troubles(name, "Short of time", found.short, "h2")),
     mirrorActions(found), tabs(name, "topics"),
   ];
   if (found.state === null) return head;
