@@ -17,5 +17,6 @@ mod embedded;
 mod fuzz;
 mod goldens;
 mod nemesis;
+mod secure;
 mod sim;
 mod tidy;

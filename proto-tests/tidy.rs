@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use kmirror::cli::args::command_with_later;
 use kmirror::cli::exit::Exit;
-use kmirror::config::{Config, SystemEnv};
+use kmirror::config::{Config, Env, SystemEnv};
 use kmirror::mirror::GapReason;
 use serde_yaml::Value;
 
@@ -150,8 +150,21 @@ fn files_stay_short_and_finished() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// This system, with secrets where examples have them.
+struct WithSecrets(SystemEnv);
+
+impl Env for WithSecrets {
+    fn var(&self, name: &str) -> Option<String> {
+        self.0.var(name)
+    }
+
+    fn file(&self, path: &str) -> std::io::Result<String> {
+        if path.starts_with("/run/secrets/") { Ok("secret".to_owned()) } else { self.0.file(path) }
+    }
+}
+
 fn valid_config(text: &str, name: &str) -> Config {
-    let env = SystemEnv { folder: project().to_owned() };
+    let env = WithSecrets(SystemEnv { folder: project().to_owned() });
     Config::parse(text, name, &env).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
