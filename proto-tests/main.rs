@@ -19,5 +19,6 @@ mod fuzz;
 mod goldens;
 mod monitoring;
 mod nemesis;
+mod secure;
 mod sim;
 mod tidy;

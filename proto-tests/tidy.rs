@@ -151,7 +151,7 @@ fn files_stay_short_and_finished() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Every variable is set: an example may name one for a secret.
+/// Every variable is set, and every file of secrets is there: examples name them.
 struct AllSet;
 
 impl Env for AllSet {
@@ -160,6 +160,9 @@ impl Env for AllSet {
     }
 
     fn file(&self, path: &str) -> std::io::Result<String> {
+        if path.starts_with("/run/secrets/") {
+            return Ok("secret".to_owned());
+        }
         SystemEnv { folder: project().to_owned() }.file(path)
     }
 }

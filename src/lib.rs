@@ -221,6 +221,11 @@
 //!   (`backup::identical`, its partition). They carry no sequence, so a lost answer is settled by the log's end once that stands still.
 //! - **The configs of a restored topic come last.** Under its own `retention.ms` an old topic would be deleted while it is filled, and under its
 //!   own `cleanup.policy=compact` DeleteRecords is refused, and so are the records without a key that are written in front of its first one.
+//! - **A session is renewed between requests.** A broker takes nothing else from SaslHandshake to the last SaslAuthenticate, and ends a
+//!   connection whose session is over by its first request. So what is submitted meanwhile is put aside and keeps its order (a lane's
+//!   sequences would break on a second connection); what shows who we are is fetched before that (`client::renewal`).
+//! - **A refusal is shared.** A mirror opens a dozen connections, and each would try a wrong password every two seconds: a user is locked
+//!   out by less. One of them tries after each pause, the others are told what it was told (`client::refusals`).
 //! - **A count on the wire is not believed.** kafka-protocol allocates an array by its count: 2^31 in a frame of twenty bytes
 //!   would end the process. So every response is walked by its layout before it is decoded, and a request whose response
 //!   has no layout does not compile (`client::shape`).

@@ -54,6 +54,7 @@ public final class Goldens {
                 offsets();
                 transactions();
                 topics();
+                sasl();
                 groups();
                 changes();
                 principals();
@@ -483,6 +484,14 @@ public final class Goldens {
                                 .setUser("gone").setErrorCode((short) 91).setErrorMessage("no such user"),
                         new DescribeUserScramCredentialsResponseData.DescribeUserScramCredentialsResult()
                                 .setUser("alice").setErrorMessage(null).setCredentialInfos(infos))));
+    }
+
+    private static void sasl() {
+        response("sasl_handshake_response", ApiKeys.SASL_HANDSHAKE, 1,
+                new SaslHandshakeResponseData().setErrorCode((short) 33).setMechanisms(List.of("PLAIN", "OAUTHBEARER")));
+        response("sasl_authenticate_response", ApiKeys.SASL_AUTHENTICATE, 2, new SaslAuthenticateResponseData()
+                .setErrorCode((short) 58).setErrorMessage("no").setAuthBytes(new byte[] {1, 2, 3})
+                .setSessionLifetimeMs(3_600_000L));
     }
 
     private static void groups() {

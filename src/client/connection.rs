@@ -457,7 +457,7 @@ async fn read_frames<R: AsyncRead + Unpin>(reader: R, shared: Arc<Shared>) {
                     return Err::<(), _>(shared.disconnected(&detail));
                 }
                 Err(FrameError::Tls) => {
-                    return Err(shared.protocol("response", &format!("it is TLS{}", shared.hint(0))));
+                    return Err(shared.disconnected(&format!("it answers in TLS{}", shared.hint(0))));
                 }
                 Err(FrameError::Length(length)) => {
                     let limit = shared.limit_bytes();

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 mod backups;
 mod heartbeats;
+mod security;
 
 use super::options::{Kind, OPTIONS, Scalar, Status};
 use super::*;
@@ -486,7 +487,7 @@ fn every_example_is_valid() {
                     ("BACKUP_ACCESS_KEY_ID", "id"),
                     ("BACKUP_SECRET_ACCESS_KEY", "secret"),
                 ]),
-                ..TestEnv::default()
+                files: HashMap::from([("/run/secrets/standby-password", "secret")]),
             };
             let text = std::fs::read_to_string(&path).unwrap();
             let config = Config::parse(&text, &path.display().to_string(), &env).unwrap_or_else(|e| panic!("{e}"));

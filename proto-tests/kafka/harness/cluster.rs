@@ -48,6 +48,8 @@ pub(crate) struct ClusterSpec {
     proxied: bool,
     /// What clients are told to dial, at the proxies.
     host: String,
+    /// Further listeners: name and security protocol.
+    listeners: Vec<(String, String)>,
     overrides: Vec<(String, String)>,
 }
 
@@ -61,6 +63,7 @@ impl ClusterSpec {
             quick: true,
             proxied: false,
             host: LOOPBACK.to_owned(),
+            listeners: Vec::new(),
             overrides: Vec::new(),
         }
     }
@@ -81,6 +84,12 @@ impl ClusterSpec {
     pub(crate) fn named(mut self, host: &str) -> Self {
         host.clone_into(&mut self.host);
         self.proxied()
+    }
+
+    /// With one more listener; see [`Cluster::listener`].
+    pub(crate) fn listener(mut self, name: &str, protocol: &str) -> Self {
+        self.listeners.push((name.to_owned(), protocol.to_owned()));
+        self
     }
 
     /// One more line of server.properties, in place of one of the same key.
@@ -123,6 +132,8 @@ pub(crate) struct Node {
     port: u16,
     controller_port: u16,
     front: Option<Front>,
+    /// Of the further listeners, in their order.
+    listener_ports: Vec<u16>,
     folder: PathBuf,
     process: Option<Process>,
 }
@@ -157,7 +168,8 @@ impl Cluster {
             let folder = cluster.folder.join(format!("node-{id}"));
             fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
             let front = cluster.spec.proxied.then(Front::new);
-            cluster.nodes.push(Node { id, port, controller_port, front, folder, process: None });
+            let listener_ports = cluster.spec.listeners.iter().map(|_| free_port()).collect();
+            cluster.nodes.push(Node { id, port, controller_port, front, listener_ports, folder, process: None });
             cluster.configure(at);
         }
         cluster.format();
@@ -172,6 +184,12 @@ impl Cluster {
     pub(crate) fn bootstrap(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         addresses.join(",")
+    }
+
+    /// The address of a further listener of the first node.
+    pub(crate) fn listener(&self, name: &str) -> String {
+        let at = self.spec.listeners.iter().position(|(there, _)| there == name).expect("a listener of this name");
+        format!("127.0.0.1:{}", self.nodes[0].listener_ports[at])
     }
 
     /// The same through the proxies; all that clients who begin here ever hear of are proxies.
@@ -363,6 +381,12 @@ fn properties(spec: &ClusterSpec, node: &Node, voters: &str) -> String {
         listeners = format!(",PROXIED://127.0.0.1:{}", front.port);
         advertised = format!(",PROXIED://{}:{}", spec.host, front.proxy.port());
     }
+    let mut protocols = String::new();
+    for ((name, protocol), port) in spec.listeners.iter().zip(&node.listener_ports) {
+        let _ = write!(listeners, ",{name}://127.0.0.1:{port}");
+        let _ = write!(advertised, ",{name}://127.0.0.1:{port}");
+        let _ = write!(protocols, ",{name}:{protocol}");
+    }
     let data = node.folder.join("data");
     let mut text = format!(
         "process.roles=broker,controller
@@ -371,7 +395,7 @@ controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listeners}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT{protocols}
 log.dirs={}
 auto.create.topics.enable=false
 log.retention.ms=-1
