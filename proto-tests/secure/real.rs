@@ -238,12 +238,12 @@ fn the_job_under_every_listener_with_sessions_that_end_and_credentials_that_chan
             seed += 1;
         }
     };
-    rounds(&|| renewals(&mirror) >= before + 30);
+    rounds(&|| renewals(&mirror) >= before + 12);
     driver.set_scram(&plain, "alice", "SCRAM-SHA-256", 8192, NEXT_PASSWORD);
     write(mirror.folder(), "password", NEXT_PASSWORD);
     write(mirror.folder(), "token", &token("somebody-else"));
     let before = renewals(&mirror);
-    rounds(&|| renewals(&mirror) >= before + 30);
+    rounds(&|| renewals(&mirror) >= before + 12);
     await_all(&mirror, 16);
     mirror.stop();
 

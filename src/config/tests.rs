@@ -231,7 +231,7 @@ fn what_a_substitution_brings_in_is_in_no_message() {
     let env = TestEnv { vars: HashMap::from([("S", "hunter2(")]), files: HashMap::from([("f", "hunter2{")]) };
     for (key, kind) in OPTIONS.iter().filter(|option| option.status == Status::Built).map(|o| (o.path, o.kind)) {
         let (Kind::One(scalar) | Kind::Many(scalar)) = kind else { continue };
-        if matches!(scalar, Scalar::Text | Scalar::Verbatim) {
+        if matches!(scalar, Scalar::Text | Scalar::Verbatim | Scalar::Secret) {
             continue;
         }
         for value in ["${env:S}", "${file:f}"] {

@@ -4,7 +4,7 @@ use super::super::Layout;
 use super::{bytes, int16, int64, string, strings};
 
 pub(super) const SASL_HANDSHAKE: Layout =
-    Layout { versions: (0, 1), flexible: i16::MAX, fields: &[int16("error_code"), strings("mechanisms")] };
+    Layout { versions: (0, 1), flexible: 2, fields: &[int16("error_code"), strings("mechanisms")] };
 
 pub(super) const SASL_AUTHENTICATE: Layout = Layout {
     versions: (0, 2),
