@@ -72,6 +72,7 @@ mod tests {
     use axum::Router;
     use axum::body::Bytes;
     use axum::routing::post;
+    use opentelemetry_otlp::WithExportConfig as _;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
