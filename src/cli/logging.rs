@@ -7,6 +7,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, registry, reload};
 
+#[cfg(feature = "otel")]
+use super::otlp::layer as exported;
 use crate::config::{LogConfig, LogFormat, LogLevel};
 use crate::observe::log_level::LogControl;
 
@@ -25,8 +27,8 @@ pub(super) fn start(flag: Option<LogLevel>, config: LogConfig) {
     let lines =
         fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal() && config.format == LogFormat::Text);
     let started = match config.format {
-        LogFormat::Text => registry().with(filter).with(lines).try_init(),
-        LogFormat::Json => registry().with(filter).with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry().with(filter).with(exported()).with(lines).try_init(),
+        LogFormat::Json => registry().with(filter).with(exported()).with(lines.json().flatten_event(true)).try_init(),
     };
     // It fails only where a log is running already, which is what a second call wants.
     if started.is_ok() {
@@ -34,6 +36,18 @@ pub(super) fn start(flag: Option<LogLevel>, config: LogConfig) {
         // There is but one that was started.
         let _ = CONTROL.set(LogControl::new(&directives, set));
     }
+}
+
+/// Without the feature `otel` the log goes nowhere else.
+#[cfg(not(feature = "otel"))]
+fn exported() -> Option<tracing_subscriber::layer::Identity> {
+    None
+}
+
+/// The process ends: what is on its way elsewhere gets there.
+pub(super) fn finish() {
+    #[cfg(feature = "otel")]
+    super::otlp::finish();
 }
 
 /// What changes the level of the running log.

@@ -24,6 +24,8 @@ pub mod failover;
 pub mod groups;
 mod groups_page;
 mod logging;
+#[cfg(feature = "otel")]
+mod otlp;
 pub mod output;
 pub mod pause;
 pub mod replay;
@@ -55,7 +57,9 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(anyhow::Error::new(error).context("cannot start the runtime"))),
     };
-    end(runtime.block_on(dispatch(cli)))
+    let outcome = runtime.block_on(dispatch(cli));
+    logging::finish();
+    end(outcome)
 }
 
 /// A runtime of one thread. What a batch goes through is short and goes from task to task; handed from thread to thread it
