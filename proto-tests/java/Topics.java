@@ -49,6 +49,7 @@ import org.apache.kafka.common.resource.ResourceType;
 /** Commands that need an admin client: topics, configs, offsets, leaders. */
 final class Topics {
     private static final long TIMEOUT_S = 120;
+    private static final long HEARD_WITHIN_S = 20;
 
     private Topics() {}
 
@@ -202,9 +203,25 @@ final class Topics {
         List<String> names = new ArrayList<>();
         topics.forEach(name -> names.add(name.asText()));
         Set<TopicPartition> all = new HashSet<>();
-        admin.describeTopics(names).allTopicNames().get(TIMEOUT_S, TimeUnit.SECONDS).forEach((name, topic) -> topic
-                .partitions().forEach(info -> all.add(new TopicPartition(name, info.partition()))));
+        describe(admin, names).forEach((name, topic) -> topic.partitions()
+                .forEach(info -> all.add(new TopicPartition(name, info.partition()))));
         return all;
+    }
+
+    /** Of several brokers the one that is asked may hear of a topic later than the one that made it. */
+    private static Map<String, TopicDescription> describe(Admin admin, List<String> names) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(HEARD_WITHIN_S);
+        while (true) {
+            try {
+                return admin.describeTopics(names).allTopicNames().get(TIMEOUT_S, TimeUnit.SECONDS);
+            } catch (ExecutionException refused) {
+                boolean unknown = refused.getCause() instanceof UnknownTopicOrPartitionException;
+                if (!unknown || System.nanoTime() > deadline) {
+                    throw refused;
+                }
+                Thread.sleep(100);
+            }
+        }
     }
 
     private static Map<TopicPartition, Long> offsets(Admin admin, Set<TopicPartition> partitions, OffsetSpec spec,
