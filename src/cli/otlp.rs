@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
-use opentelemetry_otlp::{ExporterBuildError, LogExporter};
+use opentelemetry_otlp::{ExporterBuildError, LogExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use tracing::Subscriber;
@@ -27,7 +27,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     ENDPOINTS.iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))?;
-    match provider() {
+    match provider(None) {
         Ok(provider) => Some(bridge(PROVIDER.get_or_init(|| provider))),
         Err(error) => {
             // There is no log yet to say it in.
@@ -45,10 +45,15 @@ pub(super) fn finish() {
     }
 }
 
-fn provider() -> Result<SdkLoggerProvider, ExporterBuildError> {
+/// To this address, or to where the variables say.
+fn provider(endpoint: Option<String>) -> Result<SdkLoggerProvider, ExporterBuildError> {
     // What is installed already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let exporter = LogExporter::builder().with_http().build()?;
+    let mut exporter = LogExporter::builder().with_http();
+    if let Some(endpoint) = endpoint {
+        exporter = exporter.with_endpoint(endpoint);
+    }
+    let exporter = exporter.build()?;
     let mut resource = Resource::builder();
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("kmirror");
@@ -72,7 +77,6 @@ mod tests {
     use axum::Router;
     use axum::body::Bytes;
     use axum::routing::post;
-    use opentelemetry_otlp::WithExportConfig as _;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
@@ -99,8 +103,7 @@ mod tests {
     #[test]
     fn what_is_logged_reaches_a_collector_with_its_fields() {
         let (endpoint, sent) = collector();
-        let exporter = LogExporter::builder().with_http().with_endpoint(endpoint).build().unwrap();
-        let provider = SdkLoggerProvider::builder().with_batch_exporter(exporter).build();
+        let provider = provider(Some(endpoint)).unwrap();
         let subscriber = tracing_subscriber::registry().with(bridge(&provider));
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(mirror = "dr", partition = 7, "halted for the test");
