@@ -141,13 +141,6 @@ impl Part {
         self.position().or_else(last)
     }
 
-    /// Keeps where it is, for when it moves no data any more.
-    pub(crate) fn note_position(&mut self) {
-        if let Some((position, _)) = self.position() {
-            self.watch.last = Some((self.pair.source.topic_id, position));
-        }
-    }
-
     /// The source's end as it was last told, by whatever means.
     pub(crate) fn known_end(&self) -> i64 {
         self.watch.end_asked.unwrap_or(self.source_end)
@@ -156,7 +149,10 @@ impl Part {
     /// Since when the first record that is not mirrored waits, ms: by its timestamp or, where that is not known yet, by when it was
     /// first seen to. Asked every so often.
     pub(crate) fn waits_since_ms(&mut self, now_ms: i64) -> Option<i64> {
-        self.note_position();
+        // What is left is in doubt: where it was before counts.
+        if let (Stage::Flowing(_), Some((position, _))) = (&self.stage, self.position()) {
+            self.watch.last = Some((self.pair.source.topic_id, position));
+        }
         let at = self.standing().filter(|(position, _)| *position < self.known_end());
         let Some((position, under_way)) = at else {
             self.watch.waiting = None;

@@ -242,8 +242,6 @@ impl Runner {
 
     pub(super) fn leave(&mut self, id: PartId, why: Leave) {
         let Some(part) = self.parts.get_mut(id) else { return };
-        // What comes of it may be a halt within the second in which boards are shown.
-        part.note_position();
         let stage = std::mem::replace(&mut part.stage, Stage::Starting);
         part.stage = match stage {
             Stage::Flowing(flow) => {
