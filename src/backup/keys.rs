@@ -1,21 +1,18 @@
 //! Keys from where they are kept: a file, a variable, a command.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
 use zeroize::Zeroizing;
 
 use super::seal::SealError;
+use crate::client::{COMMAND_BYTES_MAX as BYTES_MAX, run_command};
 use crate::config::KeySource;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 /// How long a file may take: a pipe that nobody writes to has no end.
 const FILE_LIMIT: Duration = Duration::from_secs(30);
-/// A key is 64 characters; what gives much more than that is something else.
-const BYTES_MAX: usize = 64 << 10;
 
 /// Reads a key of 32 bytes: as they are, as hex, or as base64.
 pub(super) async fn read(source: &KeySource) -> Result<Zeroizing<[u8; 32]>, SealError> {
@@ -68,13 +65,6 @@ async fn read_file(path: &std::path::Path, limit: Duration) -> Result<Zeroizing<
     bounded(read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?)
 }
 
-/// What a pipe gives, up to one byte more than may be.
-async fn beginning(from: impl AsyncRead + Unpin) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = room();
-    from.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
-    Ok(bytes)
-}
-
 /// The whole room at once: a vector that grows leaves copies of the key behind.
 fn room() -> Zeroizing<Vec<u8>> {
     Zeroizing::new(Vec::with_capacity(BYTES_MAX + 1))
@@ -123,28 +113,9 @@ fn warn_if_open(path: &std::path::Path) {
 #[cfg(not(unix))]
 fn warn_if_open(_path: &std::path::Path) {}
 
-/// What a command of the shell prints. It is ended where it prints too much, or takes too long.
+/// What a command of the shell prints.
 async fn run(command: &str, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut shell = tokio::process::Command::new("sh");
-    shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
-    let mut child = shell.spawn().map_err(|error| error.to_string())?;
-    let out = child.stdout.take();
-    let output = async {
-        let printed = match out {
-            Some(out) => beginning(out).await.map_err(|error| error.to_string())?,
-            None => Zeroizing::default(),
-        };
-        if printed.len() > BYTES_MAX {
-            return bounded(printed);
-        }
-        let status = child.wait().await.map_err(|error| error.to_string())?;
-        if !status.success() {
-            return Err(format!("it ended with {status}; what it said is on stderr"));
-        }
-        bounded(printed)
-    };
-    let output = tokio::time::timeout(limit, output).await;
-    output.unwrap_or_else(|_| Err(format!("it has not ended within {} s", limit.as_secs())))
+    run_command(command, limit, bounded).await
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod direct;
 mod error;
+mod local;
 mod pieces;
 mod place;
 mod sweep;
@@ -165,8 +166,7 @@ impl Store {
         if !folder.parent().is_some_and(std::path::Path::is_dir) {
             return self.outcome("creation", "the folder", Err(Trouble::NoFolder(folder.clone())));
         }
-        let made = place::make_folder(folder)
-            .map_err(|source| Trouble::Store(Error::Generic { store: "LocalFileSystem", source: Box::new(source) }));
+        let made = place::make_folder(folder).map_err(|error| local::failed(error).into());
         self.outcome("creation", "the folder", made)
     }
 
@@ -368,11 +368,8 @@ impl Store {
     pub async fn sweep_unfinished(&self, older_than: Duration) -> Result<u64, StoreError> {
         let Place::Folder { folder, archive, .. } = &*self.place else { return Ok(0) };
         let folder = folder.join(archive.as_ref());
-        let swept = tokio::task::spawn_blocking(move || sweep::sweep(&folder, older_than)).await;
-        let swept = swept.map_err(std::io::Error::other).and_then(|swept| swept);
-        let swept = swept
-            .map_err(|source| Trouble::Store(Error::Generic { store: "LocalFileSystem", source: Box::new(source) }));
-        self.outcome("sweeping", "the folder", swept)
+        let swept = local::blocking(move || sweep::sweep(&folder, older_than)).await;
+        self.outcome("sweeping", "the folder", swept.map_err(Trouble::from))
     }
 }
 

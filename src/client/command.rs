@@ -7,11 +7,23 @@ use tokio::io::AsyncReadExt as _;
 use zeroize::Zeroizing;
 
 /// What gives much more than a key or a token is something else.
-const BYTES_MAX: usize = 64 << 10;
+pub(crate) const BYTES_MAX: usize = 64 << 10;
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What it prints. It is ended where it prints too much, or takes too long.
-pub(crate) async fn printed(command: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+type Printed = Result<Zeroizing<Vec<u8>>, String>;
+
+/// What it prints, for a password or a token.
+pub(crate) async fn printed(command: &str) -> Printed {
+    let check = |bytes: Zeroizing<Vec<u8>>| match bytes.len() {
+        0 => Err("it prints nothing".to_owned()),
+        len if len > BYTES_MAX => Err(format!("it prints more than {BYTES_MAX} bytes")),
+        _ => Ok(bytes),
+    };
+    run(command, LIMIT, check).await
+}
+
+/// What it prints, if `check` has nothing against it. It is ended where it prints too much, or takes too long.
+pub(crate) async fn run(command: &str, limit: Duration, check: impl FnOnce(Zeroizing<Vec<u8>>) -> Printed) -> Printed {
     let mut shell = tokio::process::Command::new("sh");
     shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
     let mut child = shell.spawn().map_err(|error| error.to_string())?;
@@ -23,16 +35,16 @@ pub(crate) async fn printed(command: &str) -> Result<Zeroizing<Vec<u8>>, String>
             out.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await.map_err(|error| error.to_string())?;
         }
         if bytes.len() > BYTES_MAX {
-            return Err(format!("it prints more than {BYTES_MAX} bytes"));
+            return check(bytes);
         }
         let status = child.wait().await.map_err(|error| error.to_string())?;
         if !status.success() {
             return Err(format!("it ended with {status}; what it said is on stderr"));
         }
-        if bytes.is_empty() { Err("it prints nothing".to_owned()) } else { Ok(bytes) }
+        check(bytes)
     };
-    let output = tokio::time::timeout(LIMIT, output).await;
-    output.unwrap_or_else(|_| Err(format!("it has not ended within {} s", LIMIT.as_secs())))
+    let output = tokio::time::timeout(limit, output).await;
+    output.unwrap_or_else(|_| Err(format!("it has not ended within {} s", limit.as_secs())))
 }
 
 #[cfg(test)]

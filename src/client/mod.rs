@@ -40,6 +40,7 @@ mod transport;
 
 pub use buffer::Buffer;
 pub use cluster::{Cluster, ClusterSpec, Node};
+pub(crate) use command::{BYTES_MAX as COMMAND_BYTES_MAX, run as run_command};
 pub use configs::ConfigEntry;
 pub(crate) use connection::Arrived;
 pub use connection::{Connection, Hold, Pending};

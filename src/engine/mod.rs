@@ -112,8 +112,9 @@ pub async fn run_mirror(
 pub const ERROR_CLASSES: [&str; 6] =
     ["fetch", "produce_not_sent", "produce_lost", "produce_refused", "discovery", "restart"];
 
-/// Counts what went wrong and is tried again.
-fn count_error(mirror: &str, class: &'static str) {
+/// Counts what went wrong: what is tried again, or a halt.
+fn count_error(mirror: &str, class: impl Into<metrics::SharedString>) {
+    let class: metrics::SharedString = class.into();
     metrics::counter!("kmirror_errors_total", "mirror" => mirror.to_owned(), "class" => class).increment(1);
 }
 

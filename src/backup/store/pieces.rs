@@ -9,13 +9,14 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, try_unfold};
 use object_store::Error;
 
+use super::local::blocking;
+
 const PIECE_BYTES: usize = 1 << 20;
 
 /// What is in a file from where it stands.
 pub(super) fn pieces_of(file: File) -> BoxStream<'static, Result<Bytes, Error>> {
     try_unfold(file, |file| async {
-        let piece = tokio::task::spawn_blocking(move || next_of(file)).await;
-        let (file, piece) = piece.map_err(std::io::Error::other).and_then(|piece| piece).map_err(failed)?;
+        let (file, piece) = blocking(move || next_of(file)).await?;
         Ok((!piece.is_empty()).then_some((piece, file)))
     })
     .boxed()
@@ -25,8 +26,4 @@ fn next_of(mut file: File) -> std::io::Result<(File, Bytes)> {
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
     Ok((file, piece.into()))
-}
-
-fn failed(source: std::io::Error) -> Error {
-    Error::Generic { store: "LocalFileSystem", source: Box::new(source) }
 }

@@ -1,13 +1,13 @@
 //! An object that is written while it comes into being.
 
-use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Error, MultipartUpload, ObjectStoreExt as _, PutPayload};
+use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
 
 use super::direct::FolderFile;
+use super::local::{blocking, failed};
 use super::{Store, StoreError, Trouble};
 
 /// Bytes of a part of an upload: what stores want (5 MiB at least, all of one size but the last, 10,000 at most), and a bound of what
@@ -74,7 +74,7 @@ impl StoreWriter {
         let completed = match &mut self.upload {
             Some(Upload::Parts(upload)) => upload.complete().await.map(drop).map_err(Trouble::from),
             Some(Upload::File(file)) => match file.take() {
-                Some(file) => blocking(move || file.finish()).await,
+                Some(file) => blocking(move || file.finish()).await.map_err(Trouble::from),
                 None => Ok(()),
             },
             None => Ok(()),
@@ -89,7 +89,7 @@ impl StoreWriter {
         drop(self.take());
         let aborted = match self.upload.take() {
             Some(Upload::Parts(mut upload)) => upload.abort().await.map_err(Trouble::from),
-            Some(Upload::File(Some(file))) => blocking(move || file.abort()).await,
+            Some(Upload::File(Some(file))) => blocking(move || file.abort()).await.map_err(Trouble::from),
             Some(Upload::File(None)) | None => return,
         };
         if let Err(error) = self.store.outcome("clearing away", self.path.as_ref(), aborted) {
@@ -126,17 +126,9 @@ impl StoreWriter {
                 })
                 .await?;
                 *file = Some(open);
-                written.map_err(failed)
+                Ok(written.map_err(failed)?)
             }
             None => Ok(()),
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Trouble> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).and_then(|done| done).map_err(failed)
-}
-
-fn failed(source: io::Error) -> Trouble {
-    Trouble::Store(Error::Generic { store: "LocalFileSystem", source: Box::new(source) })
 }

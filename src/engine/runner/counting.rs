@@ -70,8 +70,7 @@ impl Counting {
     }
 
     pub(super) fn halted(&self, kind: HaltKind) {
-        let (mirror, class) = (self.mirror.clone(), kind.to_string());
-        metrics::counter!("kmirror_errors_total", "mirror" => mirror, "class" => class).increment(1);
+        count_error(&self.mirror, kind.to_string());
     }
 
     /// Breaks go to the map.
