@@ -4,6 +4,7 @@ mod acl_restore;
 mod acls;
 mod drill;
 mod failover;
+pub mod fleet;
 mod quota_restore;
 mod settings;
 mod topics;
