@@ -162,7 +162,7 @@ async fn answer(shared: &Arc<Shared>, node: i32, id: u64, request: Request) -> R
     let context =
         RequestContext { node, connection: id, api_key, api_version: version, client_id: &client_id, request: &body };
     let action = shared.intercepts.decide(&context);
-    let call = Call { shared: shared.clone(), node, version };
+    let call = Call { shared: shared.clone(), node, version, client_id: client_id.as_str().into() };
     let response = act(&call, action, body).await?;
     response.map(|response| encode(api_key, version, correlation_id, &response)).transpose()
 }
