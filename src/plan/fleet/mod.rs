@@ -30,8 +30,8 @@ pub fn group_id(mirror: &str) -> String {
     format!("kmirror.{mirror}")
 }
 
-/// What a backlog of so many bytes adds to the load: as if it had to be worked off within a minute.
-const BACKLOG_SECONDS: u64 = 60;
+/// What a record that waits on the source adds to the load: as if all of them, of a kilobyte each, had to be worked off within a minute.
+const WAITING_RECORD_COST: u64 = 1024 / 60;
 /// What a partition costs that does nothing, in bytes per second that cost the same.
 const PARTITION_COST: u64 = 1 << 10;
 /// The same of a shard: its transactional id is kept alive, its state written.
@@ -42,8 +42,8 @@ const SHARD_COST: u64 = 4 << 10;
 pub struct Load {
     /// Bytes mirrored per second, lately.
     pub bytes_per_second: u64,
-    /// Bytes that wait on the source.
-    pub backlog_bytes: u64,
+    /// Records that wait on the source.
+    pub backlog_records: u64,
     /// Its partitions.
     pub partitions: u32,
 }
@@ -52,7 +52,8 @@ impl Load {
     /// One number to compare: bytes per second, or what costs as much.
     pub fn cost(&self) -> u64 {
         let idle = u64::from(self.partitions) * PARTITION_COST + SHARD_COST;
-        idle.saturating_add(self.bytes_per_second).saturating_add(self.backlog_bytes / BACKLOG_SECONDS)
+        idle.saturating_add(self.bytes_per_second)
+            .saturating_add(self.backlog_records.saturating_mul(WAITING_RECORD_COST))
     }
 }
 
