@@ -16,6 +16,7 @@ pub(crate) mod markers;
 mod part;
 pub(crate) mod replay;
 mod runner;
+mod seat;
 pub(crate) mod settle;
 pub(crate) mod shard;
 mod shard_worker;
@@ -36,6 +37,7 @@ use crate::config::{ClusterConfig, Config, MirrorConfig};
 pub use board::{Board, Drilled, PartView, Totals};
 pub use budget::Budget;
 pub use error::EngineError;
+pub use seat::{Desk, Seat};
 
 pub(crate) use shard::now_ms;
 

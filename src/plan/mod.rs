@@ -4,6 +4,7 @@ mod acl_restore;
 mod acls;
 mod drill;
 mod failover;
+mod held;
 mod quota_restore;
 mod settings;
 mod topics;
@@ -18,6 +19,7 @@ pub use failover::{
     FailoverFacts, FailoverPlan, GroupsFacts, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish,
     failover_plan, rpo,
 };
+pub use held::{Assignment, Held, ShardHeld, ShardStage};
 pub use quota_restore::{
     MissingUser, Quota, QuotaDifference, QuotaEntity, QuotaRestorePlan, ScramCredential, missing_users,
     plan_quota_restore,
