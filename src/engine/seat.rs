@@ -62,7 +62,7 @@ impl Seat {
             None => false,
         };
         if !changed {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
