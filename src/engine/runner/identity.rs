@@ -30,11 +30,10 @@ impl Runner {
 
     fn add_part(&mut self, key: (String, i32), pair: Pair) {
         let shard = shard_of(pair.source.topic_id, pair.source.partition, self.shard_count);
-        let id = self.parts.len();
         let mut part = Part::new(pair, shard);
         part.paused = self.control.state.is_paused(&key.0, key.1);
         part.totals = self.counting.so_far(&key);
-        self.parts.push(part);
+        let id = self.parts.add(part);
         self.by_source.insert(key, id);
         self.wait_for_attachment(id);
     }

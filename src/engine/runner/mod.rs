@@ -9,6 +9,7 @@ mod identity;
 mod limiting;
 mod noting;
 mod ownership;
+mod parts;
 mod producing;
 mod rights;
 mod stopping;
@@ -33,7 +34,7 @@ use super::control::Control;
 use super::events::{Event, PartId, Ticket};
 use super::fetcher::{FetchPlan, Pace};
 use super::lane::{Flight, LaneKey};
-use super::part::{Again, Part};
+use super::part::Again;
 use super::shard_worker::Job;
 use super::throttle::Throttle;
 use super::turns::Turns;
@@ -136,7 +137,7 @@ pub(crate) struct Runner {
     shared: Shared,
     control: Control,
     generation: u32,
-    parts: Vec<Part>,
+    parts: parts::Parts,
     by_source: HashMap<(String, i32), PartId>,
     shards: Vec<Shard>,
     shard_count: u32,
@@ -204,7 +205,7 @@ impl Runner {
         Ok(Self {
             control,
             generation: generation.generation,
-            parts: Vec::new(),
+            parts: parts::Parts::default(),
             by_source: HashMap::new(),
             shards: Vec::new(),
             shard_count: generation.shards,

@@ -48,7 +48,7 @@ impl Runner {
     pub(super) fn note_seen(&mut self, now_ms: u64) {
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let mut by_shard: BTreeMap<u32, Vec<(u32, Seen)>> = BTreeMap::from([(0, Vec::new())]);
-        for id in 0..self.parts.len() {
+        for id in self.parts.ids() {
             let Some((heard_ms, silent)) = self.heard(id) else { continue };
             let Some(part) = self.parts.get_mut(id) else { continue };
             let (Stage::Flowing(flow) | Stage::Halted { flow: Some(flow), .. }) = &part.stage else { continue };
@@ -95,7 +95,7 @@ impl Runner {
             return;
         }
         let all = now_ms >= noting.next_configs_ms;
-        let topics = self.parts.iter().map(|part| part.pair.source.topic.as_str());
+        let topics = self.parts.all().map(|part| part.pair.source.topic.as_str());
         let topics: BTreeSet<String> = topics
             .filter(|topic| all || self.control.state.source_configs(topic).is_none())
             .map(str::to_owned)

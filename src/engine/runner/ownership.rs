@@ -85,7 +85,7 @@ impl Runner {
 
     pub(super) fn spawn_discovery(&mut self) {
         let shared = self.shared.clone();
-        let mirrored: BTreeSet<String> = self.parts.iter().map(|part| part.pair.source.topic.clone()).collect();
+        let mirrored: BTreeSet<String> = self.parts.all().map(|part| part.pair.source.topic.clone()).collect();
         self.spawn(async move {
             let mirrored: Vec<&str> = mirrored.iter().map(String::as_str).collect();
             let found = discover(&shared.all, &shared.config, &shared.source, &shared.target, &mirrored).await;
@@ -136,12 +136,12 @@ impl Runner {
         self.refresh_not_before_ms = now_ms + REFRESH_EVERY_MS;
         let (source, target) = (self.shared.source.clone(), self.shared.target.clone());
         let names: Vec<String> = {
-            let mut names: Vec<String> = self.parts.iter().map(|p| p.pair.target.topic.clone()).collect();
+            let mut names: Vec<String> = self.parts.all().map(|p| p.pair.target.topic.clone()).collect();
             names.dedup();
             names
         };
         let sources: Vec<String> = {
-            let mut names: Vec<String> = self.parts.iter().map(|p| p.pair.source.topic.clone()).collect();
+            let mut names: Vec<String> = self.parts.all().map(|p| p.pair.source.topic.clone()).collect();
             names.dedup();
             names
         };
@@ -160,7 +160,7 @@ impl Runner {
     /// Puts every partition to the fetcher and the lane of its present leaders.
     pub(super) fn follow_leaders(&mut self) {
         let (source, target) = (self.shared.source.metadata(), self.shared.target.metadata());
-        for id in 0..self.parts.len() {
+        for id in self.parts.ids() {
             let Some(part) = self.parts.get_mut(id) else { continue };
             let from = source.partition(&part.pair.source.topic, part.pair.source.partition);
             let to = target.partition(&part.pair.target.topic, part.pair.target.partition);
@@ -306,7 +306,7 @@ impl Runner {
             }
         }
         // What waited for the answer.
-        let mine = self.parts.iter().enumerate().filter(|(_, part)| part.shard == number);
+        let mine = self.parts.iter().filter(|(_, part)| part.shard == number);
         self.touched.extend(mine.map(|(id, _)| id));
     }
 
@@ -379,7 +379,7 @@ impl Runner {
             return Ok(());
         }
         self.heed_bandwidth();
-        for id in 0..self.parts.len() {
+        for id in self.parts.ids() {
             let Some(part) = self.parts.get_mut(id) else { continue };
             let (topic, partition) = (part.pair.source.topic.clone(), part.pair.source.partition);
             let paused = self.control.state.is_paused(&topic, partition);

@@ -25,7 +25,7 @@ impl Runner {
     }
 
     pub(super) fn is_drained(&mut self) -> bool {
-        let quiet = self.parts.iter_mut().all(|p| p.answering().is_none_or(|f| f.appender.in_flight() == 0));
+        let quiet = self.parts.all_mut().all(|p| p.answering().is_none_or(|f| f.appender.in_flight() == 0));
         quiet && self.shards.iter().all(|s| !s.attaching && !s.writing)
     }
 
@@ -33,7 +33,7 @@ impl Runner {
     /// data there could not be told from a loss.
     pub(super) fn note_scans(&mut self) {
         let mut entries: BTreeMap<u32, Vec<(u32, Scan)>> = BTreeMap::new();
-        for part in &mut self.parts {
+        for part in self.parts.all_mut() {
             let shard = part.shard;
             let Some(flow) = part.flow() else { continue };
             let Some(scan) = flow.unnoted_scan() else { continue };
@@ -50,7 +50,7 @@ impl Runner {
         self.note_scans();
         self.note_seen(self.now_ms());
         let mut ends: BTreeMap<u32, Vec<ReleaseEntry>> = BTreeMap::new();
-        for part in &self.parts {
+        for part in self.parts.all() {
             // One with an outcome that is not known has no known end: the next start settles it.
             if let Stage::Flowing(flow) = &part.stage
                 && flow.appender.is_clean()
