@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::plan::{Assignment, Held};
+use crate::plan::{Assignment, Held, ShardHeld, ShardStage};
 
 /// The runner's end.
 #[derive(Debug, Clone)]
@@ -36,6 +36,11 @@ impl Seat {
         (Desk { assign, held: told }, Self { assigned: Some(assigned), held: Arc::new(held) })
     }
 
+    /// Whether somebody assigns shards to this process.
+    pub fn is_member(&self) -> bool {
+        self.assigned.is_some()
+    }
+
     /// What this process is to hold; `None`: everything, alone.
     pub fn assignment(&self) -> Option<Assignment> {
         self.assigned.as_ref().map(|assigned| assigned.borrow().clone())
@@ -53,6 +58,16 @@ impl Seat {
             *told = held;
             news
         });
+    }
+
+    /// Nothing is held any more. What was lost stays lost.
+    pub(crate) fn end(&self) {
+        let mut held = self.told();
+        for shard in &mut held.shards {
+            let lost = matches!(shard.stage, ShardStage::Lost { .. });
+            *shard = if lost { *shard } else { ShardHeld::default() };
+        }
+        self.tell(held);
     }
 
     /// Waits for another assignment; for ever where there is none to come.

@@ -119,6 +119,7 @@ impl Runner {
         let silent: Vec<Option<i64>> = self.parts.ids().into_iter().map(|id| self.silent_since(id)).collect();
         let views = self.parts.all_mut().zip(silent).map(|(part, silent)| view(part, silent, at_ms));
         self.board.publish(now_ms, views);
+        self.weigh(now_ms);
     }
 
     /// When the partition was last heard of, where its leader is silent.
