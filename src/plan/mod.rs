@@ -5,6 +5,7 @@ mod acls;
 mod drill;
 mod failover;
 pub mod fleet;
+mod held;
 mod quota_restore;
 mod settings;
 mod topics;
@@ -19,6 +20,7 @@ pub use failover::{
     FailoverFacts, FailoverPlan, GroupsFacts, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish,
     failover_plan, rpo,
 };
+pub use held::{Assignment, Held, ShardHeld, ShardStage};
 pub use quota_restore::{
     MissingUser, Quota, QuotaDifference, QuotaEntity, QuotaRestorePlan, ScramCredential, missing_users,
     plan_quota_restore,
