@@ -123,6 +123,16 @@ pub enum EngineError {
         /// Shard that it was of.
         shard: u32,
     },
+    /// The fleet's group has no place for this instance any more.
+    #[error("mirror {mirror}: no member of the fleet {group} any more: {detail}")]
+    NoMember {
+        /// Mirror name.
+        mirror: String,
+        /// Group id.
+        group: String,
+        /// Why, and what to do about it.
+        detail: String,
+    },
     /// Something that cannot be, with the evidence.
     #[error("mirror {mirror}: {detail}")]
     Unexpected {

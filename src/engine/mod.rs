@@ -14,6 +14,7 @@ mod fetcher;
 mod handover;
 mod lane;
 pub(crate) mod markers;
+mod membership;
 mod part;
 pub(crate) mod replay;
 mod runner;
@@ -38,6 +39,7 @@ use crate::config::{ClusterConfig, Config, MirrorConfig};
 pub use board::{Board, Drilled, PartView, Totals};
 pub use budget::Budget;
 pub use error::EngineError;
+pub use membership::{Membership, Workload};
 pub use seat::{Desk, Seat};
 
 pub(crate) use shard::now_ms;
