@@ -38,6 +38,7 @@ public final class Driver {
         Consuming.register(COMMANDS);
         Groups.register(COMMANDS);
         Measuring.register(COMMANDS);
+        Assigning.register(COMMANDS);
     }
 
     public static void main(String[] argv) throws Exception {

@@ -11,6 +11,7 @@
 
 mod broker;
 mod driver;
+mod fleet;
 mod mutants;
 mod mutation;
 mod net;

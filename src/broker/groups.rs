@@ -168,6 +168,11 @@ impl Cluster {
         self.shared.lock().groups.get(group).map(|group| group.offsets.clone()).unwrap_or_default()
     }
 
+    /// Generation of a classic group; 0 where nobody ever joined.
+    pub fn group_generation(&self, group: &str) -> i32 {
+        self.shared.lock().groups.get(group).map_or(0, |group| group.roster.generation)
+    }
+
     /// Removes a group with its offsets, as `offsets.retention.minutes` does; false when there is none.
     pub fn forget_group(&self, group: &str) -> bool {
         self.shared.lock().groups.remove(group).is_some()

@@ -25,8 +25,12 @@ impl Fleet {
     /// Of a process that runs this file.
     pub(super) fn of(path: &Path) -> Self {
         // Secrets are struck out of what is hashed: others may guess at what they see.
-        let shown = show(path).ok().and_then(|shown| serde_yaml::to_string(&shown).ok()).unwrap_or_default();
-        let hash = blake3::hash(shown.as_bytes()).to_hex();
+        let mut shown = show(path).unwrap_or_default();
+        // What an instance has of its own is no difference.
+        if let Some(sections) = shown.as_mapping_mut() {
+            sections.remove("fleet");
+        }
+        let hash = blake3::hash(serde_yaml::to_string(&shown).unwrap_or_default().as_bytes()).to_hex();
         Self { config_hash: hash.chars().take(12).collect(), workload: Workload::default() }
     }
 

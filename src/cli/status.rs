@@ -9,9 +9,9 @@ use super::context::Context;
 use super::exit::Exit;
 use super::{groups_page, output};
 use crate::backup::{BackupStatus, backup_status};
-use crate::config::Config;
+use crate::config::{Config, bytes};
 use crate::engine::connect_mirror;
-use crate::ops::{MirrorStatus, StatusReport, status};
+use crate::ops::{FleetView, MirrorStatus, StatusReport, status, with_fleet};
 
 /// Options of `status`.
 #[derive(Debug, Clone, Args)]
@@ -49,7 +49,7 @@ pub async fn run(args: StatusArgs, ctx: &Context) -> anyhow::Result<Exit> {
         let looks = async {
             let mut mirrors = Vec::new();
             for (mirror, (source, target)) in &ends {
-                mirrors.push(status(mirror, source, target).await?);
+                mirrors.push(with_fleet(&config, status(mirror, source, target).await?, target).await);
             }
             anyhow::Ok(mirrors)
         };
@@ -129,6 +129,9 @@ fn page(mirror: &MirrorStatus) -> String {
         output::count(lag),
         mirror.partitions.len()
     );
+    if let Some(fleet) = &mirror.fleet {
+        text.push_str(&fleet_page(fleet));
+    }
     if let Some(groups) = &mirror.groups {
         let words = match groups.age_seconds < 0.0 {
             true => "not yet synced".to_owned(),
@@ -184,10 +187,60 @@ fn page(mirror: &MirrorStatus) -> String {
     text
 }
 
+fn fleet_page(fleet: &FleetView) -> String {
+    let skew = if fleet.is_skewed { ", of different versions or configurations" } else { "" };
+    let mut text = format!("fleet {}: {}, {} instances{skew}\n", fleet.group, fleet.state, fleet.members.len());
+    let rows = fleet.members.iter().map(|member| {
+        let notes = [(member.elected, "elected"), (member.draining, "stopping")];
+        let notes: Vec<&str> = notes.into_iter().filter(|(is, _)| *is).map(|(_, note)| note).collect();
+        vec![
+            member.instance_id.clone().unwrap_or_else(|| member.host.clone()),
+            ranges(&member.shards),
+            member.shards.len().to_string(),
+            bytes(member.bytes_per_second),
+            output::count(i64::try_from(member.backlog_records).unwrap_or(i64::MAX)),
+            member.software.clone(),
+            member.config_hash.clone(),
+            notes.join(", "),
+        ]
+    });
+    let header = ["INSTANCE", "SHARDS", "COUNT", "BYTES/S", "BACKLOG", "VERSION", "CONFIG", ""];
+    text.push_str(&output::table(&header, &[2, 3, 4], rows));
+    if !fleet.unassigned.is_empty() {
+        text.push_str(&format!("no instance has shards {}\n", ranges(&fleet.unassigned)));
+    }
+    text.push('\n');
+    text
+}
+
+/// `0-3, 7`.
+fn ranges(numbers: &[u32]) -> String {
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match parts.last_mut() {
+            Some((_, to)) if *to + 1 == *number => *to = *number,
+            _ => parts.push((*number, *number)),
+        }
+    }
+    let word = |(from, to): (u32, u32)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    parts.into_iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
 fn known(number: i64) -> String {
     if number < 0 { "?".to_owned() } else { output::count(number) }
 }
 
 fn seconds(number: f64) -> String {
     if number < 0.0 { "?".to_owned() } else { format!("{number:.1}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_a_row_are_a_range() {
+        assert_eq!(ranges(&[0, 1, 2, 3, 7, 9, 10]), "0-3, 7, 9-10");
+        assert_eq!(ranges(&[]), "");
+    }
 }

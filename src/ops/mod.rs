@@ -7,6 +7,7 @@ mod command;
 pub mod drill;
 pub mod failback;
 mod failover;
+mod fleet;
 pub mod groups;
 mod heartbeats;
 mod map_view;
@@ -25,6 +26,7 @@ pub use failover::{
     Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,
     StepReport, UnseenRange, Verification,
 };
+pub use fleet::{FleetInstance, FleetView, fleet_view, with_fleet};
 pub use heartbeats::keep_beating;
 pub use map_view::{MapView, SegmentView, map_of};
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};

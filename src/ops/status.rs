@@ -18,6 +18,7 @@ use crate::engine::topology::matching_topics;
 use crate::mirror::{Gap, GapReason, Headroom, Isolation, PartitionState};
 
 use super::MirrorState;
+use super::fleet::FleetView;
 use super::groups::{SyncRecord, last_sync};
 use super::translate::settled_end_below;
 
@@ -46,6 +47,9 @@ pub struct MirrorStatus {
     pub bandwidth_from: &'static str,
     /// How far its consumer groups are kept in step; `null` where none are selected.
     pub groups: Option<GroupsStatus>,
+    /// The instances that share the mirror; absent where the file has no `fleet`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetView>,
     /// Every selected source partition.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -452,6 +456,7 @@ fn summary(
         bandwidth_bytes_per_s: said.limit_bytes_per_s(config.limits.bandwidth_bytes_per_s),
         bandwidth_from: said.origin(),
         groups,
+        fleet: None,
         partitions,
     }
 }

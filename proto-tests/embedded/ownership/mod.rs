@@ -1,5 +1,6 @@
 //! Shards that change hands while records flow: several members in this process, told by the test what is theirs.
 
+mod fleet;
 mod load;
 mod member;
 
