@@ -270,6 +270,12 @@ impl Connection {
         self.0.line.shared.queue().dead.is_none()
     }
 
+    /// Whether answers are still due on it.
+    pub(crate) fn is_busy(&self) -> bool {
+        let queue = self.0.line.shared.queue();
+        queue.dead.is_none() && (!queue.waiting.is_empty() || queue.aside.is_some())
+    }
+
     /// The highest version that both sides speak, at most `cap`.
     pub(crate) fn version(&self, api: ApiKey, min: i16, cap: i16) -> Result<i16, ClientError> {
         self.0.version(api, min, cap)

@@ -26,8 +26,18 @@ is to come. `*` stands for a name of your own, `[]` for every item of a list.
 - Refused: two sources for one target topic, and mirrors that would send records in a circle. What the patterns do not show
   by themselves is checked again when topics are discovered.
 
-| Key | Takes | Default | |
-|---|---|---|---|
+*Change* says how another value takes effect in a running `kmirror run`, which reads the file again when it changes:
+
+- `live`: in place; nothing pauses.
+- `task`: a backup, drills, or the groups or heartbeats of a mirror begin anew; no partition pauses.
+- `mirror`: the mirror stops cleanly and starts anew, and of a cluster's key each mirror that it serves; the others go on.
+- `process`: with the next start of the process; until then it is shown as pending.
+- `never`: the whole file is refused. Another mirror takes another name.
+
+A mirror, a backup or a drill that is added starts, one that is removed stops.
+
+| Key | Takes | Default | Change | |
+|---|---|---|---|---|
 ";
 
 /// The reference, a newline at its end.
@@ -38,10 +48,11 @@ pub fn reference_markdown() -> String {
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} | {}{} |",
+            "| `{}` | {} | {} | {} | {}{} |",
             option.path,
             cell(&option.kind.describe()),
             default(option),
+            option.takes.word(),
             cell(option.doc),
             if option.status == Status::NotYet { " *Not yet.*" } else { "" },
         );

@@ -397,16 +397,17 @@ fn aliases_are_followed_and_bounded() {
 
 #[test]
 fn what_is_shown_is_complete_and_reads_as_the_same() {
-    let (config, shown) = parse(ISSUE, "k.yaml", &TestEnv::default()).unwrap();
+    let Loaded { config, written } = parse(ISSUE, "k.yaml", &TestEnv::default()).unwrap();
+    let shown = written.shown;
     let text = serde_yaml::to_string(&shown).unwrap();
     assert!(text.contains("isolation: read_committed") && text.contains("retention_loss: halt"), "{text}");
-    let (again, shown_again) = parse(&text, "shown.yaml", &TestEnv::default()).unwrap();
-    assert_eq!(shown, shown_again);
+    let Loaded { config: again, written } = parse(&text, "shown.yaml", &TestEnv::default()).unwrap();
+    assert_eq!(shown, written.shown);
     assert_eq!(format!("{config:?}"), format!("{again:?}"));
 
     let env = TestEnv { vars: HashMap::from([("ID", "hunter2")]), ..TestEnv::default() };
     let secret = ISSUE.replace("19092\"]", "19092\"], client_id: \"${env:ID}\"");
-    let (_, shown) = parse(&secret, "k.yaml", &env).unwrap();
+    let shown = parse(&secret, "k.yaml", &env).unwrap().written.shown;
     let text = serde_yaml::to_string(&shown).unwrap();
     assert!(text.contains("client_id: ${env:ID}") && !text.contains("hunter2"), "{text}");
 }

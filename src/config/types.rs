@@ -190,6 +190,12 @@ impl MirrorConfig {
         self.name.ends_with(REVERSED)
     }
 
+    /// The name that the file has for it, which is another one on the way home.
+    #[must_use]
+    pub fn forward_name(&self) -> &str {
+        self.name.strip_suffix(REVERSED).unwrap_or(&self.name)
+    }
+
     /// What this source topic is called on the target.
     #[must_use]
     pub fn target_topic(&self, topic: &str) -> String {

@@ -99,6 +99,7 @@ struct Inner {
     drilled: Option<Drilled>,
     connections: (usize, usize),
     heartbeat_ms: Option<i64>,
+    cluster_ids: Option<(String, String)>,
 }
 
 /// The last drill of a mirror.
@@ -164,6 +165,15 @@ impl Board {
     /// The time that the newest heartbeat on the target bears; `None` where there are none.
     pub fn heartbeat_ms(&self) -> Option<i64> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).heartbeat_ms
+    }
+
+    /// Ids of the source and of the target, once they were connected to.
+    pub fn cluster_ids(&self) -> Option<(String, String)> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).cluster_ids.clone()
+    }
+
+    pub(crate) fn found(&self, cluster_ids: (String, String)) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).cluster_ids = Some(cluster_ids);
     }
 
     /// Open connections of the data path: to the source, and to the target.

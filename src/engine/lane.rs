@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use metrics::Histogram;
 use tokio::sync::mpsc;
 
-use crate::client::{ClientError, Cluster, Pending, ProduceEntry, ProduceResult, encode_produce, parse_produce};
+use crate::client::{
+    ClientError, Cluster, Connection, Pending, ProduceEntry, ProduceResult, encode_produce, parse_produce,
+};
 
 use super::events::{Event, PartId};
 
@@ -57,16 +59,35 @@ pub(crate) async fn lane(
     events: mpsc::UnboundedSender<Event>,
 ) {
     let mut under_way: VecDeque<InFlight> = VecDeque::new();
+    let mut next: Option<Flight> = None;
+    let mut era = cluster.era_number();
     loop {
-        tokio::select! {
-            flight = flights.recv() => {
-                let Some(flight) = flight else { return };
-                match send(&cluster, key, flight).await {
-                    Ok(in_flight) => under_way.push_back(in_flight),
-                    Err((whose, error)) => {
-                        let _ = events.send(Event::Produced { lane: key, whose, written_ms: None, outcome: Err(Unanswered::NotSent(error)) });
-                    }
+        // A connection of another era would overtake what is under way.
+        if let Some(flight) = next.take_if(|_| under_way.is_empty() || cluster.era_number() == era) {
+            let now = if under_way.is_empty() { cluster.era_number() } else { era };
+            let connection = cluster.connection(key.0, key.1).await;
+            if cluster.era_number() != now && !under_way.is_empty() {
+                next = Some(flight);
+                continue;
+            }
+            era = now;
+            match send(&cluster, connection, flight) {
+                Ok(in_flight) => under_way.push_back(in_flight),
+                Err((whose, error)) => {
+                    let _ = events.send(Event::Produced {
+                        lane: key,
+                        whose,
+                        written_ms: None,
+                        outcome: Err(Unanswered::NotSent(error)),
+                    });
                 }
+            }
+            continue;
+        }
+        tokio::select! {
+            flight = flights.recv(), if next.is_none() => {
+                let Some(flight) = flight else { return };
+                next = Some(flight);
             }
             outcome = front(&mut under_way), if !under_way.is_empty() => {
                 let Some(done) = under_way.pop_front() else { continue };
@@ -88,8 +109,12 @@ async fn front(under_way: &mut VecDeque<InFlight>) -> Result<bytes::Bytes, Clien
 }
 
 /// Fails only where nothing was handed to a connection yet.
-async fn send(cluster: &Cluster, key: LaneKey, flight: Flight) -> Result<InFlight, (Vec<(PartId, i64)>, ClientError)> {
-    let connection = match cluster.connection(key.0, key.1).await {
+fn send(
+    cluster: &Cluster,
+    connection: Result<Connection, ClientError>,
+    flight: Flight,
+) -> Result<InFlight, (Vec<(PartId, i64)>, ClientError)> {
+    let connection = match connection {
         Ok(connection) => connection,
         Err(error) => return Err((flight.whose, error)),
     };

@@ -70,7 +70,16 @@ pub async fn connect_target(config: &Config, mirror: &MirrorConfig) -> Result<Cl
     connect(config, &mirror.target, mirror).await
 }
 
-/// Runs one mirror until `stop` says so. What can be retried is retried: the mirror starts anew, as after a crash.
+/// What a mirror goes by; it may be given another one while it runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The whole configuration: where the clusters are, and where topics go across mirrors.
+    pub all: Arc<Config>,
+    /// The mirror's own.
+    pub mirror: Arc<MirrorConfig>,
+}
+
+/// Runs one mirror until `stop` says so.
 pub async fn run_mirror(
     config: Arc<Config>,
     mirror: Arc<MirrorConfig>,
@@ -78,10 +87,24 @@ pub async fn run_mirror(
     board: Board,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
+    // Kept to the end: nobody changes them.
+    let (_same, settings) = watch::channel(Settings { all: config, mirror });
+    run_mirror_with(settings, budget, board, stop).await
+}
+
+/// Runs one mirror by settings that may change, until `stop` says so. What can be retried is retried: the mirror starts anew, as
+/// after a crash.
+pub async fn run_mirror_with(
+    mut settings: watch::Receiver<Settings>,
+    budget: Budget,
+    board: Board,
+    stop: watch::Receiver<bool>,
+) -> Result<(), EngineError> {
+    let name = settings.borrow().mirror.name.clone();
     let mut pause = RESTART_PAUSE;
     for round in 0_u32.. {
         let began = tokio::time::Instant::now();
-        let outcome = run_once(&config, &mirror, &budget, &board, stop.clone()).await;
+        let outcome = run_once(&mut settings, &budget, &board, stop.clone()).await;
         let error = match outcome {
             Ok(()) => return Ok(()),
             Err(error) if error.is_retriable() => error,
@@ -94,14 +117,16 @@ pub async fn run_mirror(
                 return if is_promoted && round > 0 { Ok(()) } else { Err(error) };
             }
         };
-        count_error(&mirror.name, "restart");
+        count_error(&name, "restart");
         let contended = matches!(error, EngineError::Contended { .. });
         let wait = if contended { pause + pause.mul_f64(share_of_this_process(round)) } else { pause };
-        tracing::error!(mirror = %mirror.name, %error, pause_ms = wait.as_millis() as u64, "mirror failed, starting it anew");
+        tracing::error!(mirror = %name, %error, pause_ms = wait.as_millis() as u64, "mirror failed, starting it anew");
         let mut stop = stop.clone();
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             () = tokio::time::sleep(wait) => {}
+            // It may be what was missing.
+            () = changed(&mut settings) => {}
         }
         pause = if began.elapsed() > RESTART_PAUSE_MAX { RESTART_PAUSE } else { (pause * 2).min(RESTART_PAUSE_MAX) };
     }
@@ -124,14 +149,23 @@ fn share_of_this_process(round: u32) -> f64 {
     f64::from((hash >> 32) as u32) / f64::from(u32::MAX) * 4.0
 }
 
+/// Waits for other settings; for ever where nobody is left to give any.
+async fn changed(settings: &mut watch::Receiver<Settings>) {
+    if settings.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn run_once(
-    config: &Arc<Config>,
-    mirror: &Arc<MirrorConfig>,
+    settings: &mut watch::Receiver<Settings>,
     budget: &Budget,
     board: &Board,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
+    let Settings { all: config, mirror } = settings.borrow_and_update().clone();
+    let (config, mirror) = (&config, &mirror);
     let (source, target) = connect_mirror(config, mirror).await?;
+    board.found((source.cluster_id(), target.cluster_id()));
     let expiration_ms = producer_expiration_ms(&target).await?;
     let shared = Shared {
         all: Arc::clone(config),
@@ -141,7 +175,7 @@ async fn run_once(
         budget: budget.clone(),
         expiration_ms,
     };
-    let outcome = Runner::new(shared.clone(), stop, board.clone()).await?.run().await;
+    let outcome = Runner::new(shared.clone(), settings.clone(), stop, board.clone()).await?.run().await;
     match outcome {
         // A promotion's fence may strike before the news of it do.
         Err(EngineError::Fenced { .. }) if is_promoted(&shared).await => {

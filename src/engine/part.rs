@@ -52,6 +52,8 @@ pub(crate) enum Leave {
     Displaced,
     /// The source topic was made again; `Part::next_pair` follows.
     Recreated,
+    /// The mirror does not select the topic any more.
+    Unselected,
 }
 
 /// What a partition that cannot be reached waits to have done again.
@@ -65,6 +67,17 @@ pub(crate) enum Again {
     Fence(u32),
 }
 
+/// Where a partition is that the mirror's topics do not select, or not yet again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// It is not: it flows, stands halted, or is under way to one of these.
+    No,
+    /// Its release is being written.
+    Releasing,
+    /// Nothing of it is under way; it goes on by being attached.
+    Away,
+}
+
 /// A partition of the mirror.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -72,6 +85,9 @@ pub(crate) struct Part {
     pub(crate) shard: u32,
     pub(crate) stage: Stage,
     pub(crate) paused: bool,
+    /// Whether the topics of the mirror select it.
+    pub(crate) selected: bool,
+    pub(crate) parked: Parked,
     pub(crate) source_leader: Option<i32>,
     pub(crate) source_epoch: i32,
     pub(crate) target_leader: Option<i32>,
@@ -127,6 +143,8 @@ impl Part {
             shard,
             stage: Stage::Starting,
             paused: false,
+            selected: true,
+            parked: Parked::No,
             source_leader: None,
             source_epoch: -1,
             target_leader: None,

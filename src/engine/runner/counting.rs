@@ -117,7 +117,8 @@ impl Runner {
         self.board.connected(connections);
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let silent: Vec<Option<i64>> = (0..self.parts.len()).map(|id| self.silent_since(id)).collect();
-        let views = self.parts.iter_mut().zip(silent).map(|(part, silent)| view(part, silent, at_ms));
+        let parts = self.parts.iter_mut().zip(silent).filter(|(part, _)| part.selected);
+        let views = parts.map(|(part, silent)| view(part, silent, at_ms));
         self.board.publish(now_ms, views);
     }
 

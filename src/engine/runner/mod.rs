@@ -10,6 +10,7 @@ mod limiting;
 mod noting;
 mod ownership;
 mod producing;
+mod reloading;
 mod rights;
 mod stopping;
 mod watching;
@@ -27,7 +28,6 @@ use crate::client::{Cluster, FetchChange, FetchWant};
 use crate::config::{Config, MirrorConfig};
 use crate::mirror::{Break, Clock, Halt};
 
-use super::EngineError;
 use super::budget::Budget;
 use super::control::Control;
 use super::events::{Event, PartId, Ticket};
@@ -37,6 +37,7 @@ use super::part::{Again, Part};
 use super::shard_worker::Job;
 use super::throttle::Throttle;
 use super::turns::Turns;
+use super::{EngineError, Settings, changed};
 
 /// How often topics are looked up: a new topic is mirrored within this time.
 const DISCOVERY_EVERY: Duration = Duration::from_secs(3);
@@ -153,6 +154,8 @@ pub(crate) struct Runner {
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     tasks: JoinSet<()>,
+    /// What the mirror goes by from now on.
+    settings: watch::Receiver<Settings>,
     stop: watch::Receiver<bool>,
     stopping: bool,
     /// A promotion has been announced.
@@ -189,6 +192,7 @@ impl Runner {
     /// Opens the control partition and stands ready.
     pub(crate) async fn new(
         shared: Shared,
+        settings: watch::Receiver<Settings>,
         stop: watch::Receiver<bool>,
         board: super::board::Board,
     ) -> Result<Self, EngineError> {
@@ -217,6 +221,7 @@ impl Runner {
             sender,
             events,
             tasks: JoinSet::new(),
+            settings,
             stop,
             stopping: false,
             promoted: false,
@@ -260,6 +265,10 @@ impl Runner {
                 event = self.events.recv() => event,
                 () = told_to_stop(&mut self.stop), if !self.stopping => {
                     self.stopping = true;
+                    None
+                }
+                () = changed(&mut self.settings), if !self.stopping => {
+                    self.heed_settings();
                     None
                 }
                 () = tokio::time::sleep(pause) => None,
@@ -316,6 +325,7 @@ impl Runner {
             Event::Control(outcome) => self.on_control(outcome)?,
             Event::Cleared { shards, outcome } => self.on_cleared(shards, outcome)?,
             Event::ConfigsNoted => self.on_configs_noted(),
+            Event::Released { part, outcome } => self.on_released(part, outcome)?,
         }
         Ok(())
     }

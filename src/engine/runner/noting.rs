@@ -95,7 +95,7 @@ impl Runner {
             return;
         }
         let all = now_ms >= noting.next_configs_ms;
-        let topics = self.parts.iter().map(|part| part.pair.source.topic.as_str());
+        let topics = self.parts.iter().filter(|part| part.selected).map(|part| part.pair.source.topic.as_str());
         let topics: BTreeSet<String> = topics
             .filter(|topic| all || self.control.state.source_configs(topic).is_none())
             .map(str::to_owned)

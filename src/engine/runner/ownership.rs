@@ -85,7 +85,8 @@ impl Runner {
 
     pub(super) fn spawn_discovery(&mut self) {
         let shared = self.shared.clone();
-        let mirrored: BTreeSet<String> = self.parts.iter().map(|part| part.pair.source.topic.clone()).collect();
+        let mirrored: BTreeSet<String> =
+            self.parts.iter().filter(|part| part.selected).map(|part| part.pair.source.topic.clone()).collect();
         self.spawn(async move {
             let mirrored: Vec<&str> = mirrored.iter().map(String::as_str).collect();
             let found = discover(&shared.all, &shared.config, &shared.source, &shared.target, &mirrored).await;
@@ -121,7 +122,10 @@ impl Runner {
         self.problems = topology.problems;
         self.discovered = true;
         for pair in topology.pairs {
-            self.on_pair(pair);
+            // It may have been looked for by topics that were selected before.
+            if self.shared.config.topics.matches(&pair.source.topic) {
+                self.on_pair(pair);
+            }
         }
         self.follow_leaders();
         Ok(())
@@ -271,6 +275,7 @@ impl Runner {
                     part.start(&config, &footing, expiration_ms);
                     self.touched.insert(id);
                     self.on_flowing(id);
+                    self.leave_unselected(id);
                 }
                 Attached::Halted(halt) => {
                     if let Some(part) = self.parts.get_mut(id) {
@@ -330,6 +335,7 @@ impl Runner {
         match stage {
             Stage::Leaving { flow, why } if flow.appender.in_flight() == 0 => match why {
                 Leave::Recreated => self.adopt(id),
+                Leave::Unselected => self.park(id, flow),
                 Leave::TakeOver(_) if flow.appender.displacements().is_empty() => self.wait_for_retake(id),
                 Leave::TakeOver(_) | Leave::Displaced => {
                     let displacements = flow.appender.displacements().to_vec();
