@@ -20,6 +20,7 @@ mod identity;
 mod leaders;
 mod obstacles;
 mod policies;
+mod reload;
 mod replay;
 mod shapes;
 mod starting;

@@ -28,6 +28,7 @@ mod logging;
 mod otlp;
 pub mod output;
 pub mod pause;
+mod reload_plan;
 pub mod replay;
 pub mod restore;
 pub mod resume;

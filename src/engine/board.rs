@@ -147,6 +147,17 @@ impl Board {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups_ms
     }
 
+    /// No groups are kept any more.
+    pub fn without_groups(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.groups_ms, inner.groups) = (None, None);
+    }
+
+    /// There are no heartbeats any more.
+    pub fn without_heartbeats(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).heartbeat_ms = None;
+    }
+
     /// Notes how many consumer groups are in step.
     pub fn groups_synced(&self, groups: u64) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups = Some(groups);

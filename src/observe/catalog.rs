@@ -98,6 +98,11 @@ pub const METRICS: &[Metric] = &[
     counter("kmirror_backup_records_total", BACKUP, "records that manifests name, since the start"),
     counter("kmirror_backup_bytes_total", BACKUP, "bytes of their segments, in each copy"),
     gauge("kmirror_memory_budget_bytes", &["state"], "the memory budget: `free` and `leased`"),
+    gauge("kmirror_config_info", &["fingerprint"], "1, and the fingerprint of the configuration in force: the same for all instances that go by the same one; of `kmirror run`, as those below"),
+    gauge("kmirror_config_last_reload_successful", &[], "1 where the file as it is now is in force, 0 where it was refused and the one before goes on"),
+    gauge("kmirror_config_last_reload_success_timestamp_seconds", &[], "when the file was last read and is in force since, seconds since the epoch"),
+    gauge("kmirror_config_pending_restart_keys", &[], "keys of the file that take effect with the next start of the process"),
+    counter("kmirror_config_reloads_total", &["outcome"], "changed configurations that were read: `applied`, or `refused` as a whole"),
     gauge("kmirror_build_info", &["version"], "1, and the version that runs"),
 ];
 

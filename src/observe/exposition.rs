@@ -61,6 +61,9 @@ pub(super) fn publish(shown: &Shown, now_ms: i64) {
             .set(budget.total_bytes().saturating_sub(free) as f64);
     }
     shown.clusters.publish();
+    if let Some(config) = &shown.config {
+        config.publish();
+    }
     shown.backups.iter().for_each(|board| board.publish(now_ms));
     let grain = Grain::of(&shown.boards, shown.max_series);
     for board in &shown.boards {

@@ -6,6 +6,7 @@ use metrics_exporter_prometheus::PrometheusRecorder;
 use super::super::BackupBoard;
 use super::super::catalog::{Kind, METRICS, PLACE};
 use super::super::clusters::{ClusterBoard, ClusterHealth};
+use super::super::config_board::ConfigBoard;
 use super::*;
 use crate::engine::{Budget, Drilled};
 use crate::mirror::Halt;
@@ -82,7 +83,15 @@ fn everything() -> Shown {
     clusters.note("primary", Some(health));
     clusters.note("standby", None);
     let backups = vec![BackupBoard::new("nightly")];
-    Shown { boards: vec![mirror], backups, budget: Some(Budget::new(4 << 20)), clusters, max_series: 10 }
+    Shown {
+        boards: vec![mirror],
+        backups,
+        budget: Some(Budget::new(4 << 20)),
+        clusters,
+        max_series: 10,
+        config: Some(ConfigBoard::new("0123".to_owned())),
+        reload: None,
+    }
 }
 
 #[test]
@@ -100,7 +109,7 @@ fn what_is_shown_is_the_catalog_and_nothing_else() {
     };
     let mut seen = BTreeSet::new();
     for series in series(&text).into_keys() {
-        let (name, labels) = series.split_once('{').unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((&series, ""));
         let metric = METRICS.iter().find(|metric| metric.name == name).or_else(|| of_histogram(name));
         let metric = metric.unwrap_or_else(|| panic!("{series} is not in the catalog"));
         let names: Vec<&str> = labels.split('"').step_by(2).map(|at| at.trim_matches(['{', '}', ',', '='])).collect();
