@@ -248,6 +248,8 @@ fn refusals(stage: &mut Stage) {
         );
         assert!(answer.json()["detail"].as_str().unwrap().contains(place), "{place}: {answer:?}");
         let config = stage.config();
+        let shown = http::get(stage.port, "/api/v1/mirrors", "localhost").unwrap().json()["config"].clone();
+        assert_eq!(shown, config, "the dashboard has it too");
         assert_eq!((&config["fingerprint"], &config["since_ms"]), (&before["fingerprint"], &before["since_ms"]));
         assert!(config["refused"]["why"].as_str().unwrap().contains(place), "{config}");
         assert!(stage.mirror.log().contains("refused as a whole"));

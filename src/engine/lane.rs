@@ -78,7 +78,7 @@ pub(crate) async fn lane(
                         lane: key,
                         whose,
                         written_ms: None,
-                        outcome: Err(Unanswered::NotSent(error)),
+                        outcome: Err(Unanswered::NotSent(*error)),
                     });
                 }
             }
@@ -108,26 +108,25 @@ async fn front(under_way: &mut VecDeque<InFlight>) -> Result<bytes::Bytes, Clien
     }
 }
 
+/// Whose it is, and why.
+type NotSent = (Vec<(PartId, i64)>, Box<ClientError>);
+
 /// Fails only where nothing was handed to a connection yet.
-fn send(
-    cluster: &Cluster,
-    connection: Result<Connection, ClientError>,
-    flight: Flight,
-) -> Result<InFlight, (Vec<(PartId, i64)>, ClientError)> {
+fn send(cluster: &Cluster, connection: Result<Connection, ClientError>, flight: Flight) -> Result<InFlight, NotSent> {
     let connection = match connection {
         Ok(connection) => connection,
-        Err(error) => return Err((flight.whose, error)),
+        Err(error) => return Err((flight.whose, error.into())),
     };
     if flight.made.elapsed() > flight.lease {
         let (address, detail) =
             (connection.address().to_owned(), "this process slept, and does not send any more".to_owned());
         let error = ClientError::Disconnected { cluster: cluster.name().to_owned(), address, detail };
-        return Err((flight.whose, error));
+        return Err((flight.whose, error.into()));
     }
     let keys = flight.entries.iter().map(|e| (e.topic.clone(), e.topic_id, e.partition)).collect();
     let version = match connection.produce_version() {
         Ok(version) => version,
-        Err(error) => return Err((flight.whose, error)),
+        Err(error) => return Err((flight.whose, error.into())),
     };
     let frame = encode_produce(version, PRODUCE_TIMEOUT_MS, flight.entries);
     let Flight { whose, written_ms, made, .. } = flight;

@@ -149,7 +149,13 @@ pub(super) fn routes() -> Router<Live> {
 
 fn summaries(api: &Api, look: &Look) -> MirrorsAnswer {
     let mirrors = look.mirrors.iter().map(|mirror| Summary::of(mirror, api.board(&mirror.name))).collect();
-    MirrorsAnswer { schema_version: 1, at: look.at.clone(), mirrors, backups: kept(api) }
+    MirrorsAnswer {
+        schema_version: 1,
+        at: look.at.clone(),
+        mirrors,
+        backups: kept(api),
+        config: api.config.as_ref().map(ConfigBoard::read),
+    }
 }
 
 fn kept(api: &Api) -> Vec<BackupSummary> {

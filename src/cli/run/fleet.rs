@@ -35,7 +35,8 @@ struct Member {
     waits: bool,
     /// Groups and heartbeats.
     beside: Vec<JoinHandle<()>>,
-    drills: Vec<JoinHandle<()>>,
+    /// Drills go on as long as the one is there.
+    drills: Option<(watch::Sender<()>, JoinHandle<()>)>,
     failure: Option<EngineError>,
 }
 
@@ -123,7 +124,6 @@ impl Fleet {
             Then::Again => member.waits = !member.board.is_promoted(),
             Then::Go => {
                 let gone = self.members.remove(at);
-                gone.drills.iter().for_each(JoinHandle::abort);
                 self.failure = self.failure.take().or(gone.failure);
             }
         }
@@ -190,8 +190,8 @@ impl Fleet {
             }
         }
         for mut gone in before {
-            gone.beside.drain(..).chain(gone.drills.drain(..)).for_each(|task| task.abort());
-            gone.waits = false;
+            gone.beside.drain(..).for_each(|task| task.abort());
+            (gone.waits, gone.drills) = (false, None);
             match &mut gone.run {
                 Some(run) => {
                     run.then = Then::Go;
@@ -221,7 +221,7 @@ impl Member {
             run: None,
             waits: true,
             beside: Vec::new(),
-            drills: Vec::new(),
+            drills: None,
             failure: None,
         }
     }
@@ -280,11 +280,26 @@ impl Member {
 
     /// Drills are done on this thread, too.
     fn drill(&mut self, config: &Arc<Config>, stop: &watch::Receiver<bool>) {
-        self.drills.drain(..).for_each(|task| task.abort());
-        for terms in config.drills.iter().filter(|terms| terms.mirror == self.mirror.name) {
-            let work = keep_drilling(Arc::clone(config), terms.clone(), self.board.clone(), stop.clone());
-            self.drills.push(tokio::spawn(work));
+        let before = self.drills.take().map(|(_, task)| task);
+        let (going, over) = watch::channel(());
+        let its = config.drills.iter().filter(|terms| terms.mirror == self.mirror.name);
+        let work: Vec<_> = its
+            .map(|terms| {
+                let (config, board) = (Arc::clone(config), self.board.clone());
+                keep_drilling(config, terms.clone(), board, stop.clone(), over.clone())
+            })
+            .collect();
+        if work.is_empty() && before.is_none() {
+            return;
         }
+        let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                // One at a time: both would make their copies of the same groups.
+                let _ = before.await;
+            }
+            futures_util::future::join_all(work).await;
+        });
+        self.drills = Some((going, task));
     }
 }
 

@@ -40,6 +40,10 @@ impl Why {
             Self::Asked(_) => "asked over HTTP",
         }
     }
+
+    fn is_dry_run(&self) -> bool {
+        matches!(self, Self::Asked(ask) if ask.dry_run)
+    }
 }
 
 /// A configuration that can be taken up.
@@ -104,8 +108,11 @@ impl Reloader {
 
     /// Begins to read; `known` are ids of clusters by name.
     pub(super) fn begin(&mut self, why: Why, known: Vec<(String, String)>) {
-        self.watched.about_to_read();
-        self.again_at = None;
+        // What is only looked at is still to be taken up.
+        if !why.is_dry_run() {
+            self.watched.about_to_read();
+            self.again_at = None;
+        }
         let (ctx, in_force) = (self.ctx.clone(), self.in_force.clone());
         self.work = Some(tokio::spawn(async move {
             let (loaded, files) = ctx.read();
@@ -125,6 +132,11 @@ impl Reloader {
     /// Tells what came of it. Gives what is to be taken up.
     pub(super) fn judge(&mut self, read: Read) -> Option<Ready> {
         let Read { why, outcome, files } = read;
+        if why.is_dry_run() {
+            let told = outcome.map(|ready| self.told(&ready, true));
+            answer(why, told);
+            return None;
+        }
         self.watched.reads(files);
         let by = why.word();
         match outcome {
@@ -137,23 +149,9 @@ impl Reloader {
                 None
             }
             Ok(ready) => {
-                let pending: Vec<String> = self.pending(&ready.loaded.written);
-                let fingerprint = ready.loaded.written.fingerprint();
-                let dry_run = matches!(&why, Why::Asked(ask) if ask.dry_run);
-                let changes = ready.diff.0.clone();
-                let told = ReloadAnswer {
-                    schema_version: 1,
-                    dry_run,
-                    fingerprint: fingerprint.clone(),
-                    changes,
-                    pending_restart: pending.clone(),
-                };
-                if dry_run {
-                    answer(why, Ok(told));
-                    return None;
-                }
-                self.tell(by, &fingerprint, &ready.diff, &pending);
-                self.board.agreed(fingerprint, pending, !ready.diff.is_empty());
+                let told = self.told(&ready, false);
+                tell(by, &told);
+                self.board.agreed(told.fingerprint.clone(), told.pending_restart.clone(), !ready.diff.is_empty());
                 self.in_force = ready.loaded.written.clone();
                 answer(why, Ok(told));
                 (!ready.diff.is_empty()).then_some(ready)
@@ -161,22 +159,31 @@ impl Reloader {
         }
     }
 
-    /// Keys that are not in force although they are in the file.
-    fn pending(&self, now: &Written) -> Vec<String> {
-        Diff::between(&self.started, now).taking(Takes::Process).map(|change| change.key.clone()).collect()
+    /// What is said of a configuration that can be taken up. Keys that wait for the next start are those that differ from what the
+    /// process was started with, whenever that came about.
+    fn told(&self, ready: &Ready, dry_run: bool) -> ReloadAnswer {
+        let written = &ready.loaded.written;
+        let pending = Diff::between(&self.started, written);
+        ReloadAnswer {
+            schema_version: 1,
+            dry_run,
+            fingerprint: written.fingerprint(),
+            changes: ready.diff.0.clone(),
+            pending_restart: pending.taking(Takes::Process).map(|change| change.key.clone()).collect(),
+        }
     }
+}
 
-    fn tell(&self, by: &str, fingerprint: &str, diff: &Diff, pending: &[String]) {
-        for change in &diff.0 {
-            let (key, what, takes) = (&change.key, change.what.word(), change.takes);
-            tracing::info!(key, what, takes, from = change.from, to = change.to, "the configuration has changed");
-        }
-        let changes = diff.0.len();
-        tracing::info!(by, fingerprint, changes, "the configuration was read again and is in force");
-        if !pending.is_empty() && !diff.is_empty() {
-            let keys = pending.join(", ");
-            tracing::warn!(keys, "these take effect with the next start of the process; everything else is in force");
-        }
+fn tell(by: &str, told: &ReloadAnswer) {
+    for change in &told.changes {
+        let (key, what, takes) = (&change.key, change.what.word(), change.takes);
+        tracing::info!(key, what, takes, from = change.from, to = change.to, "the configuration has changed");
+    }
+    let (fingerprint, changes) = (&told.fingerprint, told.changes.len());
+    tracing::info!(by, fingerprint, changes, "the configuration was read again and is in force");
+    if !told.pending_restart.is_empty() && changes > 0 {
+        let keys = told.pending_restart.join(", ");
+        tracing::warn!(keys, "these take effect with the next start of the process; everything else is in force");
     }
 }
 

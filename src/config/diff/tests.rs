@@ -142,10 +142,7 @@ fn secrets_are_told_apart_and_not_shown() {
     let diff = Diff::between(&was.written, &loaded_with(&new, &[("id2", "one")]).written);
     let text = format!("{diff:?} {}", serde_json::to_string(&diff.0).unwrap());
     assert!(diff.0.iter().any(|change| change.key == "clusters.b.sasl.password"), "{text}");
-    assert!(
-        !text.contains("hunter") && !format!("{:?}", was.written).contains("hunter"),
-        "{text}"
-    );
+    assert!(!text.contains("hunter") && !format!("{:?}", was.written).contains("hunter"), "{text}");
 }
 
 #[test]

@@ -335,7 +335,7 @@ impl Runner {
         match stage {
             Stage::Leaving { flow, why } if flow.appender.in_flight() == 0 => match why {
                 Leave::Recreated => self.adopt(id),
-                Leave::Unselected => self.park(id, flow),
+                Leave::Unselected => self.park(id, &flow),
                 Leave::TakeOver(_) if flow.appender.displacements().is_empty() => self.wait_for_retake(id),
                 Leave::TakeOver(_) | Leave::Displaced => {
                     let displacements = flow.appender.displacements().to_vec();

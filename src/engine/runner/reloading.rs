@@ -33,7 +33,7 @@ impl Runner {
             }
         }
         self.heed_topics();
-        tracing::info!(mirror = %self.shared.config.name, "another configuration is in force");
+        tracing::debug!(mirror = %self.shared.config.name, "another configuration is in force");
     }
 
     /// New connections are made as the file says now; those that there are come to their end in time.
@@ -93,7 +93,7 @@ impl Runner {
     }
 
     /// Nothing of the flow is under way any more: its end is put on record.
-    pub(super) fn park(&mut self, id: PartId, flow: Box<Flow>) {
+    pub(super) fn park(&mut self, id: PartId, flow: &Flow) {
         let Some(part) = self.parts.get_mut(id) else { return };
         if !flow.appender.is_clean() {
             // Its end is not known: it is settled first, and leaves when it flows again.
