@@ -65,19 +65,7 @@ impl Stage {
     }
 
     fn text(&self) -> String {
-        let list = |cluster: &Cluster| format!("[\"{}\"]", cluster.bootstrap().join("\", \""));
-        let mut text = format!(
-            "clusters:\n  from: {{ bootstrap: {} }}\n  to: {{ bootstrap: {} }}\nmirrors:\n",
-            list(&self.source),
-            list(&self.target)
-        );
-        for (name, Written { include, more }) in &self.mirrors {
-            let _ = write!(
-                text,
-                "  - name: {name}\n    source: from\n    target: to\n    topics: {{ include: [\"{include}\"] }}\n{more}"
-            );
-        }
-        text + &self.top
+        text(&self.source, &self.target, &self.mirrors, &self.top)
     }
 
     /// Puts the file in its place as an editor does: another one, by a rename.
@@ -136,6 +124,19 @@ impl Stage {
             if there == expected { Ok(()) } else { Err(format!("{} records, last {:?}", there.len(), there.last())) }
         });
     }
+}
+
+fn text(source: &Cluster, target: &Cluster, mirrors: &BTreeMap<String, Written>, top: &str) -> String {
+    let list = |cluster: &Cluster| format!("[\"{}\"]", cluster.bootstrap().join("\", \""));
+    let (source, target) = (list(source), list(target));
+    let mut text = format!("clusters:\n  from: {{ bootstrap: {source} }}\n  to: {{ bootstrap: {target} }}\nmirrors:\n");
+    for (name, Written { include, more }) in mirrors {
+        let _ = write!(
+            text,
+            "  - name: {name}\n    source: from\n    target: to\n    topics: {{ include: [\"{include}\"] }}\n{more}"
+        );
+    }
+    text + top
 }
 
 fn keys(answer: &Value) -> Vec<String> {
@@ -336,6 +337,77 @@ fn each_part_takes_up_what_is_its_own() {
     assert_eq!(stage.target.log("c", 0).unwrap().end_offset, 20);
     append(&stage.source, "a", 0, "", 10, 20);
     stage.await_values("a", 0, &numbered("", 0, 20));
+    assert_eq!(stage.target.log("a", 0).unwrap().end_offset, 20);
+    stage.mirror.stop();
+}
+
+/// Groups, heartbeats and a backup begin and end by the file, and a token is replaced where it lies; the mirror goes on.
+#[test]
+fn what_works_beside_the_mirrors_follows_the_file() {
+    let mut stage = Stage::new("reload-beside", &[("m", "a")]);
+    stage.source.create_topic("a", 1, 1, &[]).unwrap();
+    append(&stage.source, "a", 0, "", 0, 10);
+    stage.source.commit_offset("billing", "a", 0, 4);
+    let token = stage.mirror.folder().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    stage.top = stage.top.replace(TOKEN, "\"${file:token}\"");
+    let http = stage.top.clone();
+    stage.start();
+    stage.await_values("a", 0, &numbered("", 0, 10));
+    assert_eq!(stage.ask(&json!({})).json()["changes"], json!([]));
+    let place = stage.mirror.folder().join("archive");
+    std::fs::create_dir(&place).unwrap();
+    let backup = |keep: u32| {
+        let to = format!("file://{}", place.display());
+        format!(
+            "backups: [{{ name: b, cluster: from, interval: 1s, keep: {keep}, topics: {{ include: [a] }}, to: [{{ url: \"{to}\" }}] }}]\n"
+        )
+    };
+    let passes = || {
+        let labels = "{backup=\"b\",outcome=\"complete\"} ";
+        http::gauge_of(stage.port, "kmirror_backup_passes_total", labels).unwrap_or_default()
+    };
+    let await_passes = |more: f64| {
+        let before = passes();
+        wait_until("passes", LIMIT, || if passes() >= before + more { Ok(()) } else { Err(passes().to_string()) });
+    };
+    let mut written = stage.mirrors["m"].clone();
+    written.more = "    groups: { include: [\".*\"], interval: 1s }\n    heartbeats: { interval: 200ms }\n".to_owned();
+    let (plain, with) = (stage.mirrors["m"].clone(), written);
+    let file = |written: &Written, top: &str| {
+        let mirrors = [("m".to_owned(), written.clone())].into();
+        text(&stage.source, &stage.target, &mirrors, &(http.clone() + top))
+    };
+    stage.put(&file(&with, &backup(3)));
+    assert_eq!(
+        keys(&stage.ask(&json!({})).json()),
+        ["mirrors.m.groups added", "mirrors.m.heartbeats added", "backups.b added"]
+    );
+    wait_until("the group on the target", LIMIT, || {
+        let there = stage.target.group_offsets("billing").get(&("a".to_owned(), 0)).map(|committed| committed.offset);
+        if there == Some(4) { Ok(()) } else { Err(format!("{there:?}")) }
+    });
+    wait_until("heartbeats", LIMIT, || {
+        let beats = stage.values("kmirror.heartbeats.m", 0).len();
+        if beats > 2 { Ok(()) } else { Err(beats.to_string()) }
+    });
+    await_passes(2.0);
+    stage.put(&file(&with, &backup(2)));
+    assert_eq!(keys(&stage.ask(&json!({})).json()), ["backups.b.keep changed"]);
+    await_passes(2.0);
+    stage.put(&file(&plain, ""));
+    assert_eq!(stage.ask(&json!({})).status, 200);
+    let summaries = || http::get(stage.port, "/api/v1/mirrors", "localhost").unwrap().json();
+    assert_eq!(summaries()["backups"], json!([]));
+    std::fs::write(&token, "another-token-that-nobody-guesses").unwrap();
+    wait_until("the old token to be refused", LIMIT, || match stage.ask(&json!({})).status {
+        401 => Ok(()),
+        status => Err(status.to_string()),
+    });
+    append(&stage.source, "a", 0, "", 10, 20);
+    stage.await_values("a", 0, &numbered("", 0, 20));
+    let log = stage.mirror.log();
+    assert!(!log.contains("stopping: draining") && !log.contains("another-token"), "{log}");
     assert_eq!(stage.target.log("a", 0).unwrap().end_offset, 20);
     stage.mirror.stop();
 }
