@@ -141,8 +141,7 @@ fn a_field_that_kubernetes_does_not_know_is_found() {
 
 #[test]
 fn every_file_is_one_of_the_kustomization() {
-    let kustomization: Kustomization =
-        object("kustomization.yaml", "kustomize.config.k8s.io/v1beta1", "Kustomization");
+    let kustomization: Kustomization = object("kustomization.yaml", "kustomize.config.k8s.io/v1beta1", "Kustomization");
     let generated = kustomization.config_map_generator.iter().flat_map(|generator| &generator.files);
     let named: BTreeSet<String> = kustomization.resources.iter().chain(generated).cloned().collect();
     let mut there: BTreeSet<String> = std::fs::read_dir(path("")).unwrap().map(file_name).collect();
@@ -158,8 +157,7 @@ fn file_name(entry: std::io::Result<std::fs::DirEntry>) -> String {
 
 #[test]
 fn the_pods_run_a_valid_configuration_where_they_look_for_it() {
-    let kustomization: Kustomization =
-        object("kustomization.yaml", "kustomize.config.k8s.io/v1beta1", "Kustomization");
+    let kustomization: Kustomization = object("kustomization.yaml", "kustomize.config.k8s.io/v1beta1", "Kustomization");
     let [generator] = &kustomization.config_map_generator[..] else { panic!("one ConfigMap") };
     assert!(kustomization.generator_options.disable_name_suffix_hash, "the deployment names it without");
     let deployment = deployment();
@@ -182,7 +180,8 @@ fn the_pods_run_a_valid_configuration_where_they_look_for_it() {
 fn the_secrets_of_the_configuration_are_mounted() {
     let secrets = regex::Regex::new(r"\$\{file:([^}]+)/([^/}]+)\}").unwrap();
     let config = text("kmirror.yaml");
-    let found: Vec<_> = secrets.captures_iter(&config).map(|found| (found[1].to_owned(), found[2].to_owned())).collect();
+    let found: Vec<_> =
+        secrets.captures_iter(&config).map(|found| (found[1].to_owned(), found[2].to_owned())).collect();
     assert_eq!(found.len(), 2, "a password each");
     let deployment = deployment();
     let mounts = container(&deployment).volume_mounts.unwrap();
