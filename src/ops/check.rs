@@ -77,7 +77,14 @@ const TARGET_APIS: [(ApiKey, i16, &str); 9] = [
 ];
 
 /// Looks at both clusters. Only an unreachable cluster is an error; everything else is a finding.
-pub async fn check(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<CheckReport, EngineError> {
+pub async fn check(
+    all: &crate::config::Config,
+    config: &MirrorConfig,
+    principals: &BTreeMap<crate::plan::rights::Side, String>,
+    source: &Cluster,
+    target: &Cluster,
+) -> Result<CheckReport, EngineError> {
+    let _ = (all, principals);
     let mut report = CheckReport { mirror: config.name.clone(), findings: Vec::new() };
     check_reach(&mut report, source, target);
     check_versions(&mut report, source, &SOURCE_APIS).await;

@@ -13,6 +13,7 @@ mod map_view;
 mod rebuild;
 mod records;
 pub(crate) mod replaying;
+pub mod rights;
 mod state;
 mod status;
 pub(crate) mod time;
