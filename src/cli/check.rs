@@ -7,7 +7,7 @@ use super::context::Context;
 use super::exit::Exit;
 use super::output;
 use crate::engine::connect_mirror;
-use crate::ops::{CheckReport, Severity, check};
+use crate::ops::{CheckReport, Looked, Severity, check};
 
 /// Options of `check`.
 #[derive(Debug, Clone, Args)]
@@ -59,7 +59,8 @@ pub async fn run(args: CheckArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let mut reports = Vec::new();
     for mirror in ctx.mirrors(&config)? {
         let (source, target) = connect_mirror(&config, mirror).await?;
-        reports.push(check(&config, mirror, &principals, &source, &target).await?);
+        let looked = Looked { all: &config, mirror, principals: &principals };
+        reports.push(check(looked, &source, &target).await?);
     }
     if ctx.json {
         output::json(&serde_json::json!({ "schema_version": 1, "mirrors": reports }))?;

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use kafka_protocol::ResponseError;
 
+use crate::plan::rights::Resource;
+
 /// A request that brought no usable answer. Names the cluster, and what was asked of whom.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
@@ -200,6 +202,18 @@ fn advice(code: i16) -> &'static str {
     }
 }
 
+/// On what kind of resource a right is lacking, by the error code that says so.
+fn lacking(code: i16) -> Option<Resource> {
+    use ResponseError as E;
+    match ResponseError::try_from_code(code)? {
+        E::TopicAuthorizationFailed => Some(Resource::Topic),
+        E::GroupAuthorizationFailed => Some(Resource::Group),
+        E::TransactionalIdAuthorizationFailed => Some(Resource::TransactionalId),
+        E::ClusterAuthorizationFailed => Some(Resource::Cluster),
+        _ => None,
+    }
+}
+
 impl ClientError {
     pub(crate) fn api(cluster: &str, api: &'static str, code: i16, subject: &str, message: Option<&str>) -> Self {
         let words = message.filter(|m| !m.is_empty()).map(|m| format!("; the broker says: {m}")).unwrap_or_default();
@@ -256,21 +270,19 @@ impl ClientError {
     pub fn is_unreachable_or_unauthorised(&self) -> bool {
         use ResponseError as E;
         match self {
-            error if error.is_unreachable() => true,
+            error if error.is_unreachable() || error.is_unauthorised() => true,
             Self::Authentication { .. } => true,
             Self::Api { code, .. } => matches!(
                 ResponseError::try_from_code(*code),
-                Some(
-                    E::TopicAuthorizationFailed
-                        | E::GroupAuthorizationFailed
-                        | E::ClusterAuthorizationFailed
-                        | E::TransactionalIdAuthorizationFailed
-                        | E::SaslAuthenticationFailed
-                        | E::UnsupportedSaslMechanism
-                )
+                Some(E::SaslAuthenticationFailed | E::UnsupportedSaslMechanism)
             ),
             _ => false,
         }
+    }
+
+    /// Whether an authorizer refused it.
+    pub fn is_unauthorised(&self) -> bool {
+        self.code().is_some_and(|code| lacking(code).is_some())
     }
 }
 

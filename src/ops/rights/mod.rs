@@ -1,10 +1,12 @@
 //! Which rights the mirrors and backups of a configuration need, and on which cluster; the table is [`crate::plan::rights`].
 
+pub mod probe;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::config::{BackupConfig, Config, MirrorConfig, restore_name};
+use crate::config::{BackupConfig, ClusterConfig, Config, MirrorConfig, Rename, restore_name};
 use crate::mirror::state_topic;
 use crate::plan::AclBinding;
 use crate::plan::rights::{
@@ -89,7 +91,7 @@ pub fn acl_plan(config: &Config, wish: &Wish<'_>) -> AclPlan {
         by_principal.entry((cluster, principal, from)).or_default().extend(rights);
     }
     let clusters = by_principal.into_iter().map(|((cluster, principal, principal_from), rights)| {
-        let bootstrap = config.clusters.get(&cluster).map(crate::config::ClusterConfig::bootstrap_line);
+        let bootstrap = config.clusters.get(&cluster).map(ClusterConfig::bootstrap_line);
         let bootstrap = bootstrap.unwrap_or_default();
         let rights = reduce(rights);
         let commands = lines(Grantee { bootstrap: &bootstrap, principal: &principal }, &rights);
@@ -122,7 +124,7 @@ fn principal(config: &Config, wish: &Wish<'_>, cluster: &str, side: Side) -> (St
     if let Some(principal) = wish.principals.get(&side) {
         return (principal.clone(), "option");
     }
-    let told = config.clusters.get(cluster).and_then(crate::config::ClusterConfig::principal);
+    let told = config.clusters.get(cluster).and_then(ClusterConfig::principal);
     told.map_or_else(|| (PRINCIPAL.to_owned(), "placeholder"), |principal| (principal, "sasl.username"))
 }
 
@@ -180,7 +182,7 @@ fn add_backup(found: &mut BySide, config: &Config, backup: &BackupConfig, comman
     let archived = |name: &str, cluster: &str| MirrorConfig {
         topics: backup.topics.clone(),
         groups: MirrorConfig::of_groups(&backup.groups),
-        ..MirrorConfig::for_restore(name, cluster, crate::config::Rename::same())
+        ..MirrorConfig::for_restore(name, cluster, Rename::same())
     };
     match command {
         Command::Backup | Command::Export => {
