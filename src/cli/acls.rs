@@ -51,7 +51,10 @@ pub(super) fn principals(args: &CheckArgs) -> anyhow::Result<BTreeMap<Side, Stri
         let Some(principal) = principal else { continue };
         // KafkaPrincipal: a type and a name.
         if !principal.split_once(':').is_some_and(|(kind, name)| !kind.is_empty() && !name.is_empty()) {
-            let words = format!("--principal-{}: {principal:?} is no principal: write TYPE:NAME, such as User:kmirror", side.word());
+            let words = format!(
+                "--principal-{}: {principal:?} is no principal: write TYPE:NAME, such as User:kmirror",
+                side.word()
+            );
             return Err(CliError::Usage(words).into());
         }
         principals.insert(side, principal.clone());
@@ -84,7 +87,13 @@ fn section(cluster: &ClusterAcls) -> String {
         let acl = &needed.acl;
         let kind = if acl.pattern == "PREFIXED" { "prefix " } else { "" };
         let name = if acl.resource == "CLUSTER" { String::new() } else { format!(" {kind}{}", acl.name) };
-        text += &format!("#   {} on {}{name} [{}]: {}\n", acl.operation, acl.resource, needed.needed_for.join(", "), needed.why);
+        text += &format!(
+            "#   {} on {}{name} [{}]: {}\n",
+            acl.operation,
+            acl.resource,
+            needed.needed_for.join(", "),
+            needed.why
+        );
         if let Some(without) = &needed.without {
             text += &format!("#     can be left out; then: {without}\n");
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use kafka_protocol::ResponseError;
 
-use crate::plan::rights::Resource;
+use crate::plan::rights::{self, Resource};
 
 /// A request that brought no usable answer. Names the cluster, and what was asked of whom.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -227,6 +227,19 @@ impl ClientError {
         }
     }
 
+    /// The same; where an authorizer refused it, with who lacks which right and the line that grants it.
+    pub(crate) fn with_right(self, principal: Option<&str>, bootstrap: &[String]) -> Self {
+        let Self::Api { cluster, api, subject, code, name, detail } = self else { return self };
+        let advice = advice(code);
+        let right = lacking(code)
+            .and_then(|resource| rights::lacking(api, &subject, resource, principal, &bootstrap.join(",")));
+        let detail = match (right, detail.strip_suffix(advice)) {
+            (Some(right), Some(words)) => format!("{words}; {right}"),
+            _ => detail,
+        };
+        Self::Api { cluster, api, subject, code, name, detail }
+    }
+
     /// Kafka's error code, where a broker has answered with one.
     pub fn code(&self) -> Option<i16> {
         match self {
@@ -300,6 +313,15 @@ mod tests {
         assert_eq!(classify(19), Verdict::Retry);
         assert_eq!(classify(87), Verdict::Fatal);
         assert_eq!(classify(12345), Verdict::Fatal);
+    }
+
+    #[test]
+    fn what_an_authorizer_refused_names_the_right_in_place_of_general_advice() {
+        let refused = |code| ClientError::api("standby", "Produce", code, "orders:3", None);
+        let words = refused(29).with_right(Some("User:alice"), &["h:1".to_owned(), "h:2".to_owned()]).to_string();
+        assert!(words.contains("TOPIC_AUTHORIZATION_FAILED (29); User:alice lacks WRITE on Topic orders: "), "{words}");
+        assert!(words.contains("--bootstrap-server h:1,h:2 ") && !words.contains("README"), "{words}");
+        assert_eq!(refused(10).with_right(None, &[]), refused(10));
     }
 
     #[test]

@@ -199,17 +199,33 @@ mod tests {
 
     #[test]
     fn names_and_alternations_are_literal() {
-        assert_eq!(of(&["orders", "a|b-c|d", "(x|y)[.-]z?"]), [
-            "orders", "a", "b-c", "d", "x-", "x-z", "x.", "x.z", "y-", "y-z", "y.", "y.z"
-        ]);
+        assert_eq!(
+            of(&["orders", "a|b-c|d", "(x|y)[.-]z?"]),
+            ["orders", "a", "b-c", "d", "x-", "x-z", "x.", "x.z", "y-", "y-z", "y.", "y.z"]
+        );
         assert_eq!(of(&["^orders$", r"kmirror\.heartbeats\.dr"]), ["orders", "kmirror.heartbeats.dr"]);
     }
 
     #[test]
     fn a_beginning_is_a_prefix_and_what_is_wider_says_so() {
         assert_eq!(of(&["orders.*", r"orders\..*"]), ["orders~", "orders.~"]);
-        assert_eq!(of(&["orders-[0-9]+", r"(eu|us)-.*\.v2"]), ["orders-0~!", "orders-1~!", "orders-2~!", "orders-3~!",
-            "orders-4~!", "orders-5~!", "orders-6~!", "orders-7~!", "orders-8~!", "orders-9~!", "eu-~!", "us-~!"]);
+        assert_eq!(
+            of(&["orders-[0-9]+", r"(eu|us)-.*\.v2"]),
+            [
+                "orders-0~!",
+                "orders-1~!",
+                "orders-2~!",
+                "orders-3~!",
+                "orders-4~!",
+                "orders-5~!",
+                "orders-6~!",
+                "orders-7~!",
+                "orders-8~!",
+                "orders-9~!",
+                "eu-~!",
+                "us-~!"
+            ]
+        );
         assert_eq!(of(&["a[a-z]*", "b.+", "c.{2,}"]), ["a~!", "b~!", "c~!"]);
     }
 
@@ -246,15 +262,24 @@ mod tests {
     #[test]
     fn no_name_that_is_taken_is_left_out() {
         let names = ["orders", "orders-1", "orders.eu", "eu-1.v2", "a", "ab", "x.z", "", "payments", "b-cc"];
-        for expression in ["orders.*", "(orders|payments)", "[a-z]+", "orders(-[0-9])?", "a|ab?", ".*", "x[.-]z", "b-c{2}",
-            "(?i)ORDERS", "(eu|us)-.*"]
-        {
+        for expression in [
+            "orders.*",
+            "(orders|payments)",
+            "[a-z]+",
+            "orders(-[0-9])?",
+            "a|ab?",
+            ".*",
+            "x[.-]z",
+            "b-c{2}",
+            "(?i)ORDERS",
+            "(eu|us)-.*",
+        ] {
             let filter = TopicFilter::new(&[expression.to_owned()], &[]).unwrap();
             let patterns = filter.patterns();
             for name in names.iter().filter(|name| filter.matches(name)) {
-                let taken = patterns.iter().any(|p| {
-                    p.is_any() || p.name == *name || (p.is_prefix && name.starts_with(&p.name))
-                });
+                let taken = patterns
+                    .iter()
+                    .any(|p| p.is_any() || p.name == *name || (p.is_prefix && name.starts_with(&p.name)));
                 assert!(taken, "{expression}: {name} in {patterns:?}");
             }
         }

@@ -232,9 +232,7 @@ impl<'a> Flow<'a> {
             }
             Names::ReplayJournal => vec![Pattern::literal("__kmirror-replays")],
             Names::Groups => mirror.groups.iter().flat_map(|groups| groups.filter.patterns()).collect(),
-            Names::OwnGroups => {
-                of_groups(vec![Pattern::literal(state.clone()), Pattern::prefix(format!("{state}/"))])
-            }
+            Names::OwnGroups => of_groups(vec![Pattern::literal(state.clone()), Pattern::prefix(format!("{state}/"))]),
             Names::DrillGroups => of_groups(vec![Pattern::prefix(format!("{state}.drill."))]),
             Names::TransactionalIds => vec![Pattern::prefix(format!("kmirror.{}.", mirror.name))],
             Names::ReplayTransactionalIds => vec![Pattern::prefix("kmirror.replay.")],

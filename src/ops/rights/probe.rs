@@ -209,13 +209,11 @@ async fn is_allowed(side: &Side<'_>, told: &Told, right: &Right, name: &str) -> 
         },
         Resource::TransactionalId => side.cluster.may_write_under(name).await.map(Some),
         // Told to those alone who may DESCRIBE the cluster; the brokers' settings show by themselves.
-        Resource::Cluster if operation == Operation::DescribeConfigs => {
-            match side.cluster.broker_configs().await {
-                Ok(_) => Ok(Some(true)),
-                Err(error) if error.is_unauthorised() => Ok(Some(false)),
-                Err(error) => Err(error),
-            }
-        }
+        Resource::Cluster if operation == Operation::DescribeConfigs => match side.cluster.broker_configs().await {
+            Ok(_) => Ok(Some(true)),
+            Err(error) if error.is_unauthorised() => Ok(Some(false)),
+            Err(error) => Err(error),
+        },
         Resource::Cluster => Ok(told.cluster.allows(operation)),
     }
 }

@@ -111,7 +111,9 @@ fn a_restore_is_about_the_clusters_that_it_may_go_to() {
     let plan = plan(&[Command::Restore]);
     assert_eq!(plan.clusters.len(), 1);
     let away = acls(&plan, "away");
-    for acl in ["CREATE TOPIC orders~", "WRITE TRANSACTIONAL_ID kmirror.restore.nightly.away.~", "ALTER CLUSTER kafka-cluster"] {
+    for acl in
+        ["CREATE TOPIC orders~", "WRITE TRANSACTIONAL_ID kmirror.restore.nightly.away.~", "ALTER CLUSTER kafka-cluster"]
+    {
         assert!(away.iter().any(|there| there == acl), "{acl}: {away:?}");
     }
 }

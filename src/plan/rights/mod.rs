@@ -1,6 +1,7 @@
 //! Rights: what an authorizer must allow kmirror's principals, per command, as ACLs ready to be added (KIP-140, KIP-290).
 
 mod reduce;
+mod requests;
 mod table;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use super::AclBinding;
 
 pub use reduce::reduce;
+pub use requests::lacking;
 pub use table::{RIGHTS, readme};
 
 /// What needs rights. More words than the command line has commands: what an option or a section of the configuration needs in
@@ -406,7 +408,11 @@ pub fn kafka_acls(to: Grantee<'_>, resource: Resource, pattern: &Pattern, operat
 /// For a shell.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:/=,@".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]

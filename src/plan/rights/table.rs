@@ -5,9 +5,7 @@
 //! An operation that another one of the same row implies is left out (`AclAuthorizer`, `StandardAuthorizer`): READ, WRITE,
 //! DELETE and ALTER imply DESCRIBE; ALTER_CONFIGS implies DESCRIBE_CONFIGS.
 
-use super::Operation::{
-    Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, Read, Write,
-};
+use super::Operation::{Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, Read, Write};
 use super::Side::{Source, Target};
 use super::{Command, Names, Operation, Row, Side};
 

@@ -25,8 +25,7 @@ fn what_another_right_covers_is_not_said_again() {
     for all in [all, reversed] {
         let least = reduce(all);
         let words: Vec<String> = least.iter().map(ToString::to_string).collect();
-        let expected =
-            ["READ on Topic with prefix ord", "ALTER_CONFIGS on Topic orders", "WRITE on Topic payments"];
+        let expected = ["READ on Topic with prefix ord", "ALTER_CONFIGS on Topic orders", "WRITE on Topic payments"];
         assert_eq!(words, expected);
         assert_eq!(least[0].commands, [Command::Run, Command::Status]);
         assert_eq!(least[1].commands, [Command::Run, Command::Failover]);
@@ -65,7 +64,8 @@ fn every_command_has_rows_and_a_word_of_its_own() {
 #[test]
 fn the_line_is_one_that_a_shell_takes() {
     let to = Grantee { bootstrap: "kafka:9092", principal: "User:it's me" };
-    let line = kafka_acls(to, Resource::Topic, &Pattern::prefix("orders."), &[Operation::Read, Operation::DescribeConfigs]);
+    let line =
+        kafka_acls(to, Resource::Topic, &Pattern::prefix("orders."), &[Operation::Read, Operation::DescribeConfigs]);
     assert_eq!(
         line,
         "kafka-acls.sh --bootstrap-server kafka:9092 --command-config admin.properties --add --allow-principal \
