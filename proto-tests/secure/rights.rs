@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kmirror::client::{Cluster as Client, ClusterSpec as ClientSpec};
+use kmirror::client::{Allowed, Cluster as Client, ClusterSpec as ClientSpec};
 use kmirror::plan::AclBinding;
 use serde_json::Value;
 
@@ -169,6 +169,7 @@ fn each_that_lacks_is_named(rig: &Rig) {
         grants.extend(others.map(|(_, acl)| AclBinding { principal: format!("User:{}", lacking(at)), ..acl.clone() }));
     }
     rig.grant(&grants);
+    quotas_are_told_to_others_than_users_are(rig, &needed);
     let next = AtomicUsize::new(0);
     let look = || {
         while let Some((at, (cluster, lacks))) = {
@@ -195,6 +196,23 @@ fn each_that_lacks_is_named(rig: &Rig) {
     });
 }
 
+/// What the table says of the rights on the cluster: DESCRIBE_CONFIGS for quotas, DESCRIBE for SCRAM users and ACLs.
+fn quotas_are_told_to_others_than_users_are(rig: &Rig, needed: &[(String, AclBinding)]) {
+    let at = needed.iter().position(|(cluster, acl)| cluster == "to" && acl.resource != "CLUSTER").unwrap();
+    let more = format!(", sasl: {{ mechanism: PLAIN, username: {}, password: {PASSWORD} }}", lacking(at));
+    let spec = super::spec(rig.mirror.folder(), &rig.kafka.listener("TO"), &more);
+    rig.runtime.block_on(async {
+        let client = Client::connect(spec).await.unwrap();
+        client.broker_configs().await.unwrap();
+        client.client_quotas().await.unwrap();
+        for refused in [client.scram_users().await.map(drop), client.acl_bindings().await.map(drop)] {
+            let words = refused.unwrap_err().to_string();
+            assert!(words.contains(&format!("User:{} lacks DESCRIBE on Cluster: ", lacking(at))), "{words}");
+        }
+        assert_eq!(client.allowed_on_cluster().await.unwrap(), Allowed::Hidden);
+    });
+}
+
 /// Everything with these rights alone: a run, what is asked beside it, a backup, and with a failover's rights a failover.
 fn the_job_is_done(rig: &mut Rig, records: usize) {
     rig.mirror.start().await_caught_up(5);
@@ -214,9 +232,12 @@ fn the_job_is_done(rig: &mut Rig, records: usize) {
     let equal = verified["partitions"].as_array().unwrap().iter().map(|row| row["equal"].as_u64().unwrap());
     assert_eq!(equal.sum::<u64>(), records as u64, "{verified}");
     let backed_up = mirror.json(&["backup"], 0);
-    eprintln!("BACKED {backed_up}");
+    assert_eq!(backed_up["pass"]["problems"].as_array().map(Vec::len), Some(0), "{backed_up}");
     let shown = mirror.json(&["archive", "show"], 0);
-    eprintln!("SHOWN {shown}");
+    for part in ["topics", "groups", "acls", "quotas", "scram_users"] {
+        let captured = &shown["captured"][part];
+        assert!(captured["entries"].is_array() && captured["unavailable"].is_null(), "{part}: {captured}");
+    }
     let topics = [PLAIN, COMMITTED];
     let names = ["dr.rights-plain", "dr.rights-committed"];
     let (here, there) = mirror.dumps(&topics, &names);

@@ -137,6 +137,16 @@ impl Cluster {
         &self.0.spec.name
     }
 
+    /// Who kmirror is there, as far as the configuration tells.
+    pub(crate) fn principal(&self) -> Option<&str> {
+        self.0.spec.principal.as_deref()
+    }
+
+    /// As `--bootstrap-server` has it.
+    pub(crate) fn bootstrap_line(&self) -> String {
+        self.0.spec.bootstrap.join(",")
+    }
+
     /// Cluster id; empty where the cluster does not tell (before Kafka 0.10.1).
     pub fn cluster_id(&self) -> String {
         self.0.cluster_id.lock().unwrap_or_else(PoisonError::into_inner).clone()

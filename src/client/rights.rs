@@ -15,7 +15,6 @@ use super::{Cluster, Node};
 use crate::plan::rights::Operation;
 
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
-const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
 const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 /// The last version of Metadata that tells the operations on the cluster; later it is DescribeCluster's.
 const TELLS_OF_THE_CLUSTER: i16 = 10;
@@ -99,20 +98,30 @@ impl Cluster {
         })
     }
 
-    /// Whether a topic of this name might be made, by its own name or by a right on the cluster. None is made.
-    pub async fn may_create(&self, topic: &str) -> Result<bool, ClientError> {
-        let creatable = CreatableTopic::default()
-            .with_name(TopicName(text(topic)))
-            .with_num_partitions(1)
-            .with_replication_factor(1);
-        let request = CreateTopicsRequest::default()
-            .with_topics(vec![creatable])
-            .with_validate_only(true)
-            .with_timeout_ms(TIMEOUT_MS);
-        let response = self.call(Node::Controller, request).await?;
-        let refused = [TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED];
-        // Whatever else is wrong with it was found behind the authorizer.
-        Ok(!response.topics.iter().any(|topic| refused.contains(&topic.error_code)))
+    /// Of topics of these names those that might not be made, be it by their own names or by a right on the cluster, and why.
+    /// None is made.
+    pub async fn refused_creations(&self, topics: &[&str]) -> Result<BTreeMap<String, ClientError>, ClientError> {
+        let creatable = |topic: &&str| {
+            let topic = CreatableTopic::default().with_name(TopicName(text(topic)));
+            topic.with_num_partitions(1).with_replication_factor(1)
+        };
+        let mut refused = BTreeMap::new();
+        for topics in topics.chunks(TOPICS_AT_ONCE) {
+            let request = CreateTopicsRequest::default()
+                .with_topics(topics.iter().map(creatable).collect())
+                .with_validate_only(true)
+                .with_timeout_ms(TIMEOUT_MS);
+            let response = self.call(Node::Controller, request).await?;
+            // Whatever else is wrong with one was found behind the authorizer.
+            for topic in response.topics {
+                let name = topic.name.to_string();
+                let error = self.api_error("CreateTopics", topic.error_code, &name);
+                if error.is_unauthorised() {
+                    refused.insert(name, error);
+                }
+            }
+        }
+        Ok(refused)
     }
 
     /// Whether this transactional id might be written under. Nobody may ever have used it: the end of a transaction that there

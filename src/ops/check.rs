@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::client::{ApiKey, Cluster, TopicMeta, TopicPartition, Topics};
-use crate::config::{Config, MirrorConfig, Start};
+use crate::config::{MirrorConfig, Start};
 use crate::engine::shard::now_ms;
 use crate::engine::topology::matching_topics;
 use crate::engine::{EngineError, producer_expiration_ms};
@@ -86,8 +86,6 @@ const TARGET_APIS: [(ApiKey, i16, &str); 9] = [
 /// What a check looks at.
 #[derive(Debug, Clone, Copy)]
 pub struct Looked<'a> {
-    /// The whole configuration.
-    pub all: &'a Config,
     /// The mirror.
     pub mirror: &'a MirrorConfig,
     /// Who kmirror is, where that is said on the command line.

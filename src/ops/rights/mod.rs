@@ -2,16 +2,21 @@
 
 pub mod probe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::client::{ClientError, Cluster};
+
 use crate::config::{BackupConfig, ClusterConfig, Config, MirrorConfig, Rename, restore_name};
+use crate::engine::topology::Matching;
 use crate::mirror::state_topic;
 use crate::plan::AclBinding;
 use crate::plan::rights::{
     CLUSTER_NAME, Command, Grantee, Names, Operation, PRINCIPAL, Pattern, Resource, Right, Side, kafka_acls, reduce,
 };
+
+use probe::{Probed, probe};
 
 /// A topic that only a command line names.
 const GIVEN: &str = "TOPIC";
@@ -241,16 +246,47 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// What a run of this mirror needs on each side, for a look whether it is there. Unlike in [`acl_plan`] nothing is left out for
-/// being implied: each right is asked about.
-#[must_use]
-pub fn needed_by_run(config: &Config, mirror: &MirrorConfig) -> BTreeMap<Side, Vec<Right>> {
-    let wish = Wish { mirrors: vec![mirror], ..Wish::default() };
-    let mut by_side: BTreeMap<Side, Vec<Right>> = BTreeMap::new();
-    for ((_, side), rights) in rights_by_side(config, &wish) {
-        by_side.entry(side).or_default().extend(reduce(rights));
+/// What a run of this mirror needs on each side.
+fn needed_by_run(mirror: &MirrorConfig) -> BTreeMap<Side, Vec<Right>> {
+    let mut found = BySide::new();
+    for command in [Command::Run, Command::Groups, Command::Heartbeats] {
+        add_mirror(&mut found, mirror, command);
     }
-    by_side
+    found.into_iter().map(|((_, side), rights)| (side, reduce(rights))).collect()
+}
+
+/// Asks both clusters about every right that a run of the mirror needs.
+///
+/// # Errors
+/// A cluster does not answer.
+pub(crate) async fn probe_run(
+    mirror: &MirrorConfig,
+    principals: &BTreeMap<Side, String>,
+    found: &Matching,
+    (source, target): (&Cluster, &Cluster),
+) -> Result<[(Side, Probed); 2], ClientError> {
+    let mut needed = needed_by_run(mirror);
+    let here: BTreeSet<String> = found.topics.iter().chain(&found.failed).map(|topic| topic.name.clone()).collect();
+    let there: BTreeSet<String> = here.iter().map(|topic| mirror.target_topic(topic)).collect();
+    let groups = match &mirror.groups {
+        Some(groups) => {
+            let listed = source.list_groups().await?;
+            listed.into_iter().map(|group| group.id).filter(|id| groups.filter.matches(id)).collect()
+        }
+        None => BTreeSet::new(),
+    };
+    let heartbeats = mirror.heartbeats.iter().map(|heartbeats| heartbeats.topic.clone()).collect();
+    let mut asked = |side: Side, cluster, topics, own: Vec<String>| probe::Asked {
+        cluster,
+        principal: principals.get(&side).cloned(),
+        rights: needed.remove(&side).unwrap_or_default(),
+        topics,
+        groups: groups.clone(),
+        own,
+    };
+    let here = asked(Side::Source, source, here, heartbeats);
+    let there = asked(Side::Target, target, there, vec![state_topic(&mirror.name)]);
+    Ok([(Side::Source, probe(here).await?), (Side::Target, probe(there).await?)])
 }
 
 #[cfg(test)]

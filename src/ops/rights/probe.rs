@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::client::{Allowed, ClientError, Cluster};
+use crate::client::{Allowed, ClientError, Cluster, Topics};
 use crate::plan::rights::{Grantee, Operation, PRINCIPAL, Pattern, Resource, Right, kafka_acls};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -16,23 +16,32 @@ const GROUP_AUTHORIZATION_FAILED: i16 = 30;
 /// Names of one right that are told apart.
 const NAMED_MAX: usize = 5;
 
-/// One side of a mirror.
+/// What is asked of one side of a mirror.
 #[derive(Debug)]
-pub struct Side<'a> {
+pub(super) struct Asked<'a> {
     /// The cluster.
-    pub cluster: &'a Cluster,
-    /// As `--bootstrap-server` has it.
-    pub bootstrap: String,
-    /// Who kmirror is there, where that is known.
-    pub principal: Option<String>,
+    pub(super) cluster: &'a Cluster,
+    /// Who kmirror is there, where that is not what the configuration says.
+    pub(super) principal: Option<String>,
     /// What is needed.
-    pub rights: Vec<Right>,
+    pub(super) rights: Vec<Right>,
     /// Topics that matter there and can be seen, or would be made.
-    pub topics: BTreeSet<String>,
+    pub(super) topics: BTreeSet<String>,
     /// Groups that matter there.
-    pub groups: BTreeSet<String>,
+    pub(super) groups: BTreeSet<String>,
+    /// Topics of kmirror's own.
+    pub(super) own: Vec<String>,
+}
+
+/// The same, with what the cluster says of it.
+struct Side<'a> {
+    cluster: &'a Cluster,
+    principal: Option<String>,
+    rights: Vec<Right>,
+    topics: BTreeSet<String>,
+    groups: BTreeSet<String>,
     /// Topics that are there.
-    pub existing: BTreeSet<String>,
+    existing: BTreeSet<String>,
 }
 
 /// A right that is not there.
@@ -61,7 +70,7 @@ pub struct MissingRight {
 impl MissingRight {
     fn of(side: &Side<'_>, right: &Right, pattern: &Pattern, is_sure: bool) -> Self {
         let principal = side.principal.as_deref();
-        let to = Grantee { bootstrap: &side.bootstrap, principal: principal.unwrap_or(PRINCIPAL) };
+        let to = Grantee { bootstrap: &side.cluster.bootstrap_line(), principal: principal.unwrap_or(PRINCIPAL) };
         let command = kafka_acls(to, right.resource, pattern, &[right.operation]);
         let lacking = Right { pattern: pattern.clone(), ..right.clone() };
         let mut words = format!("{} lacks {lacking}: {}", principal.unwrap_or("kmirror's principal"), right.why);
@@ -105,10 +114,11 @@ struct Told {
 }
 
 /// Asks about every right of a side.
-///
-/// # Errors
-/// The cluster does not answer.
-pub async fn probe(side: &Side<'_>) -> Result<Probed, ClientError> {
+pub(super) async fn probe(asked: Asked<'_>) -> Result<Probed, ClientError> {
+    let Asked { cluster, principal, rights, topics, groups, own } = asked;
+    let existing = existing(cluster, topics.iter().chain(&own)).await?;
+    let principal = principal.or_else(|| cluster.principal().map(str::to_owned));
+    let side = &Side { cluster, principal, rights, topics, groups, existing };
     let mut probed = Probed::default();
     let told = ask(side).await?;
     for right in &side.rights {
@@ -138,6 +148,14 @@ pub async fn probe(side: &Side<'_>) -> Result<Probed, ClientError> {
         probed.missing.extend(patterns.iter().map(|pattern| MissingRight::of(side, right, pattern, is_sure)));
     }
     Ok(probed)
+}
+
+/// Of these topics those that are there.
+async fn existing(cluster: &Cluster, topics: impl Iterator<Item = &String>) -> Result<BTreeSet<String>, ClientError> {
+    let topics: Vec<&str> = topics.map(String::as_str).collect();
+    let metadata = cluster.refresh(Topics::Named(&topics)).await?;
+    let is_there = |name: &str| metadata.topic(name).is_some_and(|topic| !topic.partitions.is_empty());
+    Ok(topics.into_iter().filter(|name| is_there(name)).map(str::to_owned).collect())
 }
 
 async fn ask(side: &Side<'_>) -> Result<Told, ClientError> {
@@ -195,7 +213,7 @@ async fn is_allowed(side: &Side<'_>, told: &Told, right: &Right, name: &str) -> 
             let allowed = told.topics.get(name).and_then(|allowed| allowed.allows(operation));
             // It may be a right on the cluster, which tells of itself only who may DESCRIBE it.
             if operation == Operation::Create && allowed != Some(true) {
-                return side.cluster.may_create(name).await.map(Some);
+                return side.cluster.refused_creations(&[name]).await.map(|refused| Some(refused.is_empty()));
             }
             Ok(allowed)
         }

@@ -84,7 +84,7 @@ fn operations_on_one_name_are_one_line() {
                 --resource-pattern-type prefixed";
     assert!(away.commands.iter().any(|there| there == line), "{:#?}", away.commands);
     let one = |acl: &NeededAcl| (acl.acl.resource.clone(), acl.acl.name.clone(), acl.acl.pattern.clone());
-    let names: std::collections::BTreeSet<_> = away.acls.iter().map(one).collect();
+    let names: BTreeSet<_> = away.acls.iter().map(one).collect();
     assert_eq!(names.len(), away.commands.len());
 }
 
