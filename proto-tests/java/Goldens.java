@@ -472,7 +472,7 @@ public final class Goldens {
                                 .setEntity(List.of(new AlterClientQuotasResponseData.EntityData()
                                         .setEntityType("user").setEntityName("alice"))))));
         request("describe_scram_request", ApiKeys.DESCRIBE_USER_SCRAM_CREDENTIALS, 0,
-                new DescribeUserScramCredentialsRequestData().setUsers(null));
+                new DescribeUserScramCredentialsRequestData().setUsers(List.of()));
         var infos = List.of(
                 new DescribeUserScramCredentialsResponseData.CredentialInfo().setMechanism((byte) 1)
                         .setIterations(4096),

@@ -1,5 +1,5 @@
 //! DescribeGroups v0–v6 for classic groups, ConsumerGroupDescribe v0–v1 for those of KIP-848. Omitted: what members are
-//! subscribed to and were assigned, group epochs, authorised operations.
+//! subscribed to and were assigned, group epochs. Authorised operations, of classic groups alone, are all that there are.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::consumer_group_describe_response::{DescribedGroup as DescribedConsumers, Member};
@@ -18,9 +18,17 @@ const NOT_FOUND_IS_TOLD: i16 = 6;
 
 pub(super) fn handle(call: &Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let state = call.shared.lock();
-    let described = request.groups.into_iter().map(|id| classic(call, &state, id));
+    let described = request.groups.into_iter().map(|id| {
+        let group = classic(call, &state, id);
+        // Kafka tells them only of what is no error.
+        let tells = request.include_authorized_operations && group.error_code == 0;
+        if tells { group.with_authorized_operations(GROUP_OPERATIONS) } else { group }
+    });
     DescribeGroupsResponse::default().with_groups(described.collect())
 }
+
+/// READ, DELETE, DESCRIBE.
+const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
 
 fn classic(call: &Call, state: &State, id: GroupId) -> DescribedGroup {
     let group = state.group(call.node, &id, GroupKind::Classic);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod acls;
 pub mod archive;
 pub mod args;
 pub mod backup;

@@ -129,6 +129,9 @@ fn page(mirror: &MirrorStatus) -> String {
         output::count(lag),
         mirror.partitions.len()
     );
+    if let Some(reason) = &mirror.reason {
+        text.push_str(&format!("not begun: {reason}\n"));
+    }
     if let Some(groups) = &mirror.groups {
         let words = match groups.age_seconds < 0.0 {
             true => "not yet synced".to_owned(),

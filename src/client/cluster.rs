@@ -30,13 +30,15 @@ pub struct ClusterSpec {
     pub bootstrap: Vec<String>,
     /// Client id sent with every request.
     pub client_id: String,
+    /// Who kmirror is there, as far as the configuration tells.
+    principal: Option<String>,
     security: Security,
 }
 
 impl ClusterSpec {
     /// A cluster without encryption and authentication.
     pub fn new(name: &str, bootstrap: Vec<String>, client_id: String) -> Self {
-        Self { name: name.to_owned(), bootstrap, client_id, security: Security::default() }
+        Self { name: name.to_owned(), bootstrap, client_id, principal: None, security: Security::default() }
     }
 
     /// A cluster of the configuration.
@@ -49,7 +51,7 @@ impl ClusterSpec {
                 "sasl without tls: the {what} goes over the network for everybody to read; add `tls: {{}}`"
             );
         }
-        Self { security, ..Self::new(&config.name, bootstrap, client_id) }
+        Self { security, principal: config.principal(), ..Self::new(&config.name, bootstrap, client_id) }
     }
 }
 
@@ -133,6 +135,16 @@ impl Cluster {
     /// Name in the configuration.
     pub fn name(&self) -> &str {
         &self.0.spec.name
+    }
+
+    /// Who kmirror is there, as far as the configuration tells.
+    pub(crate) fn principal(&self) -> Option<&str> {
+        self.0.spec.principal.as_deref()
+    }
+
+    /// As `--bootstrap-server` has it.
+    pub(crate) fn bootstrap_line(&self) -> String {
+        self.0.spec.bootstrap.join(",")
     }
 
     /// Cluster id; empty where the cluster does not tell (before Kafka 0.10.1).
@@ -357,7 +369,7 @@ impl Cluster {
 
     /// An error code of this cluster as an error.
     pub fn api_error(&self, api: &'static str, code: i16, subject: &str) -> ClientError {
-        ClientError::api(self.name(), api, code, subject, None)
+        self.api_error_with(api, code, subject, None)
     }
 
     /// An error code together with the broker's own words.
@@ -368,7 +380,9 @@ impl Cluster {
         subject: &str,
         words: Option<&str>,
     ) -> ClientError {
-        ClientError::api(self.name(), api, code, subject, words)
+        let error = ClientError::api(self.name(), api, code, subject, words);
+        let spec = &self.0.spec;
+        error.with_right(spec.principal.as_deref(), &spec.bootstrap)
     }
 
     pub(super) fn known_coordinator(&self, kind: KeyType, key: &str) -> Option<i32> {

@@ -295,6 +295,21 @@ impl Connection {
     /// One request, in the highest common version.
     pub(super) async fn call<R: Shaped>(&self, request: R, max_wait_ms: u64) -> Result<R::Response, ClientError> {
         let version = self.version_of::<R>()?;
+        self.exchange(request, version, max_wait_ms).await
+    }
+
+    /// One request in at most this version, for what later ones do not say any more.
+    pub(super) async fn call_in<R: Shaped>(&self, request: R, at_most: i16) -> Result<R::Response, ClientError> {
+        let version = self.version_of::<R>()?.min(at_most);
+        self.exchange(request, version, 0).await
+    }
+
+    async fn exchange<R: Shaped>(
+        &self,
+        request: R,
+        version: i16,
+        max_wait_ms: u64,
+    ) -> Result<R::Response, ClientError> {
         let frame = encode(&self.0.line.shared.cluster, &request, version, max_wait_ms)?;
         let body = self.submit(frame, None).await?;
         self.0.line.shared.decode::<R>(version, body)

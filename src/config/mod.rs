@@ -2,7 +2,7 @@
 //!
 //! The text becomes a tree with places ([`yaml`]); the tree is held against the one table of options ([`options`]),
 //! which knows every key, its kind, its default and whether it is built ([`shape`]); serde reads the result ([`raw`]);
-//! what spans several values is checked last ([`validate`], [`routes`], [`backups`], [`http`]). Every fault has file, line, column and key
+//! what spans several values is checked last ([`validate`], [`routes`], [`backups`], [`http`]). [`patterns`] says what its expressions are as ACLs. Every fault has file, line, column and key
 //! path, and as many as can be told apart are reported at once. A value from `${env:…}` or `${file:…}` is in no message.
 
 use std::path::Path;
@@ -11,6 +11,7 @@ mod backups;
 mod error;
 mod http;
 pub mod options;
+mod patterns;
 mod raw;
 mod reference;
 mod routes;

@@ -81,6 +81,22 @@ impl ClusterConfig {
     pub fn client_id_for(&self, mirror: &str) -> String {
         self.client_id.clone().unwrap_or_else(|| format!("kmirror.{mirror}"))
     }
+
+    /// Who kmirror is there, as far as the file tells: what a certificate or a token says is between them and the brokers, whose
+    /// `ssl.principal.mapping.rules` and principal builders have their say as well.
+    #[must_use]
+    pub fn principal(&self) -> Option<String> {
+        match &self.sasl {
+            Some(SaslConfig::Plain(login) | SaslConfig::Scram(_, login)) => Some(format!("User:{}", login.username)),
+            Some(SaslConfig::OauthBearer(_)) | None => None,
+        }
+    }
+
+    /// As `--bootstrap-server` has it.
+    #[must_use]
+    pub fn bootstrap_line(&self) -> String {
+        self.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// A host name or address and a port; shows as `host:port`, an IPv6 address in brackets.
@@ -169,7 +185,7 @@ impl MirrorConfig {
             start: Start::Earliest,
             isolation: Isolation::ReadCommitted,
             target_topics: TargetTopics::default(),
-            groups: Some(GroupSync { filter: GroupFilter::all(), interval: Duration::from_secs(3600) }),
+            groups: Self::of_groups(&GroupFilter::all()),
             heartbeats: None,
             sync: Sync { topic_configs: true, partitions: true },
             on: Policies {
@@ -182,6 +198,12 @@ impl MirrorConfig {
             limits: MirrorLimits { bandwidth_bytes_per_s: None, coalesced_batch_bytes: 0 },
             source_gaps: BTreeMap::new(),
         }
+    }
+
+    /// Groups that are kept, as a restore keeps them.
+    #[must_use]
+    pub fn of_groups(filter: &GroupFilter) -> Option<GroupSync> {
+        Some(GroupSync { filter: filter.clone(), interval: Duration::from_secs(3600) })
     }
 
     /// Whether this is the mirror of a way home ([`Self::reversed`]).

@@ -32,8 +32,9 @@ use tokio::sync::watch;
 
 use crate::client::{Cluster, ClusterSpec};
 use crate::config::{ClusterConfig, Config, MirrorConfig};
+use crate::mirror::HaltKind;
 
-pub use board::{Board, Drilled, PartView, Totals};
+pub use board::{Board, Drilled, Lacks, PartView, Totals, Want};
 pub use budget::Budget;
 pub use error::EngineError;
 
@@ -85,6 +86,10 @@ pub async fn run_mirror(
     for round in 0_u32.. {
         let began = tokio::time::Instant::now();
         let outcome = run_once(&config, &mirror, &budget, &board, stop.clone()).await;
+        board.note_outcome(Lacks::Mirror, &outcome);
+        if outcome.as_ref().is_err_and(EngineError::is_unauthorised) {
+            count_error(&mirror.name, HaltKind::Unauthorised.to_string());
+        }
         let error = match outcome {
             Ok(()) => return Ok(()),
             Err(error) if error.is_retriable() => error,

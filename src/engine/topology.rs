@@ -29,6 +29,8 @@ pub(crate) struct TopicProblem {
     pub(crate) topic: String,
     pub(crate) target_topic: String,
     pub(crate) detail: String,
+    /// A right is missing.
+    pub(crate) is_unauthorised: bool,
 }
 
 /// Finds the matching topics and prepares the target for them. `mirrored` are the source topics that are mirrored already.
@@ -62,11 +64,12 @@ pub(crate) async fn discover(
         let Some(mirror) = metadata.topic(target_name) else { continue };
         let known = topology.problems.iter().any(|problem| problem.target_topic == *target_name);
         if mirror.partitions.is_empty() && mirror.error != 0 && !known {
-            let detail = target.api_error("Metadata", mirror.error, target_name).to_string();
+            let error = target.api_error("Metadata", mirror.error, target_name);
             topology.problems.push(TopicProblem {
                 topic: topic.name.clone(),
                 target_topic: target_name.clone(),
-                detail,
+                detail: error.to_string(),
+                is_unauthorised: error.is_unauthorised(),
             });
         }
         let partitions = topic.partitions.len().min(mirror.partitions.len());
@@ -84,7 +87,7 @@ pub(crate) async fn discover(
 fn circular(topic: String, target_topic: String, way: &[(String, String)]) -> TopicProblem {
     let hops: Vec<String> = way.iter().map(|(mirror, topic)| format!("{topic} by mirror {mirror}")).collect();
     let detail = format!("its records would run in a circle: {}; exclude it in one of them", hops.join(", then "));
-    TopicProblem { topic, target_topic, detail }
+    TopicProblem { topic, target_topic, detail, is_unauthorised: false }
 }
 
 /// What the source says of the topics that the mirror's patterns select.
@@ -124,15 +127,17 @@ pub(crate) async fn matching_topics(
 fn unknown_topics(config: &MirrorConfig, source: &Cluster, found: &Matching) -> Vec<TopicProblem> {
     let failed = found.failed.iter().filter(|topic| topic.partitions.is_empty()).map(|topic| {
         let error = source.api_error("Metadata", topic.error, &topic.name);
-        (&topic.name, error.to_string())
+        (&topic.name, error.to_string(), error.is_unauthorised())
     });
     let gone = found.gone.iter().map(|name| {
-        (name, "the source has no such topic any more; what was mirrored of it stays on the target".to_owned())
+        let words = "the source has no such topic any more; what was mirrored of it stays on the target";
+        (name, words.to_owned(), false)
     });
-    let problem = |(topic, detail): (&String, String)| TopicProblem {
+    let problem = |(topic, detail, is_unauthorised): (&String, String, bool)| TopicProblem {
         topic: topic.clone(),
         target_topic: config.target_topic(topic),
         detail,
+        is_unauthorised,
     };
     failed.chain(gone).map(problem).collect()
 }
@@ -204,7 +209,7 @@ fn problem(
         return Err(error);
     }
     let topic = names.get(&target_topic).map(|t| t.name.clone()).unwrap_or_default();
-    Ok(TopicProblem { topic, target_topic, detail: error.to_string() })
+    Ok(TopicProblem { topic, target_topic, detail: error.to_string(), is_unauthorised: error.is_unauthorised() })
 }
 
 /// The mirror topic as it is to be made.

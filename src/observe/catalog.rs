@@ -69,6 +69,7 @@ pub const METRICS: &[Metric] = &[
     counter("kmirror_bytes_total", &["mirror", "topic", "partition", "direction"], "bytes of records: `in`, what answers of the source held, and `out`, what the target took"),
     gauge("kmirror_partitions", &["mirror", "state"], "partitions by state: `starting`, `mirroring`, `paused`, `halted`, `promoted`"),
     gauge("kmirror_halted_partitions", MIRROR, "partitions halted now"),
+    gauge("kmirror_missing_rights", &["mirror", "what"], "what stands still for want of a right: `mirror`, which cannot begin; `topics`, which may not be seen or made; `partitions`, which are halted; `groups`; `heartbeats`. The log names the right"),
     gauge("kmirror_report_age_seconds", MIRROR, "since the mirror last reported, which it does every second while it runs; +Inf before it ever did"),
     counter("kmirror_batches_total", &["mirror", "path"], "batches appended by path: `raw`, as they came; `coalesced`, small ones joined; `reencoded`, those that the target would not have taken as they were"),
     counter("kmirror_slow_batches_total", &["mirror", "reason"], "of these, those that were not passed through, by reason: `small` (joined), `holes` (compacted), `log_append_time`, `partial` (the mirror began in the middle), `out_of_step`"),

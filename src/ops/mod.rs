@@ -13,13 +13,14 @@ mod map_view;
 mod rebuild;
 mod records;
 pub(crate) mod replaying;
+pub mod rights;
 mod state;
 mod status;
 pub(crate) mod time;
 mod translate;
 mod verify;
 
-pub use check::{CheckReport, Finding, Severity, check};
+pub use check::{CheckReport, Finding, Looked, Severity, check};
 pub use command::{AcceptError, Command, bandwidth, check_accepted_range, parse_rate, send_command};
 pub use failover::{
     Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,

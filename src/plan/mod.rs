@@ -5,6 +5,7 @@ mod acls;
 mod drill;
 mod failover;
 mod quota_restore;
+pub mod rights;
 mod settings;
 mod topics;
 

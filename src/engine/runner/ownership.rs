@@ -7,9 +7,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::client::Topics;
+use crate::mirror::HaltKind;
 
 use super::super::EngineError;
 use super::super::attach::{Attached, Pair, Wanted};
+use super::super::board::Lacks;
 use super::super::control::Control;
 use super::super::events::{Event, Holdings, PartId};
 use super::super::part::{Again, Leave, Stage};
@@ -106,6 +108,8 @@ impl Runner {
             Err(EngineError::Client(error)) if self.discovered => {
                 tracing::error!(mirror = %self.shared.config.name, %error, "topic discovery failed, trying again");
                 self.counting.failed("discovery");
+                let error = error.is_unauthorised().then(|| error.to_string());
+                self.board.note_want(Lacks::Topics, error.as_deref());
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -116,9 +120,15 @@ impl Runner {
                     mirror = %self.shared.config.name, topic = %problem.topic, target_topic = %problem.target_topic,
                     detail = %problem.detail, "the topic is not mirrored"
                 );
+                if problem.is_unauthorised {
+                    self.counting.halted(HaltKind::Unauthorised);
+                }
             }
         }
         self.problems = topology.problems;
+        let refused = self.problems.iter().filter(|problem| problem.is_unauthorised);
+        self.board.note_want(Lacks::Topics, refused.map(|problem| problem.detail.as_str()));
+        self.board.note_want(Lacks::Mirror, None);
         self.discovered = true;
         for pair in topology.pairs {
             self.on_pair(pair);
