@@ -10,6 +10,7 @@ mod case;
 mod corrupt;
 mod data;
 mod expiry;
+mod hostile;
 mod mirror_topics;
 mod names;
 mod network;

@@ -30,8 +30,10 @@ use super::transport::reader::{Frame, FrameError, Held, read_frame};
 use super::transport::sasl::{Sasl, SaslVersion};
 use super::transport::{Halves, explain};
 
-/// A response larger than this is refused: no broker is configured for messages like that.
+/// A response with records that is larger than this is refused: no broker is configured for messages like that.
 pub(crate) const FRAME_LIMIT_BYTES: usize = 512 << 20;
+/// The same of any other response: that about a million partitions is smaller.
+const PLAIN_FRAME_LIMIT_BYTES: usize = 64 << 20;
 /// How long a broker may take over what its request allows it.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
 /// The same until the broker has let us in: what it says before that is short.
@@ -204,8 +206,14 @@ impl Shared {
         }
     }
 
+    /// How large the next response may be.
     fn limit_bytes(&self) -> usize {
-        if self.ready.load(Ordering::Relaxed) { FRAME_LIMIT_BYTES } else { FIRST_FRAMES_LIMIT_BYTES }
+        if !self.ready.load(Ordering::Relaxed) {
+            return FIRST_FRAMES_LIMIT_BYTES;
+        }
+        let brings_records =
+            self.queue().waiting.front().is_some_and(|waiter| waiter.api == api_name(ApiKey::Fetch as i16));
+        if brings_records { FRAME_LIMIT_BYTES } else { PLAIN_FRAME_LIMIT_BYTES }
     }
 
     fn overdue(&self) -> Option<ClientError> {

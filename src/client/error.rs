@@ -260,12 +260,14 @@ impl ClientError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Api { code, .. } => classify(*code),
-            // Credentials can be put right while a mirror runs.
+            // Credentials can be put right while a mirror runs. What is no answer has cost its connection, and says nothing of
+            // the next: one broker that is broken must not end what others could go on with.
             Self::Authentication { .. }
+            | Self::Protocol { .. }
             | Self::Unreachable { .. }
             | Self::Disconnected { .. }
             | Self::Timeout { .. } => Verdict::Refresh,
-            Self::UnsupportedApi { .. } | Self::Protocol { .. } | Self::Encode { .. } => Verdict::Fatal,
+            Self::UnsupportedApi { .. } | Self::Encode { .. } => Verdict::Fatal,
         }
     }
 

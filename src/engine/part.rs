@@ -12,7 +12,7 @@ use super::watched::Watch;
 /// Bytes that may wait for the target per partition before it is left out of fetches.
 const PART_QUEUE_BYTES: usize = 512 << 10;
 /// Caps what a compressed batch may unfold to where it must be re-encoded, bytes.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
+const DECODE_LIMIT_BYTES: usize = 64 << 20;
 const AGAIN_MIN_MS: u64 = 250;
 const AGAIN_MAX_MS: u64 = 5_000;
 /// Kept between a record's age and the age at which the target forgets producer state, ms.

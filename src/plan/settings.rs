@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::topics::{DECIDED, OPENED};
 
-/// They belong to the cluster that they were set on, at a promotion as well.
-const NEVER: [&str; 2] = ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas"];
+/// They belong to the cluster that they were set on, at a promotion as well. What was mirrored is of message format v2.
+const NEVER: [&str; 3] =
+    ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas", "message.format.version"];
 const MIN_INSYNC: &str = "min.insync.replicas";
 
 /// One config of a mirror topic, as it is and as it is to be.

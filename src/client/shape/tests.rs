@@ -521,10 +521,10 @@ fn a_long_response_does_not_unfold_without_end() {
     assert!(why.starts_with("markers.topics: more elements than any answer has"), "{why}");
     // An unknown tagged field is held, too.
     let mut tags = vec![1];
-    varint(&mut tags, u32::try_from(ELEMENTS_MAX).unwrap());
-    tags.extend(std::iter::repeat_n([9, 0], ELEMENTS_MAX).flatten());
+    varint(&mut tags, u32::try_from(UNKNOWN_TAGS_MAX + 1).unwrap());
+    tags.extend(std::iter::repeat_n([9, 0], UNKNOWN_TAGS_MAX + 1).flatten());
     let why = walked(&api, 1, &tags.into()).unwrap_err();
-    assert!(why.starts_with("more elements than any answer has"), "{why}");
+    assert!(why.starts_with("more unknown tagged fields than any answer has"), "{why}");
 }
 
 #[test]
