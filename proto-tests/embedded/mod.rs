@@ -19,6 +19,7 @@ mod groups;
 mod identity;
 mod leaders;
 mod obstacles;
+mod ownership;
 mod policies;
 mod replay;
 mod shapes;

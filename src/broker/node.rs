@@ -173,7 +173,7 @@ async fn answer(shared: &Arc<Shared>, node: i32, id: u64, request: Request) -> R
         Action::Forge(forge) => (Action::Pass, Some(forge)),
         action => (action, None),
     };
-    let call = Call { shared: shared.clone(), node, version };
+    let call = Call { shared: shared.clone(), node, version, client_id: client_id.as_str().into() };
     let Some(response) = act(&call, action, body).await? else { return Ok(Vec::new()) };
     let frame = encode(api_key, version, correlation_id, &response)?;
     Ok(match forge {

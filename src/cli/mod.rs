@@ -25,6 +25,7 @@ pub mod failover;
 pub mod groups;
 mod groups_page;
 mod logging;
+mod membership;
 #[cfg(feature = "otel")]
 mod otlp;
 pub mod output;

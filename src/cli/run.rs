@@ -13,9 +13,10 @@ use super::context::Context;
 use super::drill_schedule::keep_drilling;
 use super::exit::Exit;
 use super::logging;
+use super::membership::{Elected, Fleet};
 use super::one_thread;
 use crate::config::{Config, MirrorConfig};
-use crate::engine::{Board, Budget, EngineError, run_mirror};
+use crate::engine::{Board, Budget, EngineError};
 use crate::observe::clusters::{self, ClusterBoard};
 use crate::observe::lookout::Lookout;
 use crate::observe::{self, BackupBoard, Shown};
@@ -56,15 +57,16 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
         ..Shown::default()
     };
     serve(&config, shown, ctx.mirrors(&config)?, &stopped).await?;
-    let mut mirrors = start(&config, &boards, &budget, &stopped)?;
-    let mut groups = keep_groups(&config, &boards, &stopped);
+    let fleet = Fleet::of(&ctx.config_path);
+    let (mut mirrors, elected) = start(&config, &fleet, &boards, &budget, &stopped)?;
+    let mut groups = keep_groups(&config, &boards, &elected, &stopped);
     let health = match &config.http {
         Some(_) => clusters::keep(&config, &ctx.mirrors(&config)?, &clusters, &stopped),
         None => JoinSet::new(),
     };
-    let mut heartbeats = keep_beating_all(&config, &boards, &stopped);
-    let drills = keep_drilling_all(&config, &boards, &stopped);
-    let backups = keep_backups(&config, &kept, &stopped);
+    let mut heartbeats = keep_beating_all(&config, &boards, &elected, &stopped);
+    let drills = keep_drilling_all(&config, &boards, &elected, &stopped);
+    let backups = keep_backups(&config, &kept, &elected, &stopped);
     let mut failure = None;
     loop {
         tokio::select! {
@@ -105,37 +107,51 @@ pub(super) async fn serve(
     Ok(())
 }
 
+/// Mirrors that run, by name.
+type Runs = JoinSet<(String, Result<(), EngineError>)>;
+/// Who does a mirror's jobs.
+type ByMirror = BTreeMap<String, Elected>;
+
 /// Each mirror stays on one thread. There are no more of them than cores: with more, each would be woken for every answer by
 /// itself, and work on it with a cold cache.
 fn start(
     config: &Arc<Config>,
+    fleet: &Fleet,
     boards: &[Board],
     budget: &Budget,
     stop: &watch::Receiver<bool>,
-) -> anyhow::Result<JoinSet<(String, Result<(), EngineError>)>> {
+) -> anyhow::Result<(Runs, ByMirror)> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = (0..cores.min(boards.len())).map(|_| thread()).collect::<anyhow::Result<Vec<_>>>()?;
     let mut mirrors = JoinSet::new();
+    let mut elected = ByMirror::new();
     for (board, thread) in boards.iter().zip(threads.iter().cycle()) {
         let Some(mirror) = config.mirrors.iter().find(|m| m.name == board.mirror()) else { continue };
         let mirror = Arc::new(mirror.clone());
         let name = mirror.name.clone();
-        let run = run_mirror(Arc::clone(config), mirror, budget.clone(), board.clone(), stop.clone());
+        let (run, is_elected) = fleet.run(Arc::clone(config), mirror, budget.clone(), board.clone(), stop.clone());
+        elected.insert(name.clone(), is_elected);
         mirrors.spawn_on(async { (name, run.await) }, thread);
     }
-    Ok(mirrors)
+    Ok((mirrors, elected))
 }
 
 /// Consumer groups are kept in step on this thread, by mirror: what they cost is not taken from the data.
 fn keep_groups(
     config: &Arc<Config>,
     boards: &[Board],
+    elected: &ByMirror,
     stop: &watch::Receiver<bool>,
 ) -> BTreeMap<String, JoinHandle<()>> {
     let with_groups = boards.iter().filter_map(|board| {
         let mirror = config.mirrors.iter().find(|m| m.name == board.mirror() && m.groups.is_some())?;
-        let work = keep_in_step(Arc::clone(config), Arc::new(mirror.clone()), board.clone(), stop.clone());
-        Some((mirror.name.clone(), tokio::spawn(work)))
+        let (config, mirror, board) = (Arc::clone(config), Arc::new(mirror.clone()), board.clone());
+        let name = mirror.name.clone();
+        let is_elected = elected.get(&name).cloned().unwrap_or_default();
+        let work = is_elected.keep(stop.clone(), move |stop| {
+            keep_in_step(Arc::clone(&config), Arc::clone(&mirror), board.clone(), stop)
+        });
+        Some((name, tokio::spawn(work)))
     });
     with_groups.collect()
 }
@@ -144,32 +160,59 @@ fn keep_groups(
 fn keep_beating_all(
     config: &Arc<Config>,
     boards: &[Board],
+    elected: &ByMirror,
     stop: &watch::Receiver<bool>,
 ) -> BTreeMap<String, JoinHandle<()>> {
     let with_heartbeats = boards.iter().filter_map(|board| {
         let mirror = config.mirrors.iter().find(|m| m.name == board.mirror() && m.heartbeats.is_some())?;
-        let work = keep_beating(Arc::clone(config), Arc::new(mirror.clone()), board.clone(), stop.clone());
-        Some((mirror.name.clone(), tokio::spawn(work)))
+        let (config, mirror, board) = (Arc::clone(config), Arc::new(mirror.clone()), board.clone());
+        let name = mirror.name.clone();
+        let is_elected = elected.get(&name).cloned().unwrap_or_default();
+        let work = is_elected.keep(stop.clone(), move |stop| {
+            keep_beating(Arc::clone(&config), Arc::clone(&mirror), board.clone(), stop)
+        });
+        Some((name, tokio::spawn(work)))
     });
     with_heartbeats.collect()
 }
 
-/// Backups are made on this thread. One that is cut short goes on from its last manifest.
-fn keep_backups(config: &Arc<Config>, boards: &[BackupBoard], stop: &watch::Receiver<bool>) -> JoinSet<()> {
+/// Backups are made on this thread. One that is cut short goes on from its last manifest. In a fleet the instance makes them that is
+/// elected for the first mirror of the file.
+fn keep_backups(
+    config: &Arc<Config>,
+    boards: &[BackupBoard],
+    elected: &ByMirror,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<()> {
     let mut backups = JoinSet::new();
+    let first = config.mirrors.first().and_then(|mirror| elected.get(&mirror.name));
     for (backup, board) in config.backups.iter().zip(boards) {
-        backups.spawn(crate::backup::keep(Config::clone(config), backup.clone(), board.clone(), stop.clone()));
+        let (config, backup, board) = (Config::clone(config), backup.clone(), board.clone());
+        backups.spawn(
+            first.cloned().unwrap_or_default().keep(stop.clone(), move |stop| {
+                crate::backup::keep(config.clone(), backup.clone(), board.clone(), stop)
+            }),
+        );
     }
     backups
 }
 
 /// Drills are done on this thread, too.
-fn keep_drilling_all(config: &Arc<Config>, boards: &[Board], stop: &watch::Receiver<bool>) -> JoinSet<()> {
+fn keep_drilling_all(
+    config: &Arc<Config>,
+    boards: &[Board],
+    elected: &ByMirror,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<()> {
     let mut drills = JoinSet::new();
     for terms in &config.drills {
         // One of a mirror that this process does not run is another one's.
         if let Some(board) = boards.iter().find(|board| board.mirror() == terms.mirror) {
-            drills.spawn(keep_drilling(Arc::clone(config), terms.clone(), board.clone(), stop.clone()));
+            let (config, terms, board) = (Arc::clone(config), terms.clone(), board.clone());
+            let is_elected = elected.get(board.mirror()).cloned().unwrap_or_default();
+            drills.spawn(is_elected.keep(stop.clone(), move |stop| {
+                keep_drilling(Arc::clone(&config), terms.clone(), board.clone(), stop)
+            }));
         }
     }
     drills

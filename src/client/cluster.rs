@@ -103,6 +103,8 @@ const CHANGE_LANE: u16 = 905;
 /// Lanes of what group coordinators are asked. A broker answers a commit once it is replicated, and a connection's next
 /// request waits for that: thousands of groups need several.
 const GROUP_LANES: std::ops::Range<u16> = 906..914;
+/// Lane of a member of a group: JoinGroup waits until all members have joined.
+const MEMBER_LANE: u16 = 914;
 const LONG_WAIT_MS: u64 = 500;
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -249,6 +251,11 @@ impl Cluster {
     pub(super) async fn group_connection(&self, node: i32) -> Result<Connection, ClientError> {
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         self.connection(node, GROUP_LANES.start + turn % (GROUP_LANES.end - GROUP_LANES.start)).await
+    }
+
+    /// A member's own connection to its group coordinator.
+    pub(super) async fn member_connection(&self, node: i32) -> Result<Connection, ClientError> {
+        self.connection(node, MEMBER_LANE).await
     }
 
     async fn connection_on(&self, node: Node, lane: u16) -> Result<Connection, ClientError> {

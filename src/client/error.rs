@@ -188,7 +188,10 @@ fn advice(code: i16) -> &'static str {
     match ResponseError::try_from_code(code) {
         Some(E::TopicAuthorizationFailed) => "; grant the principal the topic rights that README.md lists",
         Some(E::GroupAuthorizationFailed) => {
-            "; grant DESCRIBE on the group to read its offsets, READ to commit them, DELETE to take them back"
+            "; grant DESCRIBE on the group to read its offsets, READ to commit them or to be a member, DELETE to take them back"
+        }
+        Some(E::InvalidSessionTimeout) => {
+            "; set fleet.session_timeout between group.min.session.timeout.ms and group.max.session.timeout.ms of the brokers"
         }
         Some(E::OffsetMetadataTooLarge) => "; raise offset.metadata.max.bytes of the brokers",
         Some(E::TransactionalIdAuthorizationFailed) => {

@@ -14,6 +14,7 @@ use super::frame::{OutFrame, split_response};
 use super::*;
 use crate::batch::goldens::golden;
 use crate::groups::{Committed, GroupType};
+use crate::plan::fleet::{Answer, Ask, Joined};
 use crate::plan::{Acl, AclNumbers, AclResource, Acls, Grant};
 
 const WIRE: &str = include_str!("../../proto-tests/goldens/wire.txt");
@@ -426,4 +427,41 @@ async fn groups_offsets() {
         let error = answers[&at(1)].as_ref().unwrap_err();
         assert!(error.code() == Some(code) && error.is_of_live_group(), "{error}");
     }
+}
+
+#[tokio::test]
+async fn members_of_a_group() {
+    let names = ["find_fleet_coordinator", "join_group", "sync_group", "heartbeat", "leave_group"];
+    let seat = GroupSeat {
+        group: "fleet".to_owned(),
+        instance_id: Some("1".to_owned()),
+        protocol_type: "kmirror",
+        protocol: "shards-1",
+        session_timeout: std::time::Duration::from_secs(10),
+        rebalance_timeout: std::time::Duration::from_secs(20),
+    };
+    let one = || "one".to_owned();
+    let act = async |cluster: Cluster| {
+        let mut answers = Vec::new();
+        for ask in [
+            Ask::Join { member: one() },
+            Ask::Sync { member: one(), generation: 7, assigns: true },
+            Ask::Heartbeat { member: one(), generation: 7 },
+            Ask::Leave { member: one() },
+        ] {
+            let assignments = vec![(one(), vec![4]), ("two".to_owned(), Vec::new())];
+            answers.push(cluster.ask_as_member(&seat, &ask, &[1, 2], assignments).await?);
+        }
+        Ok(answers)
+    };
+    let answers = play(&names, act).await;
+    let joined = Joined {
+        member: one(),
+        generation: 7,
+        leader: one(),
+        members: vec![(one(), vec![1, 2]), ("two".to_owned(), vec![3])],
+        skip_assignment: false,
+    };
+    let expected = [Answer::Joined(joined), Answer::Synced(vec![4]), Answer::Refused(27, String::new()), Answer::Done];
+    assert_eq!(answers, expected);
 }

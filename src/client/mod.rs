@@ -49,8 +49,8 @@ pub use error::{ClientError, Verdict, classify, code_name};
 pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};
 pub use frame::OutFrame;
 pub use groups::{
-    EachGroup, FetchedOffsets, GroupOffsets, GroupPartition, GroupState, GroupView, ListedGroup, OffsetAnswers,
-    OffsetErrors,
+    DescribedFleet, EachGroup, FetchedOffsets, FleetMember, GroupOffsets, GroupPartition, GroupSeat, GroupState,
+    GroupView, ListedGroup, OffsetAnswers, OffsetErrors,
 };
 pub use kafka_protocol::messages::ApiKey;
 pub(crate) use log_reader::nothing_below_end;

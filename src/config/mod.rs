@@ -9,6 +9,7 @@ use std::path::Path;
 
 mod backups;
 mod error;
+mod fleet;
 mod http;
 pub mod options;
 mod patterns;
@@ -31,6 +32,7 @@ pub use backups::{
     BackupConfig, BackupLimits, Compression, DestinationConfig, EncryptionConfig, KeySource, SigningConfig,
 };
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use fleet::FleetConfig;
 pub use http::{HttpConfig, HttpTls};
 pub use reference::reference_markdown;
 pub use routes::{Conflict, conflicts, target_topic};

@@ -19,10 +19,19 @@ pub(super) struct File {
     pub(super) clusters: BTreeMap<String, Cluster>,
     pub(super) mirrors: Option<Vec<Mirror>>,
     pub(super) limits: Limits,
+    pub(super) fleet: Option<Fleet>,
     pub(super) http: Option<Http>,
     pub(super) backups: Option<Vec<Backup>>,
     pub(super) drills: Option<Vec<Drill>>,
     pub(super) log: Log,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fleet {
+    pub(super) instance_id: Option<String>,
+    pub(super) session_timeout: String,
+    pub(super) weight: u32,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::mirror::{GapReason, Isolation};
 
 use super::backups::BackupConfig;
+use super::fleet::FleetConfig;
 use super::http::HttpConfig;
 use super::security::{SaslConfig, TlsConfig};
 use super::topics::{GroupFilter, Rename, TopicFilter};
@@ -27,6 +28,8 @@ pub struct Config {
     pub backups: Vec<BackupConfig>,
     /// Bounds that hold for the whole process.
     pub limits: Limits,
+    /// The fleet that this process is a member of; `None`: it does everything alone.
+    pub fleet: Option<FleetConfig>,
     /// The HTTP listener; `None` when the file has no `http` section.
     pub http: Option<HttpConfig>,
     /// Drills on a schedule.

@@ -61,11 +61,15 @@ impl Validator<'_> {
             Some(http) => self.http(http),
             None => None,
         };
+        let fleet = match file.fleet {
+            Some(fleet) => self.fleet(fleet),
+            None => None,
+        };
         let drills = file.drills.unwrap_or_default().into_iter().enumerate();
         let drills: Vec<_> = drills.filter_map(|(index, drill)| self.drill(index, drill, &mirrors)).collect();
         let limits = Limits { memory_bytes: memory? };
         let log = LogConfig { level: file.log.level, format: file.log.format };
-        self.errors.is_empty().then_some(Config { clusters, mirrors, backups, limits, http, drills, log })
+        self.errors.is_empty().then_some(Config { clusters, mirrors, backups, limits, fleet, http, drills, log })
     }
 
     fn clusters(&mut self, clusters: BTreeMap<String, raw::Cluster>) -> BTreeMap<String, ClusterConfig> {

@@ -11,11 +11,14 @@ pub(crate) mod control;
 mod error;
 mod events;
 mod fetcher;
+mod handover;
 mod lane;
 pub(crate) mod markers;
+mod membership;
 mod part;
 pub(crate) mod replay;
 mod runner;
+mod seat;
 pub(crate) mod settle;
 pub(crate) mod shard;
 mod shard_worker;
@@ -37,6 +40,8 @@ use crate::mirror::HaltKind;
 pub use board::{Board, Drilled, Lacks, PartView, Totals, Want};
 pub use budget::Budget;
 pub use error::EngineError;
+pub use membership::{Membership, Workload};
+pub use seat::{Desk, Seat};
 
 pub(crate) use shard::now_ms;
 
@@ -74,7 +79,7 @@ pub async fn connect_target(config: &Config, mirror: &MirrorConfig) -> Result<Cl
     connect(config, &mirror.target, mirror).await
 }
 
-/// Runs one mirror until `stop` says so. What can be retried is retried: the mirror starts anew, as after a crash.
+/// Runs one mirror until `stop` says so, alone. What can be retried is retried: the mirror starts anew, as after a crash.
 pub async fn run_mirror(
     config: Arc<Config>,
     mirror: Arc<MirrorConfig>,
@@ -82,10 +87,23 @@ pub async fn run_mirror(
     board: Board,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
+    run_member(config, mirror, budget, board, Seat::alone(), stop).await
+}
+
+/// The same for what it is assigned of a mirror that others share in.
+pub async fn run_member(
+    config: Arc<Config>,
+    mirror: Arc<MirrorConfig>,
+    budget: Budget,
+    board: Board,
+    seat: Seat,
+    stop: watch::Receiver<bool>,
+) -> Result<(), EngineError> {
     let mut pause = RESTART_PAUSE;
     for round in 0_u32.. {
         let began = tokio::time::Instant::now();
-        let outcome = run_once(&config, &mirror, &budget, &board, stop.clone()).await;
+        let outcome = run_once(&config, &mirror, &budget, &board, seat.clone(), stop.clone()).await;
+        seat.end();
         board.note_outcome(Lacks::Mirror, &outcome);
         if outcome.as_ref().is_err_and(EngineError::is_unauthorised) {
             count_error(&mirror.name, HaltKind::Unauthorised.to_string());
@@ -137,6 +155,7 @@ async fn run_once(
     mirror: &Arc<MirrorConfig>,
     budget: &Budget,
     board: &Board,
+    seat: Seat,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
     let (source, target) = connect_mirror(config, mirror).await?;
@@ -149,7 +168,7 @@ async fn run_once(
         budget: budget.clone(),
         expiration_ms,
     };
-    let outcome = Runner::new(shared.clone(), stop, board.clone()).await?.run().await;
+    let outcome = Runner::new(shared.clone(), seat, stop, board.clone()).await?.run().await;
     match outcome {
         // A promotion's fence may strike before the news of it do.
         Err(EngineError::Fenced { .. }) if is_promoted(&shared).await => {

@@ -72,6 +72,10 @@ pub(crate) struct Part {
     pub(crate) shard: u32,
     pub(crate) stage: Stage,
     pub(crate) paused: bool,
+    /// Its shard is given back: nothing more is fetched or sent.
+    pub(crate) ending: bool,
+    /// It is known what the shards of others say of it.
+    pub(crate) looked_around: bool,
     pub(crate) source_leader: Option<i32>,
     pub(crate) source_epoch: i32,
     pub(crate) target_leader: Option<i32>,
@@ -127,6 +131,8 @@ impl Part {
             shard,
             stage: Stage::Starting,
             paused: false,
+            ending: false,
+            looked_around: false,
             source_leader: None,
             source_epoch: -1,
             target_leader: None,
@@ -228,7 +234,7 @@ impl Part {
         let full = flow.appender.queued_bytes() >= PART_QUEUE_BYTES;
         // What cannot be sent would pin the responses that hold it, and with them the budget of all the others.
         let blocked = self.lane.is_none() || flow.appender.is_failing();
-        if self.paused || full || blocked || now_ms < self.fetch_not_before_ms {
+        if self.paused || self.ending || full || blocked || now_ms < self.fetch_not_before_ms {
             return None;
         }
         Some(FetchWant {

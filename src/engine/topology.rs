@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::client::{ClientError, Cluster, NewTopic, TopicMeta, TopicPartition, Topics};
 use crate::config::{Config, MirrorConfig};
 use crate::mirror::state_topic;
@@ -17,10 +19,30 @@ const NO_NEWS: Duration = Duration::from_secs(5);
 /// What was found.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Topology {
-    /// Every source partition that has a target partition.
-    pub(crate) pairs: Vec<Pair>,
+    /// Every source topic that has a target topic.
+    pub(crate) topics: Vec<MirroredTopic>,
     /// Topics that could not be prepared on the target, and why.
     pub(crate) problems: Vec<TopicProblem>,
+}
+
+/// A topic on both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MirroredTopic {
+    pub(crate) source: (String, Uuid),
+    pub(crate) target: (String, Uuid),
+    /// Those that both have.
+    pub(crate) partitions: i32,
+}
+
+impl MirroredTopic {
+    pub(crate) fn pair(&self, partition: i32) -> Pair {
+        let side = |(topic, topic_id): &(String, Uuid)| TopicPartition {
+            topic: topic.clone(),
+            topic_id: *topic_id,
+            partition,
+        };
+        Pair { source: side(&self.source), target: side(&self.target) }
+    }
 }
 
 /// A topic that cannot be mirrored for now.
@@ -33,13 +55,14 @@ pub(crate) struct TopicProblem {
     pub(crate) is_unauthorised: bool,
 }
 
-/// Finds the matching topics and prepares the target for them. `mirrored` are the source topics that are mirrored already.
+/// Finds the matching topics and, where this process is the one that `prepares` it, makes the target ready for them. `mirrored` are the
+/// source topics that are mirrored already.
 pub(crate) async fn discover(
     all: &Config,
     config: &MirrorConfig,
-    source: &Cluster,
-    target: &Cluster,
+    (source, target): (&Cluster, &Cluster),
     mirrored: &[&str],
+    prepares: bool,
 ) -> Result<Topology, EngineError> {
     let mut topology = Topology::default();
     let mut names: BTreeMap<String, TopicMeta> = BTreeMap::new();
@@ -56,7 +79,7 @@ pub(crate) async fn discover(
     }
     let mut wanted = missing(&names, target).await?;
     wanted.retain(|action| config.sync.partitions || !matches!(action, TopicAction::Grow { .. }));
-    if !wanted.is_empty() {
+    if !wanted.is_empty() && prepares {
         topology.problems.extend(prepare(config, source, target, &names, wanted).await?);
     }
     let metadata = target.metadata();
@@ -73,12 +96,11 @@ pub(crate) async fn discover(
             });
         }
         let partitions = topic.partitions.len().min(mirror.partitions.len());
-        for partition in (0..).take(partitions) {
-            topology.pairs.push(Pair {
-                source: TopicPartition { topic: topic.name.clone(), topic_id: topic.id, partition },
-                target: TopicPartition { topic: target_name.clone(), topic_id: mirror.id, partition },
-            });
-        }
+        topology.topics.push(MirroredTopic {
+            source: (topic.name.clone(), topic.id),
+            target: (target_name.clone(), mirror.id),
+            partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
+        });
     }
     Ok(topology)
 }

@@ -4,6 +4,8 @@ mod acl_restore;
 mod acls;
 mod drill;
 mod failover;
+pub mod fleet;
+mod held;
 mod quota_restore;
 pub mod rights;
 mod settings;
@@ -19,6 +21,7 @@ pub use failover::{
     FailoverFacts, FailoverPlan, GroupsFacts, LostRange, NOT_MIRRORED, PartitionOutlook, PlannedStep, Rpo, Wish,
     failover_plan, rpo,
 };
+pub use held::{Assignment, Held, ShardHeld, ShardStage};
 pub use quota_restore::{
     MissingUser, Quota, QuotaDifference, QuotaEntity, QuotaRestorePlan, ScramCredential, missing_users,
     plan_quota_restore,

@@ -45,7 +45,7 @@ pub enum GroupState {
 }
 
 impl GroupState {
-    fn of(name: &str) -> Self {
+    pub(super) fn of(name: &str) -> Self {
         match name {
             "Empty" => Self::Empty,
             "Dead" => Self::Dead,

@@ -7,16 +7,18 @@ use kafka_protocol::messages::{
     CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest,
     DescribeAclsRequest, DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeGroupsRequest,
     DescribeProducersRequest, DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
-    WriteTxnMarkersRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest, WriteTxnMarkersRequest,
 };
 
 use super::{Field, Kind, Layout, Shaped};
 
 mod changes;
+mod members;
 mod sasl;
 
+use members::{HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, SYNC_GROUP};
 use sasl::{SASL_AUTHENTICATE, SASL_HANDSHAKE};
 
 use changes::{
@@ -50,6 +52,10 @@ shaped! {
     OffsetCommitRequest: OFFSET_COMMIT,
     OffsetFetchRequest: OFFSET_FETCH,
     FindCoordinatorRequest: FIND_COORDINATOR,
+    JoinGroupRequest: JOIN_GROUP,
+    HeartbeatRequest: HEARTBEAT,
+    LeaveGroupRequest: LEAVE_GROUP,
+    SyncGroupRequest: SYNC_GROUP,
     DescribeGroupsRequest: DESCRIBE_GROUPS,
     ListGroupsRequest: LIST_GROUPS,
     ApiVersionsRequest: API_VERSIONS,

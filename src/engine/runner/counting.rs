@@ -116,9 +116,10 @@ impl Runner {
         let connections = (self.shared.source.open_connections(), self.shared.target.open_connections());
         self.board.connected(connections);
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let silent: Vec<Option<i64>> = (0..self.parts.len()).map(|id| self.silent_since(id)).collect();
-        let views = self.parts.iter_mut().zip(silent).map(|(part, silent)| view(part, silent, at_ms));
+        let silent: Vec<Option<i64>> = self.parts.ids().into_iter().map(|id| self.silent_since(id)).collect();
+        let views = self.parts.all_mut().zip(silent).map(|(part, silent)| view(part, silent, at_ms));
         self.board.publish(now_ms, views);
+        self.weigh(now_ms);
     }
 
     /// When the partition was last heard of, where its leader is silent.
@@ -128,7 +129,7 @@ impl Runner {
 
     fn count_batches(&mut self) {
         let (mut raw, mut coalesced, mut reencoded) = (0, 0, [0; 4]);
-        for part in &mut self.parts {
+        for part in self.parts.all_mut() {
             let Some(flow) = part.answering() else { continue };
             let paths = flow.appender.take_paths();
             part.totals.records += paths.records;
