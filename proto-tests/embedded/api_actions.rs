@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::api::{await_summary, get};
 use super::{Pair, append, numbered};
 use crate::e2e::http::{Answer, Request};
+use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::cluster::free_port;
+use crate::kafka::harness::wait_until;
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
