@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use crate::client::{Cluster, ClusterSpec};
 use crate::config::{ClusterConfig, Config, MirrorConfig};
 
-pub use board::{Board, Drilled, PartView, Totals};
+pub use board::{Board, Drilled, PartView, SyncCounts, Totals};
 pub use budget::Budget;
 pub use error::EngineError;
 

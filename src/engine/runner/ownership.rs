@@ -84,11 +84,12 @@ impl Runner {
     }
 
     pub(super) fn spawn_discovery(&mut self) {
-        let shared = self.shared.clone();
+        let (shared, control) = (self.shared.clone(), self.control.clone());
         let mirrored: BTreeSet<String> = self.parts.iter().map(|part| part.pair.source.topic.clone()).collect();
         self.spawn(async move {
             let mirrored: Vec<&str> = mirrored.iter().map(String::as_str).collect();
-            let found = discover(&shared.all, &shared.config, &shared.source, &shared.target, &mirrored).await;
+            let found =
+                discover(&shared.all, &shared.config, (&shared.source, &shared.target), &control, &mirrored).await;
             Some(Event::Discovered(found))
         });
     }
