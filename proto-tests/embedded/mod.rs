@@ -25,6 +25,7 @@ mod replay;
 mod shapes;
 mod starting;
 mod state;
+mod sync;
 mod takeover;
 mod threats;
 mod throttled;

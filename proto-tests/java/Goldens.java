@@ -405,6 +405,12 @@ public final class Goldens {
                 new IncrementalAlterConfigsResponseData().setResponses(List.of(
                         new IncrementalAlterConfigsResponseData.AlterConfigsResourceResponse()
                                 .setResourceType((byte) 2).setResourceName("alpha"))));
+        request("delete_topics_request", ApiKeys.DELETE_TOPICS, 6, new DeleteTopicsRequestData().setTimeoutMs(30_000)
+                .setTopics(List.of(new DeleteTopicsRequestData.DeleteTopicState().setName(null).setTopicId(ID_A))));
+        var deleted = new DeleteTopicsResponseData.DeletableTopicResultCollection();
+        deleted.add(new DeleteTopicsResponseData.DeletableTopicResult().setName("alpha").setTopicId(ID_A));
+        response("delete_topics_response", ApiKeys.DELETE_TOPICS, 6,
+                new DeleteTopicsResponseData().setResponses(deleted));
         request("create_acls_request", ApiKeys.CREATE_ACLS, 3, new CreateAclsRequestData().setCreations(List.of(
                 new CreateAclsRequestData.AclCreation().setResourceType((byte) 2).setResourceName("alpha")
                         .setResourcePatternType((byte) 3).setPrincipal("User:*").setHost("*").setOperation((byte) 4)

@@ -20,6 +20,8 @@ mod rights;
 mod state;
 mod threats;
 
+pub(crate) use answers::take_rights;
+
 pub(crate) use corrupt::serve_another_format;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

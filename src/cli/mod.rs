@@ -36,6 +36,7 @@ pub mod resume;
 pub mod run;
 pub mod state;
 pub mod status;
+pub mod sync;
 pub mod translate;
 pub mod verify;
 
@@ -85,6 +86,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Failback(args) => failback::run(args, &ctx).await,
         Command::Failover(args) => failover::run(args, &ctx).await,
         Command::Groups(args) => groups::run(args, &ctx).await,
+        Command::Sync(args) => sync::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
         Command::Verify(args) => verify::run(args, &ctx).await,
         Command::Backup(args) => backup::run(args, &ctx).await,

@@ -21,7 +21,7 @@ use crate::observe::clusters::{self, ClusterBoard};
 use crate::observe::lookout::Lookout;
 use crate::observe::{self, BackupBoard, Shown};
 use crate::ops::groups::keep_in_step;
-use crate::ops::keep_beating;
+use crate::ops::{keep_beating, keep_in_sync};
 
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
@@ -65,6 +65,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
         None => JoinSet::new(),
     };
     let mut heartbeats = keep_beating_all(&config, &boards, &elected, &stopped);
+    let mut syncs = keep_in_sync_all(&config, &boards, &elected, &stopped);
     let drills = keep_drilling_all(&config, &boards, &elected, &stopped);
     let backups = keep_backups(&config, &kept, &elected, &stopped);
     let mut failure = None;
@@ -76,8 +77,9 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
                 Some(outcome) => {
                     // One mirror that cannot go on does not stop the others; the exit code tells in the end.
                     let (name, outcome) = outcome.context("a mirror's task ended")?;
-                    // Nothing goes on beside it either: a promoted target gets no offsets, and its old source no heartbeats.
-                    groups.remove(&name).into_iter().chain(heartbeats.remove(&name)).for_each(|task| task.abort());
+                    // Nothing goes on beside it either: a promoted target gets no offsets and no configs, and its old source no heartbeats.
+                    let beside = [&mut groups, &mut heartbeats, &mut syncs].map(|tasks| tasks.remove(&name));
+                    beside.into_iter().flatten().for_each(|task| task.abort());
                     if let Err(error) = outcome {
                         tracing::error!(%error, "mirror stopped");
                         failure.get_or_insert(error);
@@ -174,6 +176,26 @@ fn keep_beating_all(
         Some((name, tokio::spawn(work)))
     });
     with_heartbeats.collect()
+}
+
+/// Configs, ACLs and the like follow on this thread, by mirror.
+fn keep_in_sync_all(
+    config: &Arc<Config>,
+    boards: &[Board],
+    elected: &ByMirror,
+    stop: &watch::Receiver<bool>,
+) -> BTreeMap<String, JoinHandle<()>> {
+    let wanted = boards.iter().filter_map(|board| {
+        let mirror = config.mirrors.iter().find(|m| m.name == board.mirror() && m.sync.is_wanted())?;
+        let (config, mirror, board) = (Arc::clone(config), Arc::new(mirror.clone()), board.clone());
+        let name = mirror.name.clone();
+        let is_elected = elected.get(&name).cloned().unwrap_or_default();
+        let work = is_elected.keep(stop.clone(), move |stop| {
+            keep_in_sync(Arc::clone(&config), Arc::clone(&mirror), board.clone(), stop)
+        });
+        Some((name, tokio::spawn(work)))
+    });
+    wanted.collect()
 }
 
 /// Backups are made on this thread. One that is cut short goes on from its last manifest. In a fleet the instance makes them that is

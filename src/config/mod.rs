@@ -55,6 +55,8 @@ pub use units::{bytes, is_name as is_mirror_name, parse_rfc3339_ms};
 pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// Least `mirrors[].groups.interval`.
 pub const GROUPS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// Least `mirrors[].sync.interval`.
+pub const SYNC_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Least `mirrors[].heartbeats.interval`.
 pub const HEARTBEATS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Least `drills[].every`.

@@ -1,4 +1,4 @@
-//! The one table of options: what exists, of which kind, with which default, and whether it is built. Parsing, error
+//! The one table of options: what exists, of which kind and with which default. Parsing, error
 //! messages, `kmirror config schema` and `configs/REFERENCE.md` all read it.
 
 /// One key of the configuration.
@@ -14,19 +14,8 @@ pub struct Opt {
     pub required: bool,
     /// What it does, for the reference and the schema.
     pub doc: &'static str,
-    /// Whether this build does it.
-    pub status: Status,
     /// Whether its value must never be shown.
     pub secret: bool,
-}
-
-/// Whether a key can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It works.
-    Built,
-    /// The name is taken, and refused with "not yet supported".
-    NotYet,
 }
 
 /// What a key takes.
@@ -137,7 +126,7 @@ impl Kind {
 }
 
 const fn opt(path: &'static str, kind: Kind, doc: &'static str) -> Opt {
-    Opt { path, kind, default: None, required: false, doc, status: Status::Built, secret: false }
+    Opt { path, kind, default: None, required: false, doc, secret: false }
 }
 
 impl Opt {
@@ -148,11 +137,6 @@ impl Opt {
 
     const fn default(mut self, text: &'static str) -> Self {
         self.default = Some(text);
-        self
-    }
-
-    const fn not_yet(mut self) -> Self {
-        self.status = Status::NotYet;
         self
     }
 
@@ -206,12 +190,15 @@ pub const OPTIONS: &[Opt] = &[
     opt("mirrors[].groups.include", PATTERNS, "Groups whose whole id matches one of these are kept, those that appear later too.").required(),
     opt("mirrors[].groups.exclude", PATTERNS, "Groups whose whole id matches one of these are not. kmirror's own, `__kmirror.*`, never are.").default("[]"),
     opt("mirrors[].groups.interval", Kind::One(Scalar::Duration), "Time between two translations, at least 1s.").default("5s"),
-    opt("mirrors[].sync", Kind::Section, "What else follows the source.").default("{}"),
-    opt("mirrors[].sync.topic_configs", FLAG, "Topic configs that are not the source's defaults, when the topic is created on the target.").default("true"),
+    opt("mirrors[].sync", Kind::Section, "What else follows the source. What was set on the target by hand stays as it is; `kmirror sync --dry-run` shows all of it.").default("{}"),
+    opt("mirrors[].sync.topic_configs", FLAG, "Topic configs that are not the source's defaults.").default("true"),
     opt("mirrors[].sync.partitions", FLAG, "The partition count, when it grows.").default("true"),
-    opt("mirrors[].sync.acls", FLAG, "ACLs of topics.").not_yet(),
-    opt("mirrors[].sync.quotas", FLAG, "Client quotas.").not_yet(),
-    opt("mirrors[].sync.deletions", FLAG, "Deletion of topics.").not_yet(),
+    opt("mirrors[].sync.acls", FLAG, "ACLs, staged: rights to write are held back until the target is promoted.").default("false"),
+    opt("mirrors[].sync.quotas", FLAG, "Client quotas.").default("false"),
+    opt("mirrors[].sync.scram_users", FLAG, "Users with SCRAM credentials: those that the target lacks are named. No cluster tells their secrets.").default("false"),
+    opt("mirrors[].sync.deletions", FLAG, "Deletion of topics, of those that the mirror has made.").default("false"),
+    opt("mirrors[].sync.deletions_grace", Kind::One(Scalar::Duration), "How long a topic must be gone from the source before it is deleted on the target.").default("24h"),
+    opt("mirrors[].sync.interval", Kind::One(Scalar::Duration), "Time between two looks at all of this, at least 1s; partition counts are looked at every 3s.").default("1m"),
     opt("mirrors[].on", Kind::Section, "What to do where going on would cost records or certainty: halt the partition, or note a gap and continue.").default("{}"),
     opt("mirrors[].on.retention_loss", POLICY, "The source deleted records before they were mirrored.").default("halt"),
     opt("mirrors[].on.source_recreated", POLICY, "The source's topic was deleted and made again.").default("halt"),

@@ -342,6 +342,16 @@ impl Rename {
         Some(self.apply(topic)).filter(|name| is_topic_name(name) && !never_mirrored(name))
     }
 
+    /// What the names that begin so begin with on the target, and no others do; `None` where no prefix says that.
+    #[must_use]
+    pub fn of_prefix(&self, prefix: &str) -> Option<String> {
+        if !self.suffix.is_empty() {
+            return None;
+        }
+        let stripped = || prefix.strip_prefix(&self.prefix).map(str::to_owned);
+        if self.strips { stripped() } else { Some(format!("{}{prefix}", self.prefix)) }
+    }
+
     /// The topic of the source that gets this name on the target, if one could.
     #[must_use]
     pub fn invert(&self, target_topic: &str) -> Option<String> {

@@ -190,7 +190,7 @@ impl MirrorConfig {
             target_topics: TargetTopics::default(),
             groups: Self::of_groups(&GroupFilter::all()),
             heartbeats: None,
-            sync: Sync { topic_configs: true, partitions: true },
+            sync: Sync::of_topics(),
             on: Policies {
                 retention_loss: Policy::Halt,
                 source_recreated: Policy::Halt,
@@ -235,6 +235,8 @@ impl MirrorConfig {
             // How topics are to be on the standby says nothing of how they were at home.
             target_topics: TargetTopics::default(),
             heartbeats: None,
+            // The old source is nobody's copy.
+            sync: Sync { deletions: None, ..self.sync },
             ..self.clone()
         }
     }
@@ -275,10 +277,42 @@ pub struct TargetTopics {
 /// What of a topic, besides its records, follows the source while the mirror runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sync {
-    /// Topic configs that are not the source's defaults, when the topic is created.
+    /// Topic configs that are not the source's defaults.
     pub topic_configs: bool,
     /// The partition count, which can only grow.
     pub partitions: bool,
+    /// ACLs.
+    pub acls: bool,
+    /// Client quotas.
+    pub quotas: bool,
+    /// Users with SCRAM credentials are compared.
+    pub scram_users: bool,
+    /// Deletion of topics: how long one must be gone; `None`: none is deleted.
+    pub deletions: Option<Duration>,
+    /// Time between two looks.
+    pub interval: Duration,
+}
+
+impl Sync {
+    /// What belongs to the topics alone: configs and partition counts.
+    #[must_use]
+    pub fn of_topics() -> Self {
+        Self {
+            topic_configs: true,
+            partitions: true,
+            acls: false,
+            quotas: false,
+            scram_users: false,
+            deletions: None,
+            interval: Duration::from_secs(60),
+        }
+    }
+
+    /// Whether there is anything to look at beside partition counts.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.topic_configs || self.acls || self.quotas || self.scram_users || self.deletions.is_some()
+    }
 }
 
 /// What to do about each event that costs records or certainty.

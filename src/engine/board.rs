@@ -100,6 +100,7 @@ struct Inner {
     drilled: Option<Drilled>,
     connections: (usize, usize),
     heartbeat_ms: Option<i64>,
+    synced: Option<SyncCounts>,
     lacks: BTreeMap<Lacks, Want>,
 }
 
@@ -139,6 +140,36 @@ pub struct Want {
     pub count: usize,
     /// Why.
     pub why: String,
+}
+
+/// What the last look at what follows the source beside records has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SyncCounts {
+    /// When it was, ms since the epoch.
+    pub at_ms: i64,
+    /// ACLs that wait for a promotion.
+    pub held_back: usize,
+    /// Things that were set or taken away on the target by hand.
+    pub left_alone: usize,
+    /// Things that do not follow, or that somebody has to do.
+    pub left_out: usize,
+    /// Topics that are to be deleted.
+    pub pending: usize,
+    /// Things that could not be looked at or done.
+    pub failed: usize,
+}
+
+impl SyncCounts {
+    /// Each by its name in metrics.
+    pub fn by_state(&self) -> [(&'static str, usize); 5] {
+        [
+            ("held_back", self.held_back),
+            ("left_alone", self.left_alone),
+            ("left_out", self.left_out),
+            ("pending", self.pending),
+            ("failed", self.failed),
+        ]
+    }
 }
 
 /// The last drill of a mirror.
@@ -204,6 +235,16 @@ impl Board {
     /// The time that the newest heartbeat on the target bears; `None` where there are none.
     pub fn heartbeat_ms(&self) -> Option<i64> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).heartbeat_ms
+    }
+
+    /// Notes what follows the source beside records.
+    pub fn synced(&self, counts: SyncCounts) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).synced = Some(counts);
+    }
+
+    /// What was last found of it; `None` where nothing was yet.
+    pub fn last_sync(&self) -> Option<SyncCounts> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).synced
     }
 
     /// Open connections of the data path: to the source, and to the target.

@@ -37,7 +37,7 @@ use crate::client::{Cluster, ClusterSpec};
 use crate::config::{ClusterConfig, Config, MirrorConfig};
 use crate::mirror::HaltKind;
 
-pub use board::{Board, Drilled, Lacks, PartView, Totals, Want};
+pub use board::{Board, Drilled, Lacks, PartView, SyncCounts, Totals, Want};
 pub use budget::Budget;
 pub use error::EngineError;
 pub use membership::{Membership, Workload};

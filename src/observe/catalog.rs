@@ -84,6 +84,8 @@ pub const METRICS: &[Metric] = &[
     histogram("kmirror_heartbeat_latency_seconds", MIRROR, "from the writing of a heartbeat on the source to its reading on the target, by one clock; only with `heartbeats`"),
     gauge("kmirror_group_sync_age_seconds", MIRROR, "since when not every selected group is in step or knowingly left alone; only with `groups`"),
     gauge("kmirror_groups_in_step", MIRROR, "groups whose committed offsets are translated and in step on the target; only with `groups`"),
+    gauge("kmirror_sync_age_seconds", MIRROR, "since what follows the source beside records (`sync`) was last looked at; +Inf while it never was"),
+    gauge("kmirror_sync_things", &["mirror", "state"], "of that, by state: `held_back` until a promotion, `left_alone` as it was set on the target by hand, `left_out` as it cannot follow, `pending`, topics that are gone from the source and will be deleted, `failed`, what could not be looked at or set"),
     gauge("kmirror_drill_passed", MIRROR, "1 if the last drill of `drills` passed, 0 if it failed or could not be done"),
     gauge("kmirror_drill_age_seconds", MIRROR, "since when that drill, the last one that could be done, began; NaN where none could so far"),
     gauge("kmirror_cluster_up", CLUSTER, "1 if the cluster answered when it was last asked about its health, every 15 seconds; else 0"),

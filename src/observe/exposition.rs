@@ -99,6 +99,13 @@ fn mirror(board: &Board, now_ms: i64) {
     if let Some(groups) = board.synced_groups() {
         metrics::gauge!("kmirror_groups_in_step", "mirror" => mirror()).set(groups as f64);
     }
+    if let Some(counts) = board.last_sync() {
+        let age_s = if counts.at_ms == 0 { f64::INFINITY } else { age_s(counts.at_ms) };
+        metrics::gauge!("kmirror_sync_age_seconds", "mirror" => mirror()).set(age_s);
+        for (state, count) in counts.by_state() {
+            metrics::gauge!("kmirror_sync_things", "mirror" => mirror(), "state" => state).set(count as f64);
+        }
+    }
     if let Some(written_ms) = board.heartbeat_ms() {
         let age_s = if written_ms == 0 { f64::INFINITY } else { age_s(written_ms) };
         metrics::gauge!("kmirror_heartbeat_age_seconds", "mirror" => mirror()).set(age_s);

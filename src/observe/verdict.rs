@@ -184,6 +184,7 @@ mod tests {
             bandwidth_bytes_per_s: None,
             bandwidth_from: "file",
             groups: None,
+            sync: None,
             partitions,
         }
     }

@@ -20,6 +20,7 @@ use crate::mirror::{Gap, GapReason, Headroom, Isolation, PartitionState};
 use super::MirrorState;
 use super::groups::{SyncRecord, last_sync};
 use super::rights::probe_run;
+use super::sync::SyncStatus;
 use super::translate::settled_end_below;
 
 /// `status --json`.
@@ -50,6 +51,8 @@ pub struct MirrorStatus {
     pub bandwidth_from: &'static str,
     /// How far its consumer groups are kept in step; `null` where none are selected.
     pub groups: Option<GroupsStatus>,
+    /// What follows the source beside records: what waits; `null` where nothing does (`sync`).
+    pub sync: Option<SyncStatus>,
     /// Every selected source partition.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -481,6 +484,7 @@ fn summary(
         bandwidth_bytes_per_s: said.limit_bytes_per_s(config.limits.bandwidth_bytes_per_s),
         bandwidth_from: said.origin(),
         groups,
+        sync: config.sync.is_wanted().then(|| SyncStatus::of(config, &state.control)),
         partitions,
     }
 }

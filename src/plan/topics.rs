@@ -26,6 +26,12 @@ const HELD_BACK: [&str; 5] = [
 /// The largest value of a Kafka `LONG` configuration.
 const LONG_MAX: &str = "9223372036854775807";
 
+/// What the mirror sets this config to for its own sake, whatever the source has; `None`: it does not.
+pub fn set_for_mirroring(key: &str) -> Option<&'static str> {
+    let decided = DECIDED.iter().find(|(decided, _)| *decided == key).map(|(_, value)| *value);
+    decided.or_else(|| OPENED.contains(&key).then_some(LONG_MAX))
+}
+
 /// The configuration that a mirror topic is created with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetConfigs {

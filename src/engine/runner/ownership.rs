@@ -90,12 +90,13 @@ impl Runner {
     }
 
     pub(super) fn spawn_discovery(&mut self) {
-        let shared = self.shared.clone();
+        let (shared, control) = (self.shared.clone(), self.control.clone());
         let prepares = self.fleet.is_elected();
         let mirrored: BTreeSet<String> = self.parts.all().map(|part| part.pair.source.topic.clone()).collect();
         self.spawn(async move {
             let mirrored: Vec<&str> = mirrored.iter().map(String::as_str).collect();
             let clusters = (&shared.source, &shared.target);
+            let prepares = prepares.then_some(&control);
             let found = discover(&shared.all, &shared.config, clusters, &mirrored, prepares).await;
             Some(Event::Discovered(found))
         });
