@@ -9,6 +9,7 @@ mod acceptance;
 mod groups;
 mod idempotence;
 mod markers;
+mod members;
 mod transactions;
 
 /// Kafka's error codes, as `org.apache.kafka.common.protocol.Errors` numbers them.
@@ -25,6 +26,14 @@ pub(crate) mod code {
     pub(crate) const ILLEGAL_GENERATION: i16 = 22;
     /// UNKNOWN_MEMBER_ID.
     pub(crate) const UNKNOWN_MEMBER_ID: i16 = 25;
+    /// INCONSISTENT_GROUP_PROTOCOL.
+    pub(crate) const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
+    /// REBALANCE_IN_PROGRESS.
+    pub(crate) const REBALANCE_IN_PROGRESS: i16 = 27;
+    /// MEMBER_ID_REQUIRED.
+    pub(crate) const MEMBER_ID_REQUIRED: i16 = 79;
+    /// FENCED_INSTANCE_ID.
+    pub(crate) const FENCED_INSTANCE_ID: i16 = 82;
     /// GROUP_ID_NOT_FOUND.
     pub(crate) const GROUP_ID_NOT_FOUND: i16 = 69;
     /// GROUP_SUBSCRIBED_TO_TOPIC.

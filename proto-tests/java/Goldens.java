@@ -405,6 +405,12 @@ public final class Goldens {
                 new IncrementalAlterConfigsResponseData().setResponses(List.of(
                         new IncrementalAlterConfigsResponseData.AlterConfigsResourceResponse()
                                 .setResourceType((byte) 2).setResourceName("alpha"))));
+        request("delete_topics_request", ApiKeys.DELETE_TOPICS, 6, new DeleteTopicsRequestData().setTimeoutMs(30_000)
+                .setTopics(List.of(new DeleteTopicsRequestData.DeleteTopicState().setName(null).setTopicId(ID_A))));
+        var deleted = new DeleteTopicsResponseData.DeletableTopicResultCollection();
+        deleted.add(new DeleteTopicsResponseData.DeletableTopicResult().setName("alpha").setTopicId(ID_A));
+        response("delete_topics_response", ApiKeys.DELETE_TOPICS, 6,
+                new DeleteTopicsResponseData().setResponses(deleted));
         request("create_acls_request", ApiKeys.CREATE_ACLS, 3, new CreateAclsRequestData().setCreations(List.of(
                 new CreateAclsRequestData.AclCreation().setResourceType((byte) 2).setResourceName("alpha")
                         .setResourcePatternType((byte) 3).setPrincipal("User:*").setHost("*").setOperation((byte) 4)
@@ -472,7 +478,7 @@ public final class Goldens {
                                 .setEntity(List.of(new AlterClientQuotasResponseData.EntityData()
                                         .setEntityType("user").setEntityName("alice"))))));
         request("describe_scram_request", ApiKeys.DESCRIBE_USER_SCRAM_CREDENTIALS, 0,
-                new DescribeUserScramCredentialsRequestData().setUsers(null));
+                new DescribeUserScramCredentialsRequestData().setUsers(List.of()));
         var infos = List.of(
                 new DescribeUserScramCredentialsResponseData.CredentialInfo().setMechanism((byte) 1)
                         .setIterations(4096),
@@ -503,6 +509,7 @@ public final class Goldens {
         response("list_groups_response", ApiKeys.LIST_GROUPS, 5, new ListGroupsResponseData().setGroups(List.of(
                 listed("audit", "", "Empty", "Classic"), listed("billing", "consumer", "Stable", "Consumer"),
                 listed("tasks", "share", "Stable", "Share"))));
+        members();
         describedGroups();
         committedOffsets();
         request("offset_delete_request", ApiKeys.OFFSET_DELETE, 0, offsetDelete());
@@ -518,6 +525,40 @@ public final class Goldens {
     private static ListGroupsResponseData.ListedGroup listed(String id, String protocol, String state, String type) {
         return new ListGroupsResponseData.ListedGroup().setGroupId(id).setProtocolType(protocol).setGroupState(state)
                 .setGroupType(type);
+    }
+
+    private static void members() {
+        request("find_fleet_coordinator_request", ApiKeys.FIND_COORDINATOR, 6,
+                new FindCoordinatorRequestData().setCoordinatorKeys(List.of("fleet")).setKeyType((byte) 0));
+        response("find_fleet_coordinator_response", ApiKeys.FIND_COORDINATOR, 6,
+                new FindCoordinatorResponseData().setCoordinators(List.of(coordinator("fleet"))));
+        var protocols = new JoinGroupRequestData.JoinGroupRequestProtocolCollection();
+        protocols.add(new JoinGroupRequestData.JoinGroupRequestProtocol().setName("shards-1").setMetadata(new byte[] {1, 2}));
+        request("join_group_request", ApiKeys.JOIN_GROUP, 9, new JoinGroupRequestData().setGroupId("fleet")
+                .setSessionTimeoutMs(10_000).setRebalanceTimeoutMs(20_000).setMemberId("one").setGroupInstanceId("1")
+                .setProtocolType("kmirror").setProtocols(protocols));
+        response("join_group_response", ApiKeys.JOIN_GROUP, 9, new JoinGroupResponseData().setGenerationId(7)
+                .setProtocolType("kmirror").setProtocolName("shards-1").setLeader("one").setMemberId("one")
+                .setMembers(List.of(
+                        new JoinGroupResponseData.JoinGroupResponseMember().setMemberId("one").setGroupInstanceId("1")
+                                .setMetadata(new byte[] {1, 2}),
+                        new JoinGroupResponseData.JoinGroupResponseMember().setMemberId("two").setMetadata(new byte[] {3}))));
+        response("join_group_refused_response", ApiKeys.JOIN_GROUP, 9, new JoinGroupResponseData().setErrorCode((short) 79)
+                .setProtocolName(null).setMemberId("three"));
+        request("sync_group_request", ApiKeys.SYNC_GROUP, 5, new SyncGroupRequestData().setGroupId("fleet")
+                .setGenerationId(7).setMemberId("one").setGroupInstanceId("1").setProtocolType("kmirror")
+                .setProtocolName("shards-1").setAssignments(List.of(
+                        new SyncGroupRequestData.SyncGroupRequestAssignment().setMemberId("one").setAssignment(new byte[] {4}),
+                        new SyncGroupRequestData.SyncGroupRequestAssignment().setMemberId("two").setAssignment(new byte[0]))));
+        response("sync_group_response", ApiKeys.SYNC_GROUP, 5, new SyncGroupResponseData().setProtocolType("kmirror")
+                .setProtocolName("shards-1").setAssignment(new byte[] {4}));
+        request("heartbeat_request", ApiKeys.HEARTBEAT, 4, new HeartbeatRequestData().setGroupId("fleet").setGenerationId(7)
+                .setMemberId("one").setGroupInstanceId("1"));
+        response("heartbeat_response", ApiKeys.HEARTBEAT, 4, new HeartbeatResponseData().setErrorCode((short) 27));
+        request("leave_group_request", ApiKeys.LEAVE_GROUP, 5, new LeaveGroupRequestData().setGroupId("fleet").setMembers(
+                List.of(new LeaveGroupRequestData.MemberIdentity().setMemberId("one").setGroupInstanceId("1"))));
+        response("leave_group_response", ApiKeys.LEAVE_GROUP, 5, new LeaveGroupResponseData().setMembers(
+                List.of(new LeaveGroupResponseData.MemberResponse().setMemberId("one").setGroupInstanceId("1"))));
     }
 
     private static void describedGroups() {

@@ -4,6 +4,7 @@ mod certs;
 mod faults;
 mod hostile;
 mod real;
+mod rights;
 
 use std::path::Path;
 

@@ -94,6 +94,8 @@ pub(super) const BROKER: &[Known] = &[
     known("message.max.bytes", INT, "1048588", ""),
     known("min.insync.replicas", INT, "1", ""),
     known("num.partitions", INT, "1", ""),
+    known("group.min.session.timeout.ms", INT, "6000", ""),
+    known("group.max.session.timeout.ms", INT, "1800000", ""),
     known("offset.metadata.max.bytes", INT, "4096", ""),
     known("offsets.retention.minutes", INT, "10080", ""),
     known("producer.id.expiration.ms", INT, "86400000", ""),

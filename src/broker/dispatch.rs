@@ -7,9 +7,9 @@ use super::state::Shared;
 use super::{
     acls, alter_client_quotas, alter_configs, api_versions, create_partitions, create_topics, delete_records,
     delete_topics, describe_client_quotas, describe_cluster, describe_configs, describe_groups, describe_producers,
-    describe_user_scram, end_txn, fetch, find_coordinator, init_producer_id, list_groups, list_offsets,
-    list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce,
-    write_txn_markers,
+    describe_user_scram, end_txn, fetch, find_coordinator, heartbeat, init_producer_id, join_group, leave_group,
+    list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, sync_group, write_txn_markers,
 };
 
 /// One request under way: where it came in and in which version.
@@ -21,6 +21,8 @@ pub(super) struct Call {
     pub(super) node: i32,
     /// API version of the request.
     pub(super) version: i16,
+    /// Client id of the request.
+    pub(super) client_id: Arc<str>,
 }
 
 /// Handles a request. `None` where Kafka sends no answer (acks=0).
@@ -33,6 +35,10 @@ pub(super) async fn handle(call: &Call, request: RequestKind) -> Option<Response
         RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offset_commit::handle(call, r)),
         RequestKind::OffsetFetch(r) => ResponseKind::OffsetFetch(offset_fetch::handle(call, r)),
         RequestKind::OffsetDelete(r) => ResponseKind::OffsetDelete(offset_delete::handle(call, r)),
+        RequestKind::JoinGroup(r) => ResponseKind::JoinGroup(join_group::handle(call, r).await),
+        RequestKind::SyncGroup(r) => ResponseKind::SyncGroup(sync_group::handle(call, r).await),
+        RequestKind::Heartbeat(r) => ResponseKind::Heartbeat(heartbeat::handle(call, &r)),
+        RequestKind::LeaveGroup(r) => ResponseKind::LeaveGroup(leave_group::handle(call, &r)),
         RequestKind::DescribeGroups(r) => ResponseKind::DescribeGroups(describe_groups::handle(call, r)),
         RequestKind::ListGroups(r) => ResponseKind::ListGroups(list_groups::handle(call, &r)),
         RequestKind::ConsumerGroupDescribe(r) => {

@@ -26,7 +26,9 @@ use kafka_protocol::messages::*;
 
 use super::dispatch::Call;
 use super::messages::{RequestKind, ResponseKind};
-use super::{acls, alter_client_quotas, describe_client_quotas, describe_user_scram, fetch, metadata};
+use super::{
+    acls, alter_client_quotas, describe_client_quotas, describe_user_scram, fetch, join_group, metadata, sync_group,
+};
 
 /// The answer; `None` for acks=0, which has none.
 pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError) -> Option<ResponseKind> {
@@ -56,6 +58,10 @@ pub(super) fn response(call: &Call, request: &RequestKind, error: ResponseError)
         | RequestKind::AlterClientQuotas(_)
         | RequestKind::DescribeClientQuotas(_)
         | RequestKind::DescribeUserScramCredentials(_) => return admin(request, code),
+        RequestKind::JoinGroup(_)
+        | RequestKind::SyncGroup(_)
+        | RequestKind::Heartbeat(_)
+        | RequestKind::LeaveGroup(_) => return members(call, request, error),
         RequestKind::OffsetCommit(_)
         | RequestKind::OffsetFetch(_)
         | RequestKind::OffsetDelete(_)
@@ -239,6 +245,17 @@ fn groups(call: &Call, request: &RequestKind, code: i16) -> Option<ResponseKind>
             let groups = r.group_ids.iter().map(group).collect();
             ResponseKind::ConsumerGroupDescribe(ConsumerGroupDescribeResponse::default().with_groups(groups))
         }
+        _ => return None,
+    })
+}
+
+fn members(call: &Call, request: &RequestKind, error: ResponseError) -> Option<ResponseKind> {
+    let code = error.code();
+    Some(match request {
+        RequestKind::JoinGroup(r) => ResponseKind::JoinGroup(join_group::refuse(call, r, error)),
+        RequestKind::SyncGroup(_) => ResponseKind::SyncGroup(sync_group::refuse(error)),
+        RequestKind::Heartbeat(_) => ResponseKind::Heartbeat(HeartbeatResponse::default().with_error_code(code)),
+        RequestKind::LeaveGroup(_) => ResponseKind::LeaveGroup(LeaveGroupResponse::default().with_error_code(code)),
         _ => return None,
     })
 }

@@ -1,8 +1,8 @@
 //! Groups as their coordinator keeps them: what was committed, and whether anybody is a member. Checks follow Kafka's
 //! `OffsetMetadataManager`, `ClassicGroup`, `ConsumerGroup` and `ShareGroup`.
 //!
-//! Omitted: how members come and go (JoinGroup, ConsumerGroupHeartbeat and the like): tests say who lives
-//! ([`Cluster::set_members`]). So no member is known by its id, and a commit in a member's name is refused. Also offsets in
+//! Members of classic groups come and go in `members`. Omitted: those of other groups, of whom tests say who lives
+//! ([`Cluster::set_members`]), and commits in a member's name, which are refused. Also offsets in
 //! transactions (a test can make one, [`Cluster::hold_offset`]), and expiry but by [`Cluster::forget_group`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_protocol::ResponseError;
 
 use super::cluster::Cluster;
+use super::members::Roster;
 use super::state::State;
 
 /// A group's kind.
@@ -61,10 +62,12 @@ pub(super) type Place = (String, i32);
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) kind: GroupKind,
-    /// Empty where nobody ever joined.
-    pub(super) protocol_type: &'static str,
-    /// How many members it has.
+    /// Of members that a test has set.
+    protocol_type: &'static str,
+    /// How many members it has, by the word of a test.
     pub(super) members: usize,
+    /// Those that have joined.
+    pub(super) roster: Roster,
     /// What they subscribe to.
     subscribed: BTreeSet<String>,
     pub(super) offsets: BTreeMap<Place, GroupOffset>,
@@ -73,16 +76,25 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Kafka's name of its state; members are never between two assignments.
+    /// Kafka's name of its state; members that a test has set are never between two assignments.
     pub(super) fn state(&self) -> &'static str {
-        if self.members > 0 { "Stable" } else { "Empty" }
+        if self.members > 0 { "Stable" } else { self.roster.phase.name() }
+    }
+
+    /// What its members speak; empty where nobody ever joined.
+    pub(super) fn speaks(&self) -> String {
+        if self.protocol_type.is_empty() { self.roster.protocol_type.clone() } else { self.protocol_type.to_owned() }
+    }
+
+    fn is_live(&self) -> bool {
+        self.members > 0 || self.roster.is_live()
     }
 
     /// `Group.validateOffsetCommit`, for whoever is no member.
     pub(super) fn may_commit(&self) -> Result<(), ResponseError> {
         match self.kind {
             GroupKind::Share => Err(ResponseError::GroupIdNotFound),
-            _ if self.members > 0 => Err(ResponseError::UnknownMemberId),
+            _ if self.is_live() => Err(ResponseError::UnknownMemberId),
             _ => Ok(()),
         }
     }

@@ -23,7 +23,7 @@ pub(super) fn handle(call: &Call, request: &ListGroupsRequest) -> ListGroupsResp
     let listed = here.map(|(id, group)| {
         let listed = ListedGroup::default()
             .with_group_id(GroupId(StrBytes::from_string(id.clone())))
-            .with_protocol_type(StrBytes::from_static_str(group.protocol_type));
+            .with_protocol_type(StrBytes::from_string(group.speaks()));
         let since = |version, name| if call.version >= version { name } else { "" };
         listed
             .with_group_state(StrBytes::from_static_str(since(WITH_STATE, group.state())))

@@ -13,12 +13,13 @@ use kafka_protocol::messages::{
     DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse, DescribeProducersRequest,
     DescribeProducersResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
     DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse, EndTxnRequest, EndTxnResponse,
-    FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse, ListGroupsRequest,
-    ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse, ListTransactionsRequest, ListTransactionsResponse,
-    MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
-    OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, OffsetForLeaderEpochRequest,
-    OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse,
+    ListOffsetsRequest, ListOffsetsResponse, ListTransactionsRequest, ListTransactionsResponse, MetadataRequest,
+    MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
+    OffsetFetchRequest, OffsetFetchResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest,
+    ProduceResponse, SyncGroupRequest, SyncGroupResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
@@ -76,6 +77,10 @@ apis! {
     OffsetCommit OffsetCommitRequest OffsetCommitResponse 2 9;
     OffsetFetch OffsetFetchRequest OffsetFetchResponse 2 9;
     FindCoordinator FindCoordinatorRequest FindCoordinatorResponse 0 6;
+    JoinGroup JoinGroupRequest JoinGroupResponse 0 9;
+    Heartbeat HeartbeatRequest HeartbeatResponse 0 4;
+    LeaveGroup LeaveGroupRequest LeaveGroupResponse 0 5;
+    SyncGroup SyncGroupRequest SyncGroupResponse 0 5;
     DescribeGroups DescribeGroupsRequest DescribeGroupsResponse 0 6;
     ListGroups ListGroupsRequest ListGroupsResponse 0 5;
     ApiVersions ApiVersionsRequest ApiVersionsResponse 0 4;

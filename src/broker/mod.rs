@@ -11,7 +11,7 @@
 //! Everything else lives in memory behind one lock; all nodes share it, so a follower never lags unless a test holds the high
 //! watermark. Requests of one connection are handled one after another and answered in order, as Kafka does.
 //!
-//! Omitted as a whole: members of groups (offsets are kept, see `groups`), most ACLs (see `acls`), quotas and SCRAM users but for telling of them, SASL, TLS, record batches older than magic 2, tiered storage.
+//! Omitted as a whole: members of groups but classic ones (see `members`), most ACLs (see `acls`), quotas and SCRAM users but for telling of them, SASL, TLS, record batches older than magic 2, tiered storage.
 
 mod acls;
 mod alter_client_quotas;
@@ -40,13 +40,17 @@ mod fetch;
 mod fetch_session;
 mod find_coordinator;
 mod groups;
+mod heartbeat;
 mod init_producer_id;
 mod intercept;
+mod join_group;
+mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod list_transactions;
 mod log;
 mod marker;
+mod members;
 mod messages;
 mod metadata;
 mod node;
@@ -61,6 +65,7 @@ mod producers;
 mod records;
 mod stamp;
 mod state;
+mod sync_group;
 mod txn;
 mod validate;
 mod write_txn_markers;
@@ -69,7 +74,7 @@ pub use backed::{BackedLog, BackedRead, Backing, Waker};
 pub use cluster::Cluster;
 pub use control::{LogView, ProducerView, TopicView, TransactionView};
 pub use groups::{GroupKind, GroupOffset};
-pub use intercept::{Action, EditResponse, Intercept, RequestContext};
+pub use intercept::{Action, EditResponse, Forge, Intercept, RequestContext};
 pub use messages::{RequestKind, ResponseKind};
 pub use null_ends::Template;
 pub use options::ClusterOptions;

@@ -101,7 +101,7 @@ pub(super) fn append_directly(
     records: Bytes,
 ) -> Result<i64, validate::Refusal> {
     let newest = i16::MAX;
-    let call = Call { shared: shared.clone(), node, version: newest };
+    let call = Call { shared: shared.clone(), node, version: newest, client_id: "".into() };
     match append(&call, &mut shared.lock(), Sender::Test, target, Some(records))? {
         Outcome::Written { base_offset, .. } => Ok(base_offset),
         Outcome::Refused(error, message) => Err((error, message)),

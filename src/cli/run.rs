@@ -63,8 +63,9 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let mirrors: Vec<MirrorConfig> = ctx.mirrors(&config)?.into_iter().cloned().collect();
     let budget = Budget::new(beside::memory_bytes(&config));
+    let fingerprint = reloader.board().read().fingerprint;
     let mut beside = Beside::new(budget.clone(), stopped.clone());
-    let mut fleet = Fleet::new(&config, mirrors.clone(), budget.clone(), stopped.clone());
+    let mut fleet = Fleet::new(&config, mirrors.clone(), (budget.clone(), fingerprint), stopped.clone());
     let shown = Shown {
         boards: fleet.boards(),
         budget: Some(budget),
@@ -75,9 +76,9 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
     };
     // Who cannot be asked does not begin.
     let served = serve(&config, shown.clone(), &mirrors, &stopped).await?;
-    beside.start(&config, &mirrors);
     fleet.start_waiting()?;
-    let mut process = Process { fleet, beside, shown, served };
+    beside.start(&config, &mirrors, fleet.newly_elected().unwrap_or_default());
+    let mut process = Process { config: Arc::clone(&config), fleet, beside, shown, served };
     process.show(&config, mirrors);
     let ended = process.work(reloader, asked, &mut signals, &stop).await;
     drop(process.beside);
@@ -90,6 +91,7 @@ pub async fn run(_args: RunArgs, ctx: &Context) -> anyhow::Result<Exit> {
 
 /// All that runs.
 struct Process {
+    config: Arc<Config>,
     fleet: Fleet,
     beside: Beside,
     shown: Shown,
@@ -130,6 +132,9 @@ impl Process {
                     None
                 }
             };
+            if let Some(elected) = self.fleet.newly_elected() {
+                self.beside.follow(&self.config, elected);
+            }
             if let Some(why) = why {
                 reloader.begin(why, self.fleet.cluster_ids());
             }
@@ -140,11 +145,12 @@ impl Process {
     fn take_up(&mut self, ready: Ready) -> anyhow::Result<()> {
         let Ready { loaded, mirrors, diff } = ready;
         let config = Arc::new(loaded.config);
+        self.config = Arc::clone(&config);
         if diff.taking(Takes::Live).any(|change| change.key == "log.level") {
             logging::change(config.log.level);
         }
         self.beside.take_up(&config, &mirrors, &diff);
-        self.fleet.take_up(&config, mirrors.clone(), &diff)?;
+        self.fleet.take_up((&config, loaded.written.fingerprint()), mirrors.clone(), &diff)?;
         self.show(&config, mirrors);
         Ok(())
     }

@@ -30,6 +30,8 @@ pub struct ClusterSpec {
     pub bootstrap: Vec<String>,
     /// Client id sent with every request.
     pub client_id: String,
+    /// Who kmirror is there, as far as the configuration tells.
+    principal: Option<String>,
     security: Security,
     /// How the configuration has it, where it comes from there.
     written: Option<ClusterConfig>,
@@ -38,7 +40,14 @@ pub struct ClusterSpec {
 impl ClusterSpec {
     /// A cluster without encryption and authentication.
     pub fn new(name: &str, bootstrap: Vec<String>, client_id: String) -> Self {
-        Self { name: name.to_owned(), bootstrap, client_id, security: Security::default(), written: None }
+        Self {
+            name: name.to_owned(),
+            bootstrap,
+            client_id,
+            principal: None,
+            security: Security::default(),
+            written: None,
+        }
     }
 
     /// A cluster of the configuration.
@@ -51,7 +60,8 @@ impl ClusterSpec {
                 "sasl without tls: the {what} goes over the network for everybody to read; add `tls: {{}}`"
             );
         }
-        Self { security, written: Some(config.clone()), ..Self::new(&config.name, bootstrap, client_id) }
+        let written = Some(config.clone());
+        Self { security, principal: config.principal(), written, ..Self::new(&config.name, bootstrap, client_id) }
     }
 }
 
@@ -115,6 +125,8 @@ const CHANGE_LANE: u16 = 905;
 /// Lanes of what group coordinators are asked. A broker answers a commit once it is replicated, and a connection's next
 /// request waits for that: thousands of groups need several.
 const GROUP_LANES: std::ops::Range<u16> = 906..914;
+/// Lane of a member of a group: JoinGroup waits until all members have joined.
+const MEMBER_LANE: u16 = 914;
 const LONG_WAIT_MS: u64 = 500;
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -190,6 +202,16 @@ impl Cluster {
             let Ok(mut slot) = slot.try_lock() else { continue };
             slot.connection.take_if(|connection| !connection.is_busy());
         }
+    }
+
+    /// Who kmirror is there, as far as the configuration tells.
+    pub(crate) fn principal(&self) -> Option<String> {
+        self.era().spec.principal.clone()
+    }
+
+    /// As `--bootstrap-server` has it.
+    pub(crate) fn bootstrap_line(&self) -> String {
+        self.era().spec.bootstrap.join(",")
     }
 
     /// Cluster id; empty where the cluster does not tell (before Kafka 0.10.1).
@@ -294,6 +316,11 @@ impl Cluster {
     pub(super) async fn group_connection(&self, node: i32) -> Result<Connection, ClientError> {
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         self.connection(node, GROUP_LANES.start + turn % (GROUP_LANES.end - GROUP_LANES.start)).await
+    }
+
+    /// A member's own connection to its group coordinator.
+    pub(super) async fn member_connection(&self, node: i32) -> Result<Connection, ClientError> {
+        self.connection(node, MEMBER_LANE).await
     }
 
     async fn connection_on(&self, node: Node, lane: u16) -> Result<Connection, ClientError> {
@@ -416,7 +443,7 @@ impl Cluster {
 
     /// An error code of this cluster as an error.
     pub fn api_error(&self, api: &'static str, code: i16, subject: &str) -> ClientError {
-        ClientError::api(self.name(), api, code, subject, None)
+        self.api_error_with(api, code, subject, None)
     }
 
     /// An error code together with the broker's own words.
@@ -427,7 +454,9 @@ impl Cluster {
         subject: &str,
         words: Option<&str>,
     ) -> ClientError {
-        ClientError::api(self.name(), api, code, subject, words)
+        let error = ClientError::api(self.name(), api, code, subject, words);
+        let spec = &self.era().spec;
+        error.with_right(spec.principal.as_deref(), &spec.bootstrap)
     }
 
     pub(super) fn known_coordinator(&self, kind: KeyType, key: &str) -> Option<i32> {

@@ -14,6 +14,7 @@ use super::frame::{OutFrame, split_response};
 use super::*;
 use crate::batch::goldens::golden;
 use crate::groups::{Committed, GroupType};
+use crate::plan::fleet::{Answer, Ask, Joined};
 use crate::plan::{Acl, AclNumbers, AclResource, Acls, Grant};
 
 const WIRE: &str = include_str!("../../proto-tests/goldens/wire.txt");
@@ -318,6 +319,15 @@ async fn changes() {
         cluster.allow_writes(&["alpha"]).await
     };
     assert_eq!(play(&["alter_configs", "create_acls", "delete_acls"], act).await, 1);
+    let act = async |cluster: Cluster| {
+        let numbers = AclNumbers { resource: 2, pattern: 3, operation: 4, permission: 2 };
+        cluster.delete_acls(&[numbers.binding("alpha", "User:*", "*")]).await
+    };
+    assert_eq!(play(&["delete_acls"], act).await, []);
+    let act = async |cluster: Cluster| {
+        cluster.delete_topic("alpha", Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10)).await
+    };
+    assert_eq!(play(&["delete_topics"], act).await, ());
 }
 
 #[tokio::test]
@@ -360,8 +370,8 @@ async fn quotas_are_set() {
         entity: vec![("user".to_owned(), user.map(str::to_owned))],
         values: [("producer_byte_rate".to_owned(), value)].into(),
     };
-    let wanted = [quota(Some("alice"), 1024.5), quota(None, 7.0)];
-    let act = async |cluster: Cluster| cluster.set_client_quotas(&wanted).await;
+    let wanted = [quota(Some("alice"), 1024.5), quota(None, 7.0)].map(QuotaChange::from);
+    let act = async |cluster: Cluster| cluster.change_client_quotas(&wanted).await;
     let refused = play(&["alter_quotas"], act).await;
     assert_eq!((refused.len(), &refused[0].0, refused[0].1.code()), (1, &wanted[1], Some(42)));
     assert!(refused[0].1.to_string().contains("too low"), "{}", refused[0].1);
@@ -426,4 +436,41 @@ async fn groups_offsets() {
         let error = answers[&at(1)].as_ref().unwrap_err();
         assert!(error.code() == Some(code) && error.is_of_live_group(), "{error}");
     }
+}
+
+#[tokio::test]
+async fn members_of_a_group() {
+    let names = ["find_fleet_coordinator", "join_group", "sync_group", "heartbeat", "leave_group"];
+    let seat = GroupSeat {
+        group: "fleet".to_owned(),
+        instance_id: Some("1".to_owned()),
+        protocol_type: "kmirror",
+        protocol: "shards-1",
+        session_timeout: std::time::Duration::from_secs(10),
+        rebalance_timeout: std::time::Duration::from_secs(20),
+    };
+    let one = || "one".to_owned();
+    let act = async |cluster: Cluster| {
+        let mut answers = Vec::new();
+        for ask in [
+            Ask::Join { member: one() },
+            Ask::Sync { member: one(), generation: 7, assigns: true },
+            Ask::Heartbeat { member: one(), generation: 7 },
+            Ask::Leave { member: one() },
+        ] {
+            let assignments = vec![(one(), vec![4]), ("two".to_owned(), Vec::new())];
+            answers.push(cluster.ask_as_member(&seat, &ask, &[1, 2], assignments).await?);
+        }
+        Ok(answers)
+    };
+    let answers = play(&names, act).await;
+    let joined = Joined {
+        member: one(),
+        generation: 7,
+        leader: one(),
+        members: vec![(one(), vec![1, 2]), ("two".to_owned(), vec![3])],
+        skip_assignment: false,
+    };
+    let expected = [Answer::Joined(joined), Answer::Synced(vec![4]), Answer::Refused(27, String::new()), Answer::Done];
+    assert_eq!(answers, expected);
 }

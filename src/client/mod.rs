@@ -31,8 +31,10 @@ mod offsets;
 mod principals;
 mod produce;
 mod refusals;
+mod removal;
 mod renewal;
 mod retry;
+mod rights;
 mod shape;
 mod topics;
 mod transactions;
@@ -48,15 +50,16 @@ pub use error::{ClientError, Verdict, classify, code_name};
 pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};
 pub use frame::OutFrame;
 pub use groups::{
-    EachGroup, FetchedOffsets, GroupOffsets, GroupPartition, GroupState, GroupView, ListedGroup, OffsetAnswers,
-    OffsetErrors,
+    DescribedFleet, EachGroup, FetchedOffsets, FleetMember, GroupOffsets, GroupPartition, GroupSeat, GroupState,
+    GroupView, ListedGroup, OffsetAnswers, OffsetErrors,
 };
 pub use kafka_protocol::messages::ApiKey;
 pub(crate) use log_reader::nothing_below_end;
 pub use log_reader::{LogSlice, ReadError, ReadOptions, TopicPartition, read_log};
 pub use metadata::{Metadata, PartitionMeta, TopicMeta, Topics};
 pub use offsets::{Each, LogPoint};
-pub use principals::{ClientQuota, ScramUser};
+pub use principals::{ClientQuota, QuotaChange, ScramUser};
 pub use produce::{AppendOutcome, ProduceEntry, ProduceResult, append_batch, encode_produce, parse_produce};
+pub use rights::Allowed;
 pub use topics::NewTopic;
 pub use transactions::{Producer, ProducerView};

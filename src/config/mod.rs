@@ -2,7 +2,8 @@
 //!
 //! The text becomes a tree with places ([`yaml`]); the tree is held against the one table of options ([`options`]),
 //! which knows every key, its kind, its default and whether it is built ([`shape`]); serde reads the result ([`raw`]);
-//! what spans several values is checked last ([`validate`], [`routes`], [`backups`], [`http`]). What differs between two files is told by [`diff`]. Every fault has file, line, column and key
+//! what spans several values is checked last ([`validate`], [`routes`], [`backups`], [`http`]). What differs between two files is told
+//! by [`diff`]; [`patterns`] says what expressions are as ACLs. Every fault has file, line, column and
 //! path, and as many as can be told apart are reported at once. A value from `${env:…}` or `${file:…}` is in no message.
 
 use std::cell::RefCell;
@@ -12,8 +13,10 @@ use std::path::{Path, PathBuf};
 mod backups;
 mod diff;
 mod error;
+mod fleet;
 mod http;
 pub mod options;
+mod patterns;
 mod raw;
 mod reference;
 mod routes;
@@ -34,6 +37,7 @@ pub use backups::{
 };
 pub use diff::{Change, Diff, Part, What, Written};
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use fleet::FleetConfig;
 pub use http::{HttpConfig, HttpTls};
 pub use reference::reference_markdown;
 pub use routes::{Conflict, conflicts, target_topic};
@@ -56,6 +60,8 @@ pub use units::{bytes, is_name as is_mirror_name, parse_rfc3339_ms};
 pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// Least `mirrors[].groups.interval`.
 pub const GROUPS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// Least `mirrors[].sync.interval`.
+pub const SYNC_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Least `mirrors[].heartbeats.interval`.
 pub const HEARTBEATS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Least `drills[].every`.

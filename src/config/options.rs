@@ -1,4 +1,4 @@
-//! The one table of options: what exists, of which kind, with which default, whether it is built, and how a change of it takes
+//! The one table of options: what exists, of which kind, with which default, and how a change of it takes
 //! effect while kmirror runs. Parsing, error messages, `kmirror config schema`, `configs/REFERENCE.md` and the reload all read it.
 
 /// One key of the configuration.
@@ -14,8 +14,6 @@ pub struct Opt {
     pub required: bool,
     /// What it does, for the reference and the schema.
     pub doc: &'static str,
-    /// Whether this build does it.
-    pub status: Status,
     /// Whether its value must never be shown.
     pub secret: bool,
     /// How another value takes effect while kmirror runs.
@@ -49,15 +47,6 @@ impl Takes {
             Self::Never => "never",
         }
     }
-}
-
-/// Whether a key can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It works.
-    Built,
-    /// The name is taken, and refused with "not yet supported".
-    NotYet,
 }
 
 /// What a key takes.
@@ -168,7 +157,7 @@ impl Kind {
 }
 
 const fn opt(path: &'static str, takes: Takes, kind: Kind, doc: &'static str) -> Opt {
-    Opt { path, kind, default: None, required: false, doc, status: Status::Built, secret: false, takes }
+    Opt { path, kind, default: None, required: false, doc, secret: false, takes }
 }
 
 impl Opt {
@@ -179,11 +168,6 @@ impl Opt {
 
     const fn default(mut self, text: &'static str) -> Self {
         self.default = Some(text);
-        self
-    }
-
-    const fn not_yet(mut self) -> Self {
-        self.status = Status::NotYet;
         self
     }
 
@@ -242,12 +226,15 @@ pub const OPTIONS: &[Opt] = &[
     opt("mirrors[].groups.include", TASK, PATTERNS, "Groups whose whole id matches one of these are kept, those that appear later too.").required(),
     opt("mirrors[].groups.exclude", TASK, PATTERNS, "Groups whose whole id matches one of these are not. kmirror's own, `__kmirror.*`, never are.").default("[]"),
     opt("mirrors[].groups.interval", TASK, Kind::One(Scalar::Duration), "Time between two translations, at least 1s.").default("5s"),
-    opt("mirrors[].sync", LIVE, Kind::Section, "What else follows the source.").default("{}"),
-    opt("mirrors[].sync.topic_configs", LIVE, FLAG, "Topic configs that are not the source's defaults, when the topic is created on the target.").default("true"),
+    opt("mirrors[].sync", LIVE, Kind::Section, "What else follows the source. What was set on the target by hand stays as it is; `kmirror sync --dry-run` shows all of it.").default("{}"),
+    opt("mirrors[].sync.topic_configs", LIVE, FLAG, "Topic configs that are not the source's defaults.").default("true"),
     opt("mirrors[].sync.partitions", LIVE, FLAG, "The partition count, when it grows.").default("true"),
-    opt("mirrors[].sync.acls", LIVE, FLAG, "ACLs of topics.").not_yet(),
-    opt("mirrors[].sync.quotas", LIVE, FLAG, "Client quotas.").not_yet(),
-    opt("mirrors[].sync.deletions", LIVE, FLAG, "Deletion of topics.").not_yet(),
+    opt("mirrors[].sync.acls", TASK, FLAG, "ACLs, staged: rights to write are held back until the target is promoted.").default("false"),
+    opt("mirrors[].sync.quotas", TASK, FLAG, "Client quotas.").default("false"),
+    opt("mirrors[].sync.scram_users", TASK, FLAG, "Users with SCRAM credentials: those that the target lacks are named. No cluster tells their secrets.").default("false"),
+    opt("mirrors[].sync.deletions", TASK, FLAG, "Deletion of topics, of those that the mirror has made.").default("false"),
+    opt("mirrors[].sync.deletions_grace", TASK, Kind::One(Scalar::Duration), "How long a topic must be gone from the source before it is deleted on the target.").default("24h"),
+    opt("mirrors[].sync.interval", TASK, Kind::One(Scalar::Duration), "Time between two looks at all of this, at least 1s; partition counts are looked at every 3s.").default("1m"),
     opt("mirrors[].on", LIVE, Kind::Section, "What to do where going on would cost records or certainty: halt the partition, or note a gap and continue.").default("{}"),
     opt("mirrors[].on.retention_loss", LIVE, POLICY, "The source deleted records before they were mirrored.").default("halt"),
     opt("mirrors[].on.source_recreated", LIVE, POLICY, "The source's topic was deleted and made again.").default("halt"),
@@ -262,6 +249,10 @@ pub const OPTIONS: &[Opt] = &[
     opt("mirrors[].limits.coalesced_batch", LIVE, Kind::One(Scalar::Size(0)), "Batches below 4 KiB that wait together are sent as one of at most this size; 0: every batch stays as it was produced.").default("64KiB"),
     opt("limits", LIVE, Kind::Section, "Bounds of the whole process.").default("{}"),
     opt("limits.memory", LIVE, Kind::One(Scalar::Size(super::MEMORY_BYTES_MIN)), "Records in flight between sources and targets, all mirrors together.").default("32MiB"),
+    opt("fleet", PROCESS, Kind::Section, "Shares the shards of each mirror with the other instances that run this file; absent: this process does it all. `fleet: {}` will do."),
+    opt("fleet.instance_id", PROCESS, Kind::One(Scalar::Name), "Makes this instance a static member (`group.instance.id`): restarted within the session timeout it gets its shards back, and nothing is moved. Each instance has its own, such as `${env:HOSTNAME}`."),
+    opt("fleet.session_timeout", PROCESS, Kind::One(Scalar::Duration), "An instance that is not heard of for so long loses its shards to the others (`session.timeout.ms`). Brokers take 6s to 30m unless they are set otherwise.").default("10s"),
+    opt("fleet.weight", PROCESS, Kind::One(Scalar::Integer(1, 1_000)), "How much of the work this instance is to have, next to others with a weight of their own.").default("100"),
     opt("http", PROCESS, Kind::Section, "The HTTP listener; absent: none."),
     opt("http.listen", PROCESS, Kind::One(Scalar::Listen), "Where it listens. Another address than a loopback one takes `http.token` and `http.tls`.").required(),
     opt("http.metrics", LIVE, Kind::Section, "What `/metrics` shows.").default("{}"),

@@ -19,10 +19,19 @@ pub(super) struct File {
     pub(super) clusters: BTreeMap<String, Cluster>,
     pub(super) mirrors: Option<Vec<Mirror>>,
     pub(super) limits: Limits,
+    pub(super) fleet: Option<Fleet>,
     pub(super) http: Option<Http>,
     pub(super) backups: Option<Vec<Backup>>,
     pub(super) drills: Option<Vec<Drill>>,
     pub(super) log: Log,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fleet {
+    pub(super) instance_id: Option<String>,
+    pub(super) session_timeout: String,
+    pub(super) weight: u32,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -111,13 +120,15 @@ pub(super) struct Groups {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)] // What is not built yet is refused before this is read.
 pub(super) struct Sync {
     pub(super) topic_configs: bool,
     pub(super) partitions: bool,
-    acls: Option<bool>,
-    quotas: Option<bool>,
-    deletions: Option<bool>,
+    pub(super) acls: bool,
+    pub(super) quotas: bool,
+    pub(super) scram_users: bool,
+    pub(super) deletions: bool,
+    pub(super) deletions_grace: String,
+    pub(super) interval: String,
 }
 
 #[derive(Deserialize, JsonSchema)]

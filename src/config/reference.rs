@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::options::{OPTIONS, Opt, Status};
+use super::options::{OPTIONS, Opt};
 
 const HEAD: &str = "\
 # Configuration reference
 
 Written by `kmirror config reference` from the table in `src/config/options.rs`; do not edit.
 
-One YAML file. Unknown and repeated keys are refused, and so are keys marked *not yet*: their names are taken, their work
-is to come. `*` stands for a name of your own, `[]` for every item of a list.
+One YAML file. Unknown and repeated keys are refused. `*` stands for a name of your own, `[]` for every item of a list.
 
 - Any single value may hold `${env:NAME}` (an environment variable) and `${file:PATH}` (a file's content without its last
   newline; relative to the configuration file). What comes in is text, never YAML; it appears in no message and not in
@@ -48,13 +47,12 @@ pub fn reference_markdown() -> String {
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} | {} | {}{} |",
+            "| `{}` | {} | {} | {} | {} |",
             option.path,
             cell(&option.kind.describe()),
             default(option),
             option.takes.word(),
             cell(option.doc),
-            if option.status == Status::NotYet { " *Not yet.*" } else { "" },
         );
     }
     text

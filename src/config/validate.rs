@@ -61,11 +61,15 @@ impl Validator<'_> {
             Some(http) => self.http(http),
             None => None,
         };
+        let fleet = match file.fleet {
+            Some(fleet) => self.fleet(fleet),
+            None => None,
+        };
         let drills = file.drills.unwrap_or_default().into_iter().enumerate();
         let drills: Vec<_> = drills.filter_map(|(index, drill)| self.drill(index, drill, &mirrors)).collect();
         let limits = Limits { memory_bytes: memory? };
         let log = LogConfig { level: file.log.level, format: file.log.format };
-        self.errors.is_empty().then_some(Config { clusters, mirrors, backups, limits, http, drills, log })
+        self.errors.is_empty().then_some(Config { clusters, mirrors, backups, limits, fleet, http, drills, log })
     }
 
     fn clusters(&mut self, clusters: BTreeMap<String, raw::Cluster>) -> BTreeMap<String, ClusterConfig> {
@@ -138,6 +142,7 @@ impl Validator<'_> {
         };
         let coalesced =
             self.take(&format!("{at}.limits.coalesced_batch"), units::parse_size(&mirror.limits.coalesced_batch));
+        let sync = self.sync(&format!("{at}.sync"), &mirror.sync);
         let groups = match &mirror.groups {
             Some(groups) => Some(self.groups(&format!("{at}.groups"), groups)?),
             None => None,
@@ -156,7 +161,7 @@ impl Validator<'_> {
             },
             groups,
             heartbeats,
-            sync: Sync { topic_configs: mirror.sync.topic_configs, partitions: mirror.sync.partitions },
+            sync: sync?,
             on: Policies {
                 retention_loss: mirror.on.retention_loss,
                 source_recreated: mirror.on.source_recreated,
@@ -183,6 +188,24 @@ impl Validator<'_> {
             self.error(&format!("{at}.topic"), "is no name of a topic: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'");
         }
         Some(Heartbeats { topic, interval })
+    }
+
+    fn sync(&mut self, at: &str, sync: &raw::Sync) -> Option<Sync> {
+        let key = format!("{at}.interval");
+        let interval = self.take(&key, units::parse_duration(&sync.interval))?;
+        if interval < super::SYNC_INTERVAL_MIN {
+            self.error(&key, "is too short: both clusters are asked about every topic each time; write 1s or more");
+        }
+        let grace = self.take(&format!("{at}.deletions_grace"), units::parse_duration(&sync.deletions_grace))?;
+        Some(Sync {
+            topic_configs: sync.topic_configs,
+            partitions: sync.partitions,
+            acls: sync.acls,
+            quotas: sync.quotas,
+            scram_users: sync.scram_users,
+            deletions: sync.deletions.then_some(grace),
+            interval,
+        })
     }
 
     fn groups(&mut self, at: &str, groups: &raw::Groups) -> Option<GroupSync> {

@@ -108,6 +108,31 @@ pub enum EngineError {
         /// Id on record.
         recorded: String,
     },
+    /// A topic was made again, and who mirrored the one before has not let go of the target yet.
+    #[error(
+        "mirror {mirror}: {topic}:{partition} was mirrored before its topic was made again, by the owner of shard {shard}, which has \
+         not released it yet"
+    )]
+    HeldElsewhere {
+        /// Mirror name.
+        mirror: String,
+        /// Source topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Shard that it was of.
+        shard: u32,
+    },
+    /// The fleet's group has no place for this instance any more.
+    #[error("mirror {mirror}: no member of the fleet {group} any more: {detail}")]
+    NoMember {
+        /// Mirror name.
+        mirror: String,
+        /// Group id.
+        group: String,
+        /// Why, and what to do about it.
+        detail: String,
+    },
     /// Something that cannot be, with the evidence.
     #[error("mirror {mirror}: {detail}")]
     Unexpected {
@@ -126,7 +151,8 @@ impl EngineError {
 
     /// Whether the same may be tried again where it failed.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::NoMarker { .. }) || self.client().is_some_and(ClientError::is_retriable)
+        matches!(self, Self::NoMarker { .. } | Self::HeldElsewhere { .. })
+            || self.client().is_some_and(ClientError::is_retriable)
     }
 
     /// The same, while the shards are still being taken: nothing is owned yet that somebody could have taken away. Two that
@@ -147,6 +173,11 @@ impl EngineError {
         let Self::State { topic, partition, offset, source, .. } = self else { return None };
         let what = || format!("state topic {topic}:{partition} at offset {offset}: {source}");
         (!source.is_newer()).then(|| Halt::new(HaltKind::StateDamaged, what()))
+    }
+
+    /// Whether an authorizer refused it.
+    pub fn is_unauthorised(&self) -> bool {
+        self.client().is_some_and(ClientError::is_unauthorised)
     }
 
     /// The failed request behind it, where that is all there is to it.

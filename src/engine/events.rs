@@ -64,6 +64,12 @@ pub(crate) enum Event {
     NotKeptAlive { shard: u32 },
     /// A shard cannot be written any more.
     ShardFailed(EngineError),
+    /// Its worker has ended: nothing of it is under way any more.
+    ShardEnded { shard: u32 },
+    /// What a shard's worker reports. It means nothing where the shard was given up since, or taken again.
+    OfShard { shard: u32, tenure: u64, event: Box<Event> },
+    /// What the shards of others say of partitions that none of ours knows.
+    LookedAround { parts: Vec<PartId>, outcome: Result<Vec<(u32, Holdings)>, EngineError> },
     /// Partitions of a shard were attached, or taken over again (`retake`).
     Attached { shard: u32, retake: bool, outcome: Result<Vec<(Pair, Attached)>, EngineError> },
     /// A displaced partition was corrected.
@@ -80,8 +86,8 @@ pub(crate) enum Event {
     Readable(Vec<String>),
     /// What waits on the source was looked at.
     Looked(Box<Looked>),
-    /// The control partition was read after these shards had been taken: whether a promotion stands.
-    Cleared { shards: Vec<u32>, outcome: Result<bool, EngineError> },
+    /// The control partition was read after these shards had been taken, each in its tenure: whether a promotion stands.
+    Cleared { shards: Vec<(u32, u64)>, outcome: Result<bool, EngineError> },
     /// The source's topic configs were looked up.
     ConfigsNoted,
     /// A partition that is not selected any more was released in its shard.

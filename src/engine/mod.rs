@@ -11,11 +11,14 @@ pub(crate) mod control;
 mod error;
 mod events;
 mod fetcher;
+mod handover;
 mod lane;
 pub(crate) mod markers;
+mod membership;
 mod part;
 pub(crate) mod replay;
 mod runner;
+mod seat;
 pub(crate) mod settle;
 pub(crate) mod shard;
 mod shard_worker;
@@ -32,10 +35,13 @@ use tokio::sync::watch;
 
 use crate::client::{Cluster, ClusterSpec};
 use crate::config::{ClusterConfig, Config, MirrorConfig};
+use crate::mirror::HaltKind;
 
-pub use board::{Board, Drilled, PartView, Totals};
+pub use board::{Board, Drilled, Lacks, PartView, SyncCounts, Totals, Want};
 pub use budget::Budget;
 pub use error::EngineError;
+pub use membership::{Membership, Workload};
+pub use seat::{Desk, Seat};
 
 pub(crate) use shard::now_ms;
 
@@ -43,6 +49,9 @@ use runner::{Runner, Shared};
 
 /// `producer.id.expiration.ms` where the target does not tell: Kafka's default, a day.
 const EXPIRATION_DEFAULT_MS: u64 = 24 * 3600 * 1000;
+/// How long a clean stop takes at most: what is under way is answered, and every shard released. Whoever kills must wait longer.
+pub const STOP_SECONDS_MAX: u32 =
+    (runner::stopping::DRAIN_DEADLINE_MS / 1000) as u32 + runner::stopping::RELEASE_DEADLINE.as_secs() as u32;
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -79,7 +88,7 @@ pub struct Settings {
     pub mirror: Arc<MirrorConfig>,
 }
 
-/// Runs one mirror until `stop` says so.
+/// Runs one mirror until `stop` says so, alone.
 pub async fn run_mirror(
     config: Arc<Config>,
     mirror: Arc<MirrorConfig>,
@@ -89,22 +98,28 @@ pub async fn run_mirror(
 ) -> Result<(), EngineError> {
     // Kept to the end: nobody changes them.
     let (_same, settings) = watch::channel(Settings { all: config, mirror });
-    run_mirror_with(settings, budget, board, stop).await
+    run_member(settings, budget, board, Seat::alone(), stop).await
 }
 
-/// Runs one mirror by settings that may change, until `stop` says so. What can be retried is retried: the mirror starts anew, as
-/// after a crash.
-pub async fn run_mirror_with(
+/// Runs what it is assigned of a mirror that others may share in, by settings that may change, until `stop` says so. What can be retried
+/// is retried: the mirror starts anew, as after a crash.
+pub async fn run_member(
     mut settings: watch::Receiver<Settings>,
     budget: Budget,
     board: Board,
+    seat: Seat,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
     let name = settings.borrow().mirror.name.clone();
     let mut pause = RESTART_PAUSE;
     for round in 0_u32.. {
         let began = tokio::time::Instant::now();
-        let outcome = run_once(&mut settings, &budget, &board, stop.clone()).await;
+        let outcome = run_once(&mut settings, &budget, &board, seat.clone(), stop.clone()).await;
+        seat.end();
+        board.note_outcome(Lacks::Mirror, &outcome);
+        if outcome.as_ref().is_err_and(EngineError::is_unauthorised) {
+            count_error(&name, HaltKind::Unauthorised.to_string());
+        }
         let error = match outcome {
             Ok(()) => return Ok(()),
             Err(error) if error.is_retriable() => error,
@@ -160,6 +175,7 @@ async fn run_once(
     settings: &mut watch::Receiver<Settings>,
     budget: &Budget,
     board: &Board,
+    seat: Seat,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
     let Settings { all: config, mirror } = settings.borrow_and_update().clone();
@@ -175,7 +191,7 @@ async fn run_once(
         budget: budget.clone(),
         expiration_ms,
     };
-    let outcome = Runner::new(shared.clone(), settings.clone(), stop, board.clone()).await?.run().await;
+    let outcome = Runner::new(shared.clone(), settings.clone(), seat, stop, board.clone()).await?.run().await;
     match outcome {
         // A promotion's fence may strike before the news of it do.
         Err(EngineError::Fenced { .. }) if is_promoted(&shared).await => {

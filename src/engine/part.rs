@@ -12,7 +12,7 @@ use super::watched::Watch;
 /// Bytes that may wait for the target per partition before it is left out of fetches.
 const PART_QUEUE_BYTES: usize = 512 << 10;
 /// Caps what a compressed batch may unfold to where it must be re-encoded, bytes.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
+const DECODE_LIMIT_BYTES: usize = 64 << 20;
 const AGAIN_MIN_MS: u64 = 250;
 const AGAIN_MAX_MS: u64 = 5_000;
 /// Kept between a record's age and the age at which the target forgets producer state, ms.
@@ -88,6 +88,10 @@ pub(crate) struct Part {
     /// Whether the topics of the mirror select it.
     pub(crate) selected: bool,
     pub(crate) parked: Parked,
+    /// Its shard is given back: nothing more is fetched or sent.
+    pub(crate) ending: bool,
+    /// It is known what the shards of others say of it.
+    pub(crate) looked_around: bool,
     pub(crate) source_leader: Option<i32>,
     pub(crate) source_epoch: i32,
     pub(crate) target_leader: Option<i32>,
@@ -145,6 +149,8 @@ impl Part {
             paused: false,
             selected: true,
             parked: Parked::No,
+            ending: false,
+            looked_around: false,
             source_leader: None,
             source_epoch: -1,
             target_leader: None,
@@ -246,7 +252,7 @@ impl Part {
         let full = flow.appender.queued_bytes() >= PART_QUEUE_BYTES;
         // What cannot be sent would pin the responses that hold it, and with them the budget of all the others.
         let blocked = self.lane.is_none() || flow.appender.is_failing();
-        if self.paused || full || blocked || now_ms < self.fetch_not_before_ms {
+        if self.paused || self.ending || full || blocked || now_ms < self.fetch_not_before_ms {
             return None;
         }
         Some(FetchWant {

@@ -1,7 +1,7 @@
 //! A shard's partition of the state topic, added up.
 
 use crate::batch::{self, RawBatch};
-use crate::client::{ReadError, TopicPartition};
+use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
 use crate::mirror::{ShardState, StateError, StateRecord, decode_state};
 
 use super::EngineError;
@@ -104,4 +104,53 @@ impl<'a> Replay<'a> {
             source,
         }
     }
+}
+
+/// How often a shard is read anew because a snapshot of the running mirror took the place of what was being read.
+const READS: usize = 5;
+
+/// The state of a shard as it stands, read without taking it.
+pub(crate) async fn read_shard(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<ShardState, EngineError> {
+    for _ in 1..READS {
+        match read_whole(mirror, target, tp).await {
+            Err(EngineError::Read(ReadError::OutOfRange { .. })) => {}
+            outcome => return outcome.map(|(state, _)| state),
+        }
+    }
+    read_whole(mirror, target, tp).await.map(|(state, _)| state)
+}
+
+/// The state, and the offset behind what was read of it.
+pub(crate) async fn read_whole(
+    mirror: &str,
+    target: &Cluster,
+    tp: &TopicPartition,
+) -> Result<(ShardState, i64), EngineError> {
+    let start = target.log_start(tp).await?;
+    read_on(target, tp, start, Replay::new(mirror, tp, start)).await
+}
+
+/// Reads on from there: the state, and the offset behind what was read of it.
+pub(crate) async fn read_on(
+    target: &Cluster,
+    tp: &TopicPartition,
+    mut at: i64,
+    mut replay: Replay<'_>,
+) -> Result<(ShardState, i64), EngineError> {
+    let end = target.log_end(tp).await?;
+    while at < end {
+        let options = ReadOptions { max_wait_ms: 0, max_bytes: 4 << 20, ..ReadOptions::default() };
+        let slice = read_log(target, tp, at, options).await.map_err(|error| replay.unreadable(error.into()))?;
+        let before = at;
+        for batch in slice.batches.into_iter().filter(|b| b.header.next_offset() > before) {
+            at = batch.header.next_offset();
+            if !batch.header.is_control() {
+                replay.batch(&batch)?;
+            }
+        }
+        if at == before {
+            return Err(nothing_below_end(target, tp).into());
+        }
+    }
+    Ok((replay.finish()?, at))
 }

@@ -15,6 +15,7 @@ use crate::mirror::{Break, Displacement, Halt, ReleaseEntry, Scan, Seen, StateRe
 use super::EngineError;
 use super::attach::{self, AttachContext, Attached, Pair, Wanted};
 use super::events::{Event, Holdings, PartId, Ticket};
+use super::handover::await_release;
 use super::runner::Shared;
 use super::shard::{Presence, ShardLog, ShardSpec, take_shard};
 
@@ -46,23 +47,56 @@ pub(crate) enum Job {
     Release { entries: Vec<ReleaseEntry>, done: oneshot::Sender<Result<(), EngineError>> },
 }
 
-/// Runs until the jobs end, or the shard cannot be written any more (which ends the mirror).
+/// How a worker reports: for its shard, as long as that is held by this worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter {
+    pub(crate) shard: u32,
+    /// Tells this time that the shard is held from others.
+    pub(crate) tenure: u64,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+}
+
+impl Reporter {
+    /// False once nobody listens any more.
+    fn tell(&self, event: Event) -> bool {
+        let Self { shard, tenure, events } = self;
+        events.send(Event::OfShard { shard: *shard, tenure: *tenure, event: Box::new(event) }).is_ok()
+    }
+}
+
+/// Takes the shard, once whoever holds it has released it where that is what they were told, and does what it is given, until the jobs
+/// end.
 pub(crate) async fn shard_worker(
-    mut shared: Shared,
+    shared: Shared,
     spec: ShardSpec,
+    is_handed_over: bool,
     mut jobs: mpsc::UnboundedReceiver<Job>,
-    events: mpsc::UnboundedSender<Event>,
+    reporter: Reporter,
 ) {
     let shard = spec.shard;
-    let (mut log, mut owned) = match take(&shared, &spec).await {
-        Ok(taken) => taken,
-        Err(error) => {
-            // The runner is gone when nobody listens any more.
-            let _ = events.send(Event::ShardTaken { shard, owned: Instant::now(), outcome: Err(error) });
-            return;
+    if is_handed_over {
+        await_release(&shared.target, &spec, || jobs.is_closed()).await;
+    }
+    match take(&shared, &spec, &jobs).await {
+        Ok(Some((log, owned))) => {
+            reporter.tell(Event::ShardTaken { shard, owned, outcome: Ok(Holdings::of(&log.state)) });
+            do_jobs(shared.clone(), log, owned, &mut jobs, &reporter).await;
         }
-    };
-    let _ = events.send(Event::ShardTaken { shard, owned, outcome: Ok(Holdings::of(&log.state)) });
+        Ok(None) => {}
+        Err(error) => {
+            reporter.tell(Event::ShardTaken { shard, owned: Instant::now(), outcome: Err(error) });
+        }
+    }
+    reporter.tell(Event::ShardEnded { shard });
+}
+
+async fn do_jobs(
+    mut shared: Shared,
+    mut log: ShardLog,
+    mut owned: Instant,
+    jobs: &mut mpsc::UnboundedReceiver<Job>,
+    reporter: &Reporter,
+) {
     let mut confirmed = false;
     while let Some(job) = jobs.recv().await {
         let job = match job {
@@ -91,17 +125,26 @@ pub(crate) async fn shard_worker(
         if let Event::KeptAlive { owned: confirmed, .. } = &event {
             owned = *confirmed;
         }
-        if events.send(event).is_err() {
+        if !reporter.tell(event) {
             return;
         }
     }
 }
 
-/// Takes the shard, however long its partition or its coordinator is away: the other shards do not wait for that.
-async fn take(shared: &Shared, spec: &ShardSpec) -> Result<(ShardLog, Instant), EngineError> {
+/// Takes the shard, however long its partition or its coordinator is away: the other shards do not wait for that. Nothing where it is
+/// not wanted any more.
+async fn take(
+    shared: &Shared,
+    spec: &ShardSpec,
+    jobs: &mpsc::UnboundedReceiver<Job>,
+) -> Result<Option<(ShardLog, Instant)>, EngineError> {
     let mut pause = TAKE_PAUSE;
     let mut presence = Presence::default();
     loop {
+        // Whoever takes what was given to somebody else meanwhile takes it from them.
+        if jobs.is_closed() {
+            return Ok(None);
+        }
         let began = Instant::now();
         match take_shard(&shared.target, spec).await {
             // Not where another one takes them as well: they would take them from each other for ever.
@@ -109,7 +152,7 @@ async fn take(shared: &Shared, spec: &ShardSpec) -> Result<(ShardLog, Instant), 
                 tracing::warn!(mirror = %spec.mirror, shard = spec.shard, %error, "the shard cannot be taken yet, trying again");
                 presence.check(&shared.target, &spec.mirror, &spec.tp).await?;
             }
-            outcome => return outcome.map(|log| (log, began)),
+            outcome => return outcome.map(|log| Some((log, began))),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(TAKE_PAUSE_MAX);

@@ -146,6 +146,12 @@ impl Part {
         self.watch.end_asked.unwrap_or(self.source_end)
     }
 
+    /// Source offsets that wait.
+    pub(crate) fn backlog_records(&self) -> u64 {
+        let position = self.standing().map(|(position, _)| position);
+        position.and_then(|position| u64::try_from(self.known_end() - position).ok()).unwrap_or(0)
+    }
+
     /// Since when the first record that is not mirrored waits, ms: by its timestamp or, where that is not known yet, by when it was
     /// first seen to. Asked every so often.
     pub(crate) fn waits_since_ms(&mut self, now_ms: i64) -> Option<i64> {

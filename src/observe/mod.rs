@@ -43,7 +43,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::HttpConfig;
-use crate::engine::{Board, Budget};
+use crate::engine::{Board, Budget, Lacks};
 
 pub use live::Served;
 
@@ -175,6 +175,12 @@ async fn ready(State(app): State<App>) -> impl IntoResponse {
         // Its work is done; the others' is not.
         if board.is_promoted() {
             continue;
+        }
+        if let Some(want) = board.want(Lacks::Mirror) {
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("mirror {}: a right is missing: {}\n", board.mirror(), want.why),
+            );
         }
         if at_ms + STALE_MS < now_ms {
             return (StatusCode::SERVICE_UNAVAILABLE, format!("mirror {}: not running yet\n", board.mirror()));

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::client::{ClientError, Cluster};
-use crate::plan::{AclNames, Acls, AclsOutlook, compare_acls};
+use crate::plan::{Acl, AclNames, Acls, AclsOutlook, compare_acls};
 
-/// Compares them; where they cannot be read, that is what comes of it: nothing else hangs on it.
+/// Compares them; where they cannot be read, that is what comes of it: nothing else hangs on it. `held` is what a promotion adds.
 pub(super) async fn compare(
     source: Option<&Cluster>,
-    target: &Cluster,
+    (target, held): (&Cluster, Vec<Acl>),
     names: AclNames<'_>,
     patience: Duration,
 ) -> AclsOutlook {
@@ -19,7 +19,8 @@ pub(super) async fn compare(
         return AclsOutlook::not_compared(format!("they were not told within {} s", patience.as_secs()));
     };
     match (here, there) {
-        (Ok(here), Ok(there)) => compare_acls(&here, &there, names),
+        (Ok(here), Ok(Acls::Listed(there))) => compare_acls(&here, &Acls::Listed([there, held].concat()), names),
+        (Ok(here), Ok(Acls::None)) => compare_acls(&here, &Acls::None, names),
         (here, there) => AclsOutlook::not_compared(trouble(&[here, there])),
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::client::{Cluster, ReadError, ReadOptions, TopicPartition, nothing_below_end, read_log};
+use crate::client::{Cluster, ReadError, TopicPartition};
 use crate::engine::EngineError;
 use crate::engine::control::Control;
-use crate::engine::replay::Replay;
+use crate::engine::replay::{Replay, read_on, read_shard, read_whole};
 use crate::mirror::{ControlState, Halt, PartitionState, PromotionPhase, ShardState, Unfenced, shard_of};
 
 /// What the state topic says.
@@ -113,49 +113,6 @@ impl MirrorState {
     }
 }
 
-/// How often a shard is read anew because a snapshot of the running mirror took the place of what was being read.
-const READS: usize = 5;
-
-async fn read_shard(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<ShardState, EngineError> {
-    for _ in 1..READS {
-        match read_whole(mirror, target, tp).await {
-            Err(EngineError::Read(ReadError::OutOfRange { .. })) => {}
-            outcome => return outcome.map(|(state, _)| state),
-        }
-    }
-    read_whole(mirror, target, tp).await.map(|(state, _)| state)
-}
-
-/// The state, and the offset behind what was read of it.
-async fn read_whole(mirror: &str, target: &Cluster, tp: &TopicPartition) -> Result<(ShardState, i64), EngineError> {
-    let start = target.log_start(tp).await?;
-    read_on(target, tp, start, Replay::new(mirror, tp, start)).await
-}
-
-async fn read_on(
-    target: &Cluster,
-    tp: &TopicPartition,
-    mut at: i64,
-    mut replay: Replay<'_>,
-) -> Result<(ShardState, i64), EngineError> {
-    let end = target.log_end(tp).await?;
-    while at < end {
-        let options = ReadOptions { max_wait_ms: 0, max_bytes: 4 << 20, ..ReadOptions::default() };
-        let slice = read_log(target, tp, at, options).await.map_err(|error| replay.unreadable(error.into()))?;
-        let before = at;
-        for batch in slice.batches.into_iter().filter(|b| b.header.next_offset() > before) {
-            at = batch.header.next_offset();
-            if !batch.header.is_control() {
-                replay.batch(&batch)?;
-            }
-        }
-        if at == before {
-            return Err(nothing_below_end(target, tp).into());
-        }
-    }
-    Ok((replay.finish()?, at))
-}
-
 /// Follows a mirror's state: each look reads what was written since the last one.
 #[derive(Debug)]
 pub(crate) struct StateFollower {
@@ -187,6 +144,11 @@ impl StateFollower {
             None => self.control = Control::open(&self.mirror, &self.target).await?,
         }
         Ok(self.control.as_ref().map(|control| &control.state))
+    }
+
+    /// The control partition, as it was last looked at; `None` where the mirror has never been.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.control.as_ref()
     }
 
     /// The partition of the state topic that holds what was said to the mirror.

@@ -364,7 +364,14 @@ impl Task<'_> {
         let partitions = metadata.topic(&topic.name).into_iter().flat_map(|topic| &topic.partitions);
         let replicas = partitions.map(|partition| partition.replicas).min().unwrap_or(1);
         let (overrides, wanted) = (BTreeMap::new(), &topic.configs);
-        let facts = SettingFacts { source: Some(wanted), target: &own, overrides: &overrides, known: &known, replicas };
+        let facts = SettingFacts {
+            source: Some(wanted),
+            target: &own,
+            overrides: &overrides,
+            known: &known,
+            replicas,
+            synced: None,
+        };
         let settings = promotion_settings(source, &topic.name, facts);
         let mut changes: BTreeMap<String, Option<String>> =
             settings.changes.into_iter().map(|change| (change.key, change.to)).collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::super::membership::Elected;
 use crate::config::{BackupConfig, Config, Diff, MirrorConfig, Part};
 use crate::engine::Budget;
 use crate::observe::BackupBoard;
@@ -26,21 +27,44 @@ pub(super) struct Beside {
     health: JoinSet<()>,
     budget: Budget,
     resizing: Option<JoinHandle<()>>,
+    /// Whether this instance makes the backups.
+    elected: Elected,
     stop: watch::Receiver<bool>,
 }
 
 impl Beside {
     pub(super) fn new(budget: Budget, stop: watch::Receiver<bool>) -> Self {
         let clusters = ClusterBoard::default();
-        Self { backups: Vec::new(), clusters, health: JoinSet::new(), budget, resizing: None, stop }
+        Self {
+            backups: Vec::new(),
+            clusters,
+            health: JoinSet::new(),
+            budget,
+            resizing: None,
+            elected: Elected::default(),
+            stop,
+        }
     }
 
-    pub(super) fn start(&mut self, config: &Arc<Config>, mirrors: &[MirrorConfig]) {
+    pub(super) fn start(&mut self, config: &Arc<Config>, mirrors: &[MirrorConfig], elected: Elected) {
+        self.elected = elected;
         for backup in &config.backups {
             let kept = self.keep(config, backup, BackupBoard::new(&backup.name), None);
             self.backups.push(kept);
         }
         self.look_after(config, mirrors);
+    }
+
+    /// Another election says who makes the backups.
+    pub(super) fn follow(&mut self, config: &Arc<Config>, elected: Elected) {
+        self.elected = elected;
+        for kept in std::mem::take(&mut self.backups) {
+            kept.stop.send_replace(true);
+            if let Some(backup) = config.backups.iter().find(|backup| backup.name == kept.name) {
+                let again = self.keep(config, backup, kept.board, Some(kept.task));
+                self.backups.push(again);
+            }
+        }
     }
 
     pub(super) fn boards(&self) -> Vec<BackupBoard> {
@@ -58,13 +82,14 @@ impl Beside {
         let (stop, stopped) = watch::channel(*self.stop.borrow());
         let (config, backup, shown, mut all) =
             (Config::clone(config), backup.clone(), board.clone(), self.stop.clone());
-        let (name, told) = (backup.name.clone(), stop.clone());
+        let (name, told, elected) = (backup.name.clone(), stop.clone(), self.elected.clone());
         let task = tokio::spawn(async move {
             if let Some(before) = before {
                 // Two at a time would be two writers of one archive.
                 let _ = before.await;
             }
-            let work = crate::backup::keep(config, backup, shown, stopped);
+            let job = move |stop| crate::backup::keep(config.clone(), backup.clone(), shown.clone(), stop);
+            let work = elected.keep(stopped, job);
             tokio::pin!(work);
             tokio::select! {
                 () = &mut work => return,

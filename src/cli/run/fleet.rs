@@ -8,12 +8,13 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::super::drill_schedule::keep_drilling;
+use super::super::membership::{self, Elected};
 use super::super::one_thread;
 use crate::config::options::Takes;
 use crate::config::{Change, Config, Diff, MirrorConfig, Part};
-use crate::engine::{Board, Budget, EngineError, Settings, run_mirror_with};
+use crate::engine::{Board, Budget, EngineError, Settings};
 use crate::ops::groups::keep_in_step;
-use crate::ops::keep_beating;
+use crate::ops::{keep_beating, keep_in_sync};
 
 /// What is to become of a mirror that was told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ struct Member {
     mirror: Arc<MirrorConfig>,
     board: Board,
     run: Option<Run>,
+    /// Whether this instance does what is done once a mirror.
+    elected: Elected,
     /// It is to start once nothing stops any more: what it writes to may be what another one is leaving.
     waits: bool,
     /// Groups and heartbeats.
@@ -53,6 +56,10 @@ pub(super) struct Fleet {
     members: Vec<Member>,
     ended: JoinSet<(String, Result<(), EngineError>)>,
     budget: Budget,
+    /// The instances that share the mirrors.
+    shared: membership::Fleet,
+    /// The first mirror has started anew since somebody asked.
+    first_has_begun: bool,
     threads: Vec<(Handle, usize)>,
     /// What is done beside the mirrors ends with it.
     stop: watch::Receiver<bool>,
@@ -64,7 +71,7 @@ impl Fleet {
     pub(super) fn new(
         config: &Arc<Config>,
         mirrors: Vec<MirrorConfig>,
-        budget: Budget,
+        (budget, fingerprint): (Budget, String),
         stop: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -72,6 +79,8 @@ impl Fleet {
             members: mirrors.into_iter().map(Member::new).collect(),
             ended: JoinSet::new(),
             budget,
+            shared: membership::Fleet::of(fingerprint),
+            first_has_begun: false,
             threads: Vec::new(),
             stop,
             failure: None,
@@ -148,7 +157,9 @@ impl Fleet {
         let now = Settings { all: Arc::clone(&self.config), mirror: Arc::clone(&member.mirror) };
         let (settings, heeded) = watch::channel(now);
         let (stop, stopped) = watch::channel(false);
-        let run = run_mirror_with(heeded, self.budget.clone(), member.board.clone(), stopped);
+        let (run, elected) = self.shared.run(heeded, self.budget.clone(), member.board.clone(), stopped);
+        member.elected = elected;
+        self.first_has_begun |= at == 0;
         let name = member.mirror.name.clone();
         self.ended.spawn_on(async { (name, run.await) }, &thread);
         member.run = Some(Run { settings, stop, then: Then::Stay });
@@ -170,13 +181,25 @@ impl Fleet {
         Ok(least.0.clone())
     }
 
+    /// Who does what is done once, where it is another one than when this was last asked: whoever is elected for the first mirror.
+    pub(super) fn newly_elected(&mut self) -> Option<Elected> {
+        let has_begun = std::mem::take(&mut self.first_has_begun);
+        has_begun.then(|| self.elected())
+    }
+
+    /// Whether this instance does what is done once.
+    pub(super) fn elected(&self) -> Elected {
+        self.members.first().map(|member| member.elected.clone()).unwrap_or_default()
+    }
+
     /// Goes by this configuration from now on; `diff` is what differs from the one before.
     pub(super) fn take_up(
         &mut self,
-        config: &Arc<Config>,
+        (config, fingerprint): (&Arc<Config>, String),
         mirrors: Vec<MirrorConfig>,
         diff: &Diff,
     ) -> anyhow::Result<()> {
+        self.shared.goes_by(fingerprint);
         self.config = Arc::clone(config);
         let mut before = std::mem::take(&mut self.members);
         for mirror in mirrors {
@@ -219,6 +242,7 @@ impl Member {
             board: Board::new(&mirror.name),
             mirror: Arc::new(mirror),
             run: None,
+            elected: Elected::default(),
             waits: true,
             beside: Vec::new(),
             drills: None,
@@ -259,22 +283,29 @@ impl Member {
         }
     }
 
-    /// Consumer groups and heartbeats are seen to on this thread, by mirror: what they cost is not taken from the data. They begin
+    /// Consumer groups, heartbeats and what else follows are seen to on this thread, by mirror: what they cost is not taken from the data. They begin
     /// anew with other settings.
     fn work_beside(&mut self, config: &Arc<Config>, stop: &watch::Receiver<bool>) {
         self.beside.drain(..).for_each(|task| task.abort());
         let all = || (Arc::clone(config), Arc::clone(&self.mirror), self.board.clone(), stop.clone());
         if self.mirror.groups.is_some() {
             let (config, mirror, board, stop) = all();
-            self.beside.push(tokio::spawn(keep_in_step(config, mirror, board, stop)));
+            let job = move |stop| keep_in_step(Arc::clone(&config), Arc::clone(&mirror), board.clone(), stop);
+            self.beside.push(tokio::spawn(self.elected.clone().keep(stop, job)));
         } else {
             self.board.without_groups();
         }
         if self.mirror.heartbeats.is_some() {
             let (config, mirror, board, stop) = all();
-            self.beside.push(tokio::spawn(keep_beating(config, mirror, board, stop)));
+            let job = move |stop| keep_beating(Arc::clone(&config), Arc::clone(&mirror), board.clone(), stop);
+            self.beside.push(tokio::spawn(self.elected.clone().keep(stop, job)));
         } else {
             self.board.without_heartbeats();
+        }
+        if self.mirror.sync.is_wanted() {
+            let (config, mirror, board, stop) = all();
+            let job = move |stop| keep_in_sync(Arc::clone(&config), Arc::clone(&mirror), board.clone(), stop);
+            self.beside.push(tokio::spawn(self.elected.clone().keep(stop, job)));
         }
     }
 
@@ -285,8 +316,11 @@ impl Member {
         let its = config.drills.iter().filter(|terms| terms.mirror == self.mirror.name);
         let work: Vec<_> = its
             .map(|terms| {
-                let (config, board) = (Arc::clone(config), self.board.clone());
-                keep_drilling(config, terms.clone(), board, stop.clone(), over.clone())
+                let (config, board, terms, over) =
+                    (Arc::clone(config), self.board.clone(), terms.clone(), over.clone());
+                let job =
+                    move |stop| keep_drilling(Arc::clone(&config), terms.clone(), board.clone(), stop, over.clone());
+                self.elected.clone().keep(stop.clone(), job)
             })
             .collect();
         if work.is_empty() && before.is_none() {

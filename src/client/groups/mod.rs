@@ -1,14 +1,16 @@
 //! Consumer groups, as far as carrying their offsets over needs them: which there are, whether they live, and what they
-//! have committed. kmirror joins none.
+//! have committed. kmirror joins none of them; the one that it does join is its fleet's ([`GroupSeat`]).
 //!
 //! A coordinator answers for its groups alone, so what is asked of many groups is dealt out to their coordinators, all of
 //! which are asked at once, and each group gets its own answer: one whose coordinator is gone holds up no other for
 //! longer than the caller's patience.
 
 mod describe;
+mod members;
 mod offsets;
 
 pub use describe::{GroupState, GroupView, ListedGroup};
+pub use members::{DescribedFleet, FleetMember, GroupSeat};
 pub use offsets::{FetchedOffsets, GroupOffsets, GroupPartition, OffsetAnswers, OffsetErrors};
 
 use std::collections::BTreeMap;

@@ -5,22 +5,25 @@
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AlterClientQuotasRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest,
     CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest,
-    DescribeAclsRequest, DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    DescribeProducersRequest, DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeProducersRequest, DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
     WriteTxnMarkersRequest,
 };
 
 use super::{Field, Kind, Layout, Shaped};
 
 mod changes;
+mod members;
 mod sasl;
 
+use members::{HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, SYNC_GROUP};
 use sasl::{SASL_AUTHENTICATE, SASL_HANDSHAKE};
 
 use changes::{
-    ALTER_CLIENT_QUOTAS, CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS, DESCRIBE_CLIENT_QUOTAS,
+    ALTER_CLIENT_QUOTAS, CREATE_ACLS, DELETE_ACLS, DELETE_TOPICS, DESCRIBE_ACLS, DESCRIBE_CLIENT_QUOTAS,
     DESCRIBE_USER_SCRAM_CREDENTIALS, INCREMENTAL_ALTER_CONFIGS,
 };
 
@@ -50,11 +53,16 @@ shaped! {
     OffsetCommitRequest: OFFSET_COMMIT,
     OffsetFetchRequest: OFFSET_FETCH,
     FindCoordinatorRequest: FIND_COORDINATOR,
+    JoinGroupRequest: JOIN_GROUP,
+    HeartbeatRequest: HEARTBEAT,
+    LeaveGroupRequest: LEAVE_GROUP,
+    SyncGroupRequest: SYNC_GROUP,
     DescribeGroupsRequest: DESCRIBE_GROUPS,
     ListGroupsRequest: LIST_GROUPS,
     ApiVersionsRequest: API_VERSIONS,
     CreateTopicsRequest: CREATE_TOPICS,
     DeleteRecordsRequest: DELETE_RECORDS,
+    DeleteTopicsRequest: DELETE_TOPICS,
     InitProducerIdRequest: INIT_PRODUCER_ID,
     AddPartitionsToTxnRequest: ADD_PARTITIONS_TO_TXN,
     EndTxnRequest: END_TXN,

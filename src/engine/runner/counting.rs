@@ -115,9 +115,17 @@ impl Runner {
         self.count_batches();
         let connections = (self.shared.source.open_connections(), self.shared.target.open_connections());
         self.board.connected(connections);
+        // Before the first discovery nothing is known of partitions, which is not the same as that there are none: nobody is ready.
+        if self.discovered {
+            self.show(now_ms);
+        }
+        self.weigh(now_ms);
+    }
+
+    fn show(&mut self, now_ms: u64) {
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let silent: Vec<Option<i64>> = (0..self.parts.len()).map(|id| self.silent_since(id)).collect();
-        let parts = self.parts.iter_mut().zip(silent).filter(|(part, _)| part.selected);
+        let silent: Vec<Option<i64>> = self.parts.ids().into_iter().map(|id| self.silent_since(id)).collect();
+        let parts = self.parts.all_mut().zip(silent).filter(|(part, _)| part.selected);
         let views = parts.map(|(part, silent)| view(part, silent, at_ms));
         self.board.publish(now_ms, views);
     }
@@ -129,7 +137,7 @@ impl Runner {
 
     fn count_batches(&mut self) {
         let (mut raw, mut coalesced, mut reencoded) = (0, 0, [0; 4]);
-        for part in &mut self.parts {
+        for part in self.parts.all_mut() {
             let Some(flow) = part.answering() else { continue };
             let paths = flow.appender.take_paths();
             part.totals.records += paths.records;

@@ -48,7 +48,7 @@ impl Runner {
         self.due.stirred = false;
         let mut overdue = Vec::new();
         let mut again = Vec::new();
-        for (id, part) in self.parts.iter_mut().enumerate() {
+        for (id, part) in self.parts.iter_mut() {
             if let Some(why) = part.flow().and_then(|f| f.appender.overdue(now_ms)) {
                 overdue.push((id, why));
             }
@@ -72,7 +72,7 @@ impl Runner {
             self.leave(id, Leave::TakeOver(why));
             self.touched.insert(id);
         }
-        let parts = self.parts.iter_mut().filter_map(|part| part.due_ms(now_ms));
+        let parts = self.parts.all_mut().filter_map(|part| part.due_ms(now_ms));
         let fetchers = self.fetchers.values().map(|f| f.not_before_ms);
         self.due.next_ms = parts.chain(fetchers).filter(|at| *at > now_ms).min().unwrap_or(u64::MAX);
     }

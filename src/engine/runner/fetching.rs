@@ -21,6 +21,8 @@ const OFFSET_OUT_OF_RANGE: i16 = 1;
 const LONG_POLL_MS: i32 = 500;
 /// How long it waits while some partition has no room: it may have room again soon.
 const SHORT_POLL_MS: i32 = 5;
+/// And while partitions are about to join: they are asked for with the next one.
+const JOINING_POLL_MS: i32 = 50;
 /// A fetch asks for no less, however small the budget is.
 const FETCH_BYTES_MIN: usize = 64 << 10;
 const RETRY_MS: u64 = 100;
@@ -79,7 +81,7 @@ impl Runner {
 
     fn plan_fetch(&mut self, broker: i32, ask: Ask, now_ms: u64) {
         let held = self.hold_back(broker, now_ms);
-        let limited = self.throttle.is_limited();
+        let (limited, joining) = (self.throttle.is_limited(), self.is_joining());
         let Some(fetcher) = self.fetchers.get_mut(&broker) else { return };
         let max_bytes = i32::try_from(ask.bytes).unwrap_or(i32::MAX);
         // Two partitions at least have their turn in a fetch, unless turns are told off one by one.
@@ -115,8 +117,13 @@ impl Runner {
         if fetcher.wants.is_empty() && changes.is_empty() {
             return;
         }
+        let max_wait_ms = match () {
+            () if held_back => SHORT_POLL_MS,
+            () if joining => JOINING_POLL_MS,
+            () => LONG_POLL_MS,
+        };
         let limits = FetchLimits {
-            max_wait_ms: if held_back { SHORT_POLL_MS } else { LONG_POLL_MS },
+            max_wait_ms,
             min_bytes: 1,
             max_bytes,
             committed: self.shared.config.isolation == Isolation::ReadCommitted,

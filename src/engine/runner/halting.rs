@@ -123,7 +123,7 @@ impl Runner {
                         part.stage = Stage::Leaving { flow, why: Leave::Recreated };
                         self.touched.insert(id);
                     }
-                    _ => self.adopt(id),
+                    _ => self.adopt(id, None),
                 }
                 return;
             }

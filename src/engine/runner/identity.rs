@@ -10,8 +10,9 @@ use crate::mirror::{Halt, HaltKind, shard_of, target_recreated};
 use super::super::EngineError;
 use super::super::attach::{Pair, halt_of};
 use super::super::events::PartId;
-use super::super::part::{Again, Leave, Parked, Part, Stage};
+use super::super::part::{Again, Flow, Leave, Parked, Part, Stage};
 use super::super::shard_worker::Job;
+use super::super::topology::MirroredTopic;
 use super::Runner;
 
 fn source_recreated(topic: &str, was: Uuid, is: Uuid) -> Halt {
@@ -33,11 +34,10 @@ impl Runner {
 
     fn add_part(&mut self, key: (String, i32), pair: Pair) {
         let shard = shard_of(pair.source.topic_id, pair.source.partition, self.shard_count);
-        let id = self.parts.len();
         let mut part = Part::new(pair, shard);
         part.paused = self.control.state.is_paused(&key.0, key.1);
         part.totals = self.counting.so_far(&key);
-        self.parts.push(part);
+        let id = self.parts.add(part);
         self.by_source.insert(key, id);
         self.wait_for_attachment(id);
     }
@@ -54,6 +54,30 @@ impl Runner {
         let Some(part) = self.parts.get(id) else { return };
         if let Some(shard) = self.shards.get_mut(part.shard as usize) {
             shard.retake.push(id);
+        }
+    }
+
+    /// Discovery has found these. Partitions of shards that are not held cost nothing beyond that.
+    pub(super) fn on_topics(&mut self, topics: Vec<MirroredTopic>) {
+        self.topics.clear();
+        for topic in topics {
+            for partition in 0..topic.partitions {
+                if self.is_held(shard_of(topic.source.1, partition, self.shard_count)) {
+                    self.on_pair(topic.pair(partition));
+                }
+            }
+            self.topics.insert(topic.source.0.clone(), topic);
+        }
+        // A partition that is held may be of a shard of somebody else under its topic's new id.
+        let elsewhere = self.parts.iter().filter_map(|(id, part)| {
+            let topic = self.topics.get(&part.pair.source.topic)?;
+            let (number, partition) = (part.shard, part.pair.source.partition);
+            let shard = shard_of(topic.source.1, partition, self.shard_count);
+            let is_left = shard != number && partition < topic.partitions && !self.is_held(shard);
+            is_left.then(|| (id, topic.pair(partition)))
+        });
+        for (id, pair) in elsewhere.collect::<Vec<_>>() {
+            self.check_identity(id, pair);
         }
     }
 
@@ -120,7 +144,7 @@ impl Runner {
         if matches!(part.stage, Stage::Starting) {
             part.again.clear();
             if halt.kind == HaltKind::SourceRecreated && self.may_succeed(id) {
-                return self.adopt(id);
+                return self.adopt(id, None);
             }
             return self.halt(id, halt);
         }
@@ -132,10 +156,13 @@ impl Runner {
         }
     }
 
-    /// The partition becomes the one of the topic that was made anew.
-    pub(super) fn adopt(&mut self, id: PartId) {
+    /// The partition becomes the one of the topic that was made anew; `flow` is what it ends with.
+    pub(super) fn adopt(&mut self, id: PartId, flow: Option<Box<Flow>>) {
+        let Some(next) = self.parts.get_mut(id).and_then(|part| part.next_pair.take()) else { return };
+        if !self.is_held(shard_of(next.source.topic_id, next.source.partition, self.shard_count)) {
+            return self.leave_to_others(id, flow);
+        }
         let Some(part) = self.parts.get_mut(id) else { return };
-        let Some(next) = part.next_pair.take() else { return };
         part.parked = Parked::No;
         for fetcher in self.fetchers.values_mut() {
             if fetcher.wants.remove(&id).is_some() {
@@ -162,7 +189,10 @@ impl Runner {
     }
 
     /// Lets a shard that the partition had before fence its target.
-    pub(super) fn fence(&self, id: PartId, shard: u32) {
+    pub(super) fn fence(&mut self, id: PartId, shard: u32) {
+        if !self.is_held(shard) {
+            return self.await_predecessor(id, shard);
+        }
         let Some(part) = self.parts.get(id) else { return };
         self.give(shard as usize, Job::Fence { part: id, target: part.pair.target.clone() });
     }

@@ -1,41 +1,47 @@
 //! The runner: one loop that takes every event of a mirror, one by one, and decides what happens next. The walks of
 //! data (`fetching`, `producing`) and of ownership (`ownership`) are its parts; sockets live in the tasks it starts.
 
+mod around;
 mod counting;
 mod due;
 mod fetching;
+mod fleet;
 mod halting;
 mod identity;
 mod limiting;
 mod noting;
 mod ownership;
+mod parts;
 mod producing;
 mod reloading;
 mod rights;
-mod stopping;
+pub(in crate::engine) mod stopping;
 mod watching;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use uuid::Uuid;
 
 use crate::client::{Cluster, FetchChange, FetchWant};
 use crate::config::{Config, MirrorConfig};
 use crate::mirror::{Break, Clock, Halt};
+use crate::plan::ShardStage;
 
 use super::budget::Budget;
 use super::control::Control;
 use super::events::{Event, PartId, Ticket};
 use super::fetcher::{FetchPlan, Pace};
 use super::lane::{Flight, LaneKey};
-use super::part::{Again, Part};
+use super::part::Again;
+use super::seat::Seat;
 use super::shard_worker::Job;
 use super::throttle::Throttle;
+use super::topology::MirroredTopic;
 use super::turns::Turns;
 use super::{EngineError, Settings, changed};
 
@@ -76,7 +82,7 @@ struct Fetcher {
     changed: BTreeSet<PartId>,
     /// What the session holds.
     wants: HashMap<PartId, FetchWant>,
-    /// Topics that were made again: out of the session under the id that they had.
+    /// Partitions that are not ours any more, or were of topics that were made again: out of the session under the id that they had.
     forgets: Vec<FetchChange>,
     pace: Pace,
     not_before_ms: u64,
@@ -105,7 +111,12 @@ struct Lane {
 
 /// A shard as the runner sees it.
 struct Shard {
-    jobs: mpsc::UnboundedSender<Job>,
+    stage: ShardStage,
+    /// Tells this time that it is held from others.
+    tenure: u64,
+    /// To its worker; none where it is not held, or not for much longer.
+    jobs: Option<mpsc::UnboundedSender<Job>>,
+    worker: Option<AbortHandle>,
     /// Breaks that wait to be written ahead: whose, index, breaks.
     breaks: Vec<(Ticket, u32, Vec<Break>)>,
     writing: bool,
@@ -137,12 +148,15 @@ pub(crate) struct Runner {
     shared: Shared,
     control: Control,
     generation: u32,
-    parts: Vec<Part>,
+    fleet: fleet::Fleet,
+    /// What there is to mirror, by source topic, whoever holds it.
+    topics: BTreeMap<String, MirroredTopic>,
+    parts: parts::Parts,
     by_source: HashMap<(String, i32), PartId>,
     shards: Vec<Shard>,
     shard_count: u32,
-    /// Shards taken over so far. Nothing new is attached before all are: only then it is known what was mirrored under
-    /// which topic id.
+    /// Shards that are held, or cannot be read. Alone, nothing new is attached before that is all: only then it is known what was mirrored
+    /// under which topic id.
     shards_taken: u32,
     taking_since_ms: u64,
     /// Source topic ids that were mirrored under a name, with their shards.
@@ -193,6 +207,7 @@ impl Runner {
     pub(crate) async fn new(
         shared: Shared,
         settings: watch::Receiver<Settings>,
+        seat: Seat,
         stop: watch::Receiver<bool>,
         board: super::board::Board,
     ) -> Result<Self, EngineError> {
@@ -208,9 +223,11 @@ impl Runner {
         Ok(Self {
             control,
             generation: generation.generation,
-            parts: Vec::new(),
+            fleet: fleet::Fleet::new(seat, generation.shards),
+            topics: BTreeMap::new(),
+            parts: parts::Parts::default(),
             by_source: HashMap::new(),
-            shards: Vec::new(),
+            shards: (0..generation.shards).map(|_| Shard::idle()).collect(),
             shard_count: generation.shards,
             shards_taken: 0,
             taking_since_ms: 0,
@@ -256,8 +273,10 @@ impl Runner {
         self.look_at_clock();
         self.heed_bandwidth();
         self.watch_control();
-        self.take_shards();
+        self.remember_losses();
+        self.taking_since_ms = self.now_ms();
         loop {
+            self.hold_what_is_assigned();
             self.periodic();
             // What is due moves on in this turn.
             let pause = if self.touched.is_empty() { self.sleep_for() } else { Duration::ZERO };
@@ -269,6 +288,10 @@ impl Runner {
                 }
                 () = changed(&mut self.settings), if !self.stopping => {
                     self.heed_settings();
+                    None
+                }
+                () = self.fleet.seat.changed() => {
+                    self.fleet.look_again();
                     None
                 }
                 () = tokio::time::sleep(pause) => None,
@@ -313,6 +336,9 @@ impl Runner {
             Event::KeptAlive { shard, owned } => self.on_kept_alive(shard, Some(owned)),
             Event::NotKeptAlive { shard } => self.on_kept_alive(shard, None),
             Event::ShardFailed(error) => return Err(error),
+            Event::ShardEnded { shard } => self.on_shard_ended(shard),
+            Event::OfShard { shard, tenure, event } => self.on_report(shard, tenure, *event)?,
+            Event::LookedAround { parts, outcome } => self.on_looked_around(parts, outcome)?,
             Event::Discovered(outcome) => self.on_discovered(outcome)?,
             Event::Refreshed => {
                 self.refreshing = false;
@@ -343,6 +369,7 @@ impl Runner {
         self.throttle.begin_turn();
         self.send_flights();
         self.ask_control();
+        self.give_back();
         self.attach_waiting();
         if !self.stopping {
             self.plan_fetches();
@@ -403,9 +430,17 @@ async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
 
 impl Shard {
     /// Taking a shard is a sign of life.
-    fn new(jobs: mpsc::UnboundedSender<Job>, now_ms: u64) -> Self {
+    fn taking(tenure: u64, (jobs, worker): (mpsc::UnboundedSender<Job>, AbortHandle), now_ms: u64) -> Self {
+        let (stage, jobs, worker) = (ShardStage::Taking, Some(jobs), Some(worker));
+        Self { stage, tenure, jobs, worker, last_keep_alive_ms: now_ms, ..Self::idle() }
+    }
+
+    fn idle() -> Self {
         Self {
-            jobs,
+            stage: ShardStage::Idle,
+            tenure: 0,
+            jobs: None,
+            worker: None,
             breaks: Vec::new(),
             writing: false,
             waiting: Vec::new(),
@@ -415,7 +450,7 @@ impl Shard {
             cleared: false,
             damaged: None,
             baselined: false,
-            last_keep_alive_ms: now_ms,
+            last_keep_alive_ms: 0,
             owned: Instant::now(),
             confirming: false,
         }

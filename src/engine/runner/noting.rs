@@ -43,12 +43,14 @@ impl Runner {
         self.note_configs(now_ms);
     }
 
-    /// Notes the ends that have changed, and where a broker falls silent, when it was last heard. The first shard is told
+    /// Notes the ends that have changed, and where a broker falls silent, when it was last heard. The first shard that is held is told
     /// in any case: a sign of life.
     pub(super) fn note_seen(&mut self, now_ms: u64) {
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let mut by_shard: BTreeMap<u32, Vec<(u32, Seen)>> = BTreeMap::from([(0, Vec::new())]);
-        for id in 0..self.parts.len() {
+        let held = (0..).zip(&self.shards).find(|(_, shard)| shard.taken && shard.cleared).map(|(number, _)| number);
+        let mut by_shard: BTreeMap<u32, Vec<(u32, Seen)>> =
+            held.map(|number| (number, Vec::new())).into_iter().collect();
+        for id in self.parts.ids() {
             let Some((heard_ms, silent)) = self.heard(id) else { continue };
             let Some(part) = self.parts.get_mut(id) else { continue };
             let (Stage::Flowing(flow) | Stage::Halted { flow: Some(flow), .. }) = &part.stage else { continue };
@@ -91,11 +93,15 @@ impl Runner {
 
     fn note_configs(&mut self, now_ms: u64) {
         let noting = &mut self.noting;
-        if noting.reading_configs || now_ms < noting.next_new_configs_ms || !self.shared.config.sync.topic_configs {
+        if !self.fleet.is_elected()
+            || noting.reading_configs
+            || now_ms < noting.next_new_configs_ms
+            || !self.shared.config.sync.topic_configs
+        {
             return;
         }
         let all = now_ms >= noting.next_configs_ms;
-        let topics = self.parts.iter().filter(|part| part.selected).map(|part| part.pair.source.topic.as_str());
+        let topics = self.topics.keys().map(String::as_str);
         let topics: BTreeSet<String> = topics
             .filter(|topic| all || self.control.state.source_configs(topic).is_none())
             .map(str::to_owned)
@@ -127,7 +133,7 @@ impl Runner {
     /// announced itself before. Nothing is attached until the answer is there.
     pub(super) fn ask_control(&mut self) {
         let uncleared = (0..).zip(&self.shards).filter(|(_, shard)| shard.taken && !shard.cleared);
-        let shards: Vec<u32> = uncleared.map(|(number, _)| number).collect();
+        let shards: Vec<(u32, u64)> = uncleared.map(|(number, shard)| (number, shard.tenure)).collect();
         if self.asking_control || shards.is_empty() || self.stopping {
             return;
         }
@@ -150,7 +156,7 @@ impl Runner {
     /// Shards were taken, and whether a promotion stands.
     pub(super) fn on_cleared(
         &mut self,
-        shards: Vec<u32>,
+        shards: Vec<(u32, u64)>,
         outcome: Result<bool, EngineError>,
     ) -> Result<(), EngineError> {
         self.asking_control = false;
@@ -158,8 +164,8 @@ impl Runner {
             self.be_promoted();
             return Ok(());
         }
-        for number in shards {
-            if let Some(shard) = self.shards.get_mut(number as usize) {
+        for (number, tenure) in shards {
+            if let Some(shard) = self.shards.get_mut(number as usize).filter(|shard| shard.tenure == tenure) {
                 shard.cleared = true;
             }
         }

@@ -7,14 +7,17 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::client::Topics;
+use crate::mirror::HaltKind;
+use crate::plan::ShardStage;
 
 use super::super::EngineError;
 use super::super::attach::{Attached, Pair, Wanted};
+use super::super::board::Lacks;
 use super::super::control::Control;
 use super::super::events::{Event, Holdings, PartId};
 use super::super::part::{Again, Leave, Stage};
 use super::super::shard::ShardSpec;
-use super::super::shard_worker::{Job, shard_worker};
+use super::super::shard_worker::{Job, Reporter, shard_worker};
 use super::super::topology::{Topology, discover};
 use super::{Runner, Shard, producing::LANES};
 
@@ -28,21 +31,22 @@ const KEEP_ALIVE_AGAIN_MS: u64 = 60 * 1000;
 const SHARDS_TOGETHER_MS: u64 = 10_000;
 
 impl Runner {
-    pub(super) fn take_shards(&mut self) {
+    pub(super) fn take_shard(&mut self, number: u32, is_handed_over: bool) {
         let now_ms = self.now_ms();
-        self.taking_since_ms = now_ms;
-        for number in 0..self.shard_count {
-            let spec = ShardSpec {
-                mirror: self.shared.config.name.clone(),
-                generation: self.generation,
-                shard: number,
-                tp: crate::client::TopicPartition { partition: number as i32, ..self.control.tp.clone() },
-                control: self.control.state.clone(),
-            };
-            // Bounded: one write and one attachment at a time, and a halt a partition.
-            let (jobs, receiver) = mpsc::unbounded_channel();
-            self.tasks.spawn(shard_worker(self.shared.clone(), spec, receiver, self.sender.clone()));
-            self.shards.push(Shard::new(jobs, now_ms));
+        let spec = ShardSpec {
+            mirror: self.shared.config.name.clone(),
+            generation: self.generation,
+            shard: number,
+            tp: crate::client::TopicPartition { partition: number.cast_signed(), ..self.control.tp.clone() },
+            control: self.control.state.clone(),
+        };
+        let tenure = self.fleet.next_tenure();
+        let reporter = Reporter { shard: number, tenure, events: self.sender.clone() };
+        // Bounded: one write and one attachment at a time, and a halt a partition.
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let worker = self.tasks.spawn(shard_worker(self.shared.clone(), spec, is_handed_over, receiver, reporter));
+        if let Some(shard) = self.shards.get_mut(number as usize) {
+            *shard = Shard::taking(tenure, (jobs, worker), now_ms);
         }
     }
 
@@ -59,9 +63,10 @@ impl Runner {
                 tracing::error!(mirror = %self.shared.config.name, shard, detail = %halt.detail,
                     "the shard's state cannot be read; its partitions stand still");
                 if let Some(shard) = self.shards.get_mut(shard as usize) {
-                    shard.damaged = Some(halt);
+                    (shard.damaged, shard.stage) = (Some(halt), ShardStage::Owned);
                 }
                 self.shards_taken += 1;
+                self.tell_held();
                 return Ok(());
             }
         };
@@ -77,19 +82,23 @@ impl Runner {
         }
         if let Some(shard) = self.shards.get_mut(shard as usize) {
             shard.baselined = holdings.baseline;
-            shard.taken = true;
+            (shard.taken, shard.stage) = (true, ShardStage::Owned);
             shard.owned = owned;
         }
+        self.tell_held();
         Ok(())
     }
 
     pub(super) fn spawn_discovery(&mut self) {
-        let shared = self.shared.clone();
-        let mirrored: BTreeSet<String> =
-            self.parts.iter().filter(|part| part.selected).map(|part| part.pair.source.topic.clone()).collect();
+        let (shared, control) = (self.shared.clone(), self.control.clone());
+        let prepares = self.fleet.is_elected();
+        let selected = self.parts.all().filter(|part| part.selected);
+        let mirrored: BTreeSet<String> = selected.map(|part| part.pair.source.topic.clone()).collect();
         self.spawn(async move {
             let mirrored: Vec<&str> = mirrored.iter().map(String::as_str).collect();
-            let found = discover(&shared.all, &shared.config, &shared.source, &shared.target, &mirrored).await;
+            let clusters = (&shared.source, &shared.target);
+            let prepares = prepares.then_some(&control);
+            let found = discover(&shared.all, &shared.config, clusters, &mirrored, prepares).await;
             Some(Event::Discovered(found))
         });
     }
@@ -107,6 +116,8 @@ impl Runner {
             Err(EngineError::Client(error)) if self.discovered => {
                 tracing::error!(mirror = %self.shared.config.name, %error, "topic discovery failed, trying again");
                 self.counting.failed("discovery");
+                let error = error.is_unauthorised().then(|| error.to_string());
+                self.board.note_want(Lacks::Topics, error.as_deref());
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -117,16 +128,20 @@ impl Runner {
                     mirror = %self.shared.config.name, topic = %problem.topic, target_topic = %problem.target_topic,
                     detail = %problem.detail, "the topic is not mirrored"
                 );
+                if problem.is_unauthorised {
+                    self.counting.halted(HaltKind::Unauthorised);
+                }
             }
         }
         self.problems = topology.problems;
+        let refused = self.problems.iter().filter(|problem| problem.is_unauthorised);
+        self.board.note_want(Lacks::Topics, refused.map(|problem| problem.detail.as_str()));
+        self.board.note_want(Lacks::Mirror, None);
         self.discovered = true;
-        for pair in topology.pairs {
-            // It may have been looked for by topics that were selected before.
-            if self.shared.config.topics.matches(&pair.source.topic) {
-                self.on_pair(pair);
-            }
-        }
+        // What was looked for by topics that were selected before is not wanted any more.
+        let wanted = topology.topics.into_iter().filter(|topic| self.shared.config.topics.matches(&topic.source.0));
+        let wanted = wanted.collect();
+        self.on_topics(wanted);
         self.follow_leaders();
         Ok(())
     }
@@ -140,12 +155,12 @@ impl Runner {
         self.refresh_not_before_ms = now_ms + REFRESH_EVERY_MS;
         let (source, target) = (self.shared.source.clone(), self.shared.target.clone());
         let names: Vec<String> = {
-            let mut names: Vec<String> = self.parts.iter().map(|p| p.pair.target.topic.clone()).collect();
+            let mut names: Vec<String> = self.parts.all().map(|p| p.pair.target.topic.clone()).collect();
             names.dedup();
             names
         };
         let sources: Vec<String> = {
-            let mut names: Vec<String> = self.parts.iter().map(|p| p.pair.source.topic.clone()).collect();
+            let mut names: Vec<String> = self.parts.all().map(|p| p.pair.source.topic.clone()).collect();
             names.dedup();
             names
         };
@@ -164,7 +179,7 @@ impl Runner {
     /// Puts every partition to the fetcher and the lane of its present leaders.
     pub(super) fn follow_leaders(&mut self) {
         let (source, target) = (self.shared.source.metadata(), self.shared.target.metadata());
-        for id in 0..self.parts.len() {
+        for id in self.parts.ids() {
             let Some(part) = self.parts.get_mut(id) else { continue };
             let from = source.partition(&part.pair.source.topic, part.pair.source.partition);
             let to = target.partition(&part.pair.target.topic, part.pair.target.partition);
@@ -206,19 +221,22 @@ impl Runner {
             return;
         }
         let all_taken = self.shards_taken == self.shard_count;
+        let shared_out = self.fleet.is_shared_out();
         // A shard that cannot be taken stands in nobody's way; but not at once, for the sake of two that start together.
-        let begins = all_taken || self.now_ms() > self.taking_since_ms + SHARDS_TOGETHER_MS;
+        let begins = all_taken || shared_out || self.now_ms() > self.taking_since_ms + SHARDS_TOGETHER_MS;
+        let mut unknown_all = Vec::new();
         for number in 0..self.shards.len() {
             self.halt_damaged(number);
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            let ours = shard.taken && shard.cleared;
-            if shard.attaching || !ours || !begins || !(all_taken || shard.baselined) {
+            let ours = shard.taken && shard.cleared && shard.stage == ShardStage::Owned;
+            if shard.attaching || !ours || !begins || !(all_taken || shared_out || shard.baselined) {
                 continue;
             }
             let waiting = std::mem::take(&mut shard.waiting);
             // Whether a partition's topic was mirrored under another id is known to the other shards.
             let (known, unknown): (Vec<PartId>, Vec<PartId>) =
-                waiting.into_iter().partition(|id| all_taken || self.is_declared(*id));
+                waiting.into_iter().partition(|id| all_taken || self.is_declared(*id) || self.has_looked_around(*id));
+            unknown_all.extend_from_slice(&unknown);
             let fresh: Vec<PartId> = known.into_iter().filter(|id| self.admit(*id)).collect();
             if let Some(shard) = self.shards.get_mut(number) {
                 shard.waiting.extend(unknown);
@@ -235,6 +253,9 @@ impl Runner {
                 wanted: fresh.into_iter().chain(retake).filter_map(|id| self.wanted(id)).collect(),
             };
             self.give(number, job);
+        }
+        if shared_out && !unknown_all.is_empty() {
+            self.look_around(unknown_all);
         }
     }
 
@@ -311,7 +332,7 @@ impl Runner {
             }
         }
         // What waited for the answer.
-        let mine = self.parts.iter().enumerate().filter(|(_, part)| part.shard == number);
+        let mine = self.parts.iter().filter(|(_, part)| part.shard == number);
         self.touched.extend(mine.map(|(id, _)| id));
     }
 
@@ -334,7 +355,7 @@ impl Runner {
         let stage = std::mem::replace(&mut part.stage, Stage::Starting);
         match stage {
             Stage::Leaving { flow, why } if flow.appender.in_flight() == 0 => match why {
-                Leave::Recreated => self.adopt(id),
+                Leave::Recreated => self.adopt(id, Some(flow)),
                 Leave::Unselected => self.park(id, &flow),
                 Leave::TakeOver(_) if flow.appender.displacements().is_empty() => self.wait_for_retake(id),
                 Leave::TakeOver(_) | Leave::Displaced => {
@@ -356,9 +377,9 @@ impl Runner {
 
     /// Hands a job to a shard's worker.
     pub(super) fn give(&self, shard: usize, job: Job) {
-        if let Some(shard) = self.shards.get(shard) {
-            // A worker that has ended has reported why; the mirror ends with it.
-            let _ = shard.jobs.send(job);
+        if let Some(jobs) = self.shards.get(shard).and_then(|shard| shard.jobs.as_ref()) {
+            // A worker that has ended has reported why; the mirror ends with it, or goes on without the shard.
+            let _ = jobs.send(job);
         }
     }
 
@@ -385,7 +406,7 @@ impl Runner {
             return Ok(());
         }
         self.heed_bandwidth();
-        for id in 0..self.parts.len() {
+        for id in self.parts.ids() {
             let Some(part) = self.parts.get_mut(id) else { continue };
             let (topic, partition) = (part.pair.source.topic.clone(), part.pair.source.partition);
             let paused = self.control.state.is_paused(&topic, partition);
@@ -405,7 +426,7 @@ impl Runner {
     pub(super) fn keep_shards_alive(&mut self, now_ms: u64) {
         for number in 0..self.shards.len() {
             let Some(shard) = self.shards.get_mut(number) else { continue };
-            if shard.last_keep_alive_ms + KEEP_ALIVE_MS > now_ms {
+            if shard.jobs.is_none() || shard.last_keep_alive_ms + KEEP_ALIVE_MS > now_ms {
                 continue;
             }
             shard.last_keep_alive_ms = now_ms;

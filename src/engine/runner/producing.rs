@@ -99,6 +99,9 @@ impl Runner {
             return;
         }
         let shard = part.shard;
+        if part.ending {
+            return;
+        }
         if !self.may_write(shard) {
             return;
         }
@@ -142,7 +145,7 @@ impl Runner {
         while bytes < room_bytes {
             let Some(id) = lane.ready.pop_front() else { break };
             lane.queued.remove(&id);
-            let Some(part) = self.parts.get_mut(id).filter(|p| p.lane == Some(key)) else { continue };
+            let Some(part) = self.parts.get_mut(id).filter(|p| p.lane == Some(key) && !p.ending) else { continue };
             // The process may have slept since it was queued.
             if self
                 .shards
@@ -197,7 +200,7 @@ impl Runner {
                             retriable: classify(code) != Class::Fatal,
                         },
                     };
-                    self.on_answer(id, target, answer)?;
+                    self.on_answer_of(id, target, answer)?;
                 }
             }
             Err(unanswered) => {
@@ -207,11 +210,18 @@ impl Runner {
                 };
                 tracing::warn!(mirror = %self.shared.config.name, broker = key.0, %error, "produce request {what}");
                 for (id, target) in whose {
-                    self.on_answer(id, target, answer.clone())?;
+                    self.on_answer_of(id, target, answer.clone())?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// An answer that says that the partition is another's may say it of one shard alone.
+    fn on_answer_of(&mut self, id: PartId, target: i64, answer: Answer) -> Result<(), EngineError> {
+        let shard = self.parts.get(id).map(|part| part.shard);
+        let outcome = self.on_answer(id, target, answer);
+        shard.map_or(Ok(()), |shard| self.bear_loss(shard, outcome))
     }
 
     fn on_answer(&mut self, id: PartId, target: i64, answer: Answer) -> Result<(), EngineError> {

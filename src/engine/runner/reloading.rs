@@ -27,7 +27,7 @@ impl Runner {
         self.heed_clusters();
         self.heed_bandwidth();
         let coalesced_bytes = self.shared.config.limits.coalesced_batch_bytes;
-        for part in &mut self.parts {
+        for part in self.parts.all_mut() {
             if let Some(flow) = part.answering() {
                 flow.appender.coalesce_up_to(coalesced_bytes);
             }
@@ -48,7 +48,9 @@ impl Runner {
 
     fn heed_topics(&mut self) {
         let mut counts: BTreeMap<bool, usize> = BTreeMap::new();
-        for id in 0..self.parts.len() {
+        let topics = &self.shared.config.topics;
+        self.topics.retain(|topic, _| topics.matches(topic));
+        for id in self.parts.ids() {
             let Some(part) = self.parts.get_mut(id) else { continue };
             let selected = self.shared.config.topics.matches(&part.pair.source.topic);
             if std::mem::replace(&mut part.selected, selected) == selected {
@@ -121,8 +123,11 @@ impl Runner {
     pub(super) fn on_released(&mut self, id: PartId, outcome: Result<(), EngineError>) -> Result<(), EngineError> {
         let Some(part) = self.parts.get_mut(id) else { return Ok(()) };
         let (topic, partition) = part.key();
-        // As with every other record of the state: whether it is in the log is not known.
-        outcome?;
+        if outcome.is_err() {
+            // As with every other record of the state: whether it is in the log is not known.
+            let shard = part.shard;
+            return self.bear_loss(shard, outcome);
+        }
         part.parked = Parked::Away;
         tracing::info!(mirror = %self.shared.config.name, topic, partition, "not mirrored any more; its state stays");
         self.next_discovery_ms = 0;

@@ -29,7 +29,7 @@ impl Runner {
         }
         self.next_look_for_rights_ms = now_ms + LOOK_EVERY_MS;
         let mut asked: BTreeMap<String, TopicPartition> = BTreeMap::new();
-        for part in &self.parts {
+        for part in self.parts.all() {
             if let Stage::Halted { halt, flow: None } = &part.stage
                 && self.is_for_want_of_a_right_on_the_source(halt)
             {
@@ -55,7 +55,7 @@ impl Runner {
 
     pub(super) fn on_readable(&mut self, topics: &[String]) {
         self.looking_for_rights = false;
-        for id in 0..self.parts.len() {
+        for id in self.parts.ids() {
             let Some(part) = self.parts.get(id).filter(|part| topics.contains(&part.pair.source.topic)) else {
                 continue;
             };

@@ -27,7 +27,7 @@ impl Runner {
     pub(super) fn watch_source(&mut self, now_ms: u64) {
         if now_ms >= self.watching.next_tell_ms {
             self.watching.next_tell_ms = now_ms + TELL_EVERY_MS;
-            (0..self.parts.len()).for_each(|id| self.tell(id, now_ms));
+            self.parts.ids().into_iter().for_each(|id| self.tell(id, now_ms));
         }
         if self.watching.looking || now_ms < self.watching.next_look_ms || self.stopping {
             return;
@@ -35,7 +35,7 @@ impl Runner {
         self.watching.next_look_ms = now_ms + LOOK_EVERY_MS;
         let isolation = self.shared.config.isolation;
         let committed = isolation == Isolation::ReadCommitted;
-        let parts = self.parts.iter_mut().enumerate().filter(|(_, part)| part.selected);
+        let parts = self.parts.iter_mut().filter(|(_, part)| part.selected);
         let questions: Vec<_> = parts.filter_map(|(id, part)| part.question(id, committed, now_ms)).collect();
         if questions.is_empty() {
             return;

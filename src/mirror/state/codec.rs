@@ -44,7 +44,7 @@ use super::{Origin, ReleaseEntry, Scan, Seen, StateError, StateRecord};
 
 const MAGIC: [u8; 2] = *b"KM";
 /// The newest format version that is written and understood.
-pub(super) const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 const HEAD_LEN: usize = 4;
 const CRC_LEN: usize = 4;
 

@@ -8,7 +8,7 @@ use super::super::catalog::{Kind, METRICS, PLACE};
 use super::super::clusters::{ClusterBoard, ClusterHealth};
 use super::super::config_board::ConfigBoard;
 use super::*;
-use crate::engine::{Budget, Drilled};
+use crate::engine::{Budget, Drilled, SyncCounts};
 use crate::mirror::Halt;
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -70,6 +70,7 @@ fn everything() -> Shown {
     let mirror = board("dr", vec![part("orders", 0), PartView { state: "halted", ..part("orders", 1) }]);
     mirror.groups_in_step(NOW_MS);
     mirror.groups_synced(4);
+    mirror.synced(SyncCounts { at_ms: NOW_MS, pending: 2, ..SyncCounts::default() });
     mirror.heartbeat(NOW_MS - 2_000);
     mirror.drilled(Drilled { at_ms: Some(NOW_MS), passed: true });
     let clusters = ClusterBoard::default();

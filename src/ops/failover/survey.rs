@@ -328,6 +328,7 @@ async fn settings(
             overrides: &mirror.target_topics.configs,
             known: &known,
             replicas: replicas(topic),
+            synced: Some(control.synced()),
         };
         Some(promotion_settings(source_topic, topic, facts))
     };

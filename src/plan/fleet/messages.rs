@@ -1,0 +1,127 @@
+//! What members tell the leader when they join, and what it tells them: JSON, so that it can be read with Kafka's own tools
+//! (`kafka-consumer-groups.sh` passes it over, `kmirror status` shows it). Fields that are not known are passed over and
+//! missing ones have a default: additions need no new [`PROTOCOL`](super::PROTOCOL).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Load, Origin};
+
+/// What a member says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Host and process, for people.
+    pub host: String,
+    /// Version of the program.
+    #[serde(default)]
+    pub software: String,
+    /// The newest version of state records that it reads.
+    #[serde(default)]
+    pub state_version: u32,
+    /// Of the configuration it runs: other members should have the same.
+    #[serde(default)]
+    pub config_hash: String,
+    /// Shards of the mirror, by what the control partition says.
+    pub shard_count: u32,
+    /// The generation whose assignment it follows; −1: none yet.
+    #[serde(default = "no_generation")]
+    pub generation: i32,
+    /// What it owns.
+    #[serde(default)]
+    pub held: BTreeMap<u32, Load>,
+    /// What it was told to own and does not yet.
+    #[serde(default)]
+    pub awaited: BTreeSet<u32>,
+    /// What its other mirrors cost ([`Load::cost`]).
+    #[serde(default)]
+    pub elsewhere: u64,
+    /// How much of the work it is to have, next to others.
+    #[serde(default = "full_weight")]
+    pub weight: u32,
+    /// It is about to stop and wants to own nothing.
+    #[serde(default)]
+    pub draining: bool,
+    /// It was elected last.
+    #[serde(default)]
+    pub elected: bool,
+}
+
+fn no_generation() -> i32 {
+    -1
+}
+
+fn full_weight() -> u32 {
+    100
+}
+
+/// What a member is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Its shards.
+    #[serde(default)]
+    pub shards: BTreeMap<u32, Origin>,
+    /// Does what a mirror does once.
+    #[serde(default)]
+    pub elected: bool,
+}
+
+/// A member's bytes that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("what a member of the fleet says cannot be read: {0}")]
+pub struct MessageError(String);
+
+impl Subscription {
+    /// As bytes for JoinGroup.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// From JoinGroup's answer.
+    ///
+    /// # Errors
+    /// They are no subscription.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
+        serde_json::from_slice(bytes).map_err(|error| MessageError(error.to_string()))
+    }
+}
+
+impl Assignment {
+    /// As bytes for SyncGroup.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// From SyncGroup's answer. None at all is an empty one: the leader did not know of the member.
+    ///
+    /// # Errors
+    /// They are no assignment.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(bytes).map_err(|error| MessageError(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_has_a_default_and_what_is_new_is_passed_over() {
+        let read = Subscription::from_bytes(br#"{"host":"a","shard_count":16,"mood":"good"}"#).unwrap();
+        assert_eq!((read.weight, read.generation, read.draining), (100, -1, false));
+        assert_eq!(Subscription::from_bytes(&read.to_bytes()).unwrap(), read);
+        assert!(Subscription::from_bytes(b"{\"host\":\"a\"}").is_err());
+        assert!(Subscription::from_bytes(&[0, 1, 2]).is_err());
+    }
+
+    #[test]
+    fn an_assignment_survives_its_bytes() {
+        let given = Assignment { shards: [(3, Origin::Kept), (7, Origin::Member)].into(), elected: true };
+        assert_eq!(given.to_bytes(), br#"{"shards":{"3":"kept","7":"member"},"elected":true}"#);
+        assert_eq!(Assignment::from_bytes(&given.to_bytes()).unwrap(), given);
+        assert_eq!(Assignment::from_bytes(b"").unwrap(), Assignment::default());
+    }
+}
