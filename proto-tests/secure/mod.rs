@@ -4,6 +4,7 @@ mod certs;
 mod faults;
 mod hostile;
 mod real;
+mod sync;
 
 use std::path::Path;
 
