@@ -167,7 +167,7 @@ impl Env for AllSet {
     }
 }
 
-fn valid_config(text: &str, name: &str) -> Config {
+pub(crate) fn valid_config(text: &str, name: &str) -> Config {
     Config::parse(text, name, &AllSet).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -232,7 +232,7 @@ fn the_compose_file_is_consistent_with_its_configuration() {
 }
 
 /// A command line as the documents write it: redirections, pipes and remarks cut off.
-fn assert_parses(line: &str, place: &str) {
+pub(crate) fn assert_parses(line: &str, place: &str) {
     let words: Vec<&str> =
         line.split_whitespace().take_while(|word| !["#", "|", ">", "&&", "&"].contains(word)).collect();
     let outcome = Cli::command().try_get_matches_from(&words);

@@ -43,6 +43,9 @@ use runner::{Runner, Shared};
 
 /// `producer.id.expiration.ms` where the target does not tell: Kafka's default, a day.
 const EXPIRATION_DEFAULT_MS: u64 = 24 * 3600 * 1000;
+/// How long a clean stop takes at most: what is under way is answered, and every shard released. Whoever kills must wait longer.
+pub const STOP_SECONDS_MAX: u32 =
+    (runner::stopping::DRAIN_DEADLINE_MS / 1000) as u32 + runner::stopping::RELEASE_DEADLINE.as_secs() as u32;
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 

@@ -11,7 +11,7 @@ mod noting;
 mod ownership;
 mod producing;
 mod rights;
-mod stopping;
+pub(in crate::engine) mod stopping;
 mod watching;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
