@@ -59,5 +59,5 @@ pub use metadata::{Metadata, PartitionMeta, TopicMeta, Topics};
 pub use offsets::{Each, LogPoint};
 pub use principals::{ClientQuota, QuotaChange, ScramUser};
 pub use produce::{AppendOutcome, ProduceEntry, ProduceResult, append_batch, encode_produce, parse_produce};
-pub use topics::NewTopic;
+pub use topics::{CreatedTopics, NewTopic};
 pub use transactions::{Producer, ProducerView};

@@ -73,7 +73,7 @@ impl SyncStatus {
             }
         });
         Self {
-            held_back_acls: control.synced().of_kind(SyncKind::HeldBackAcl).count(),
+            held_back_acls: control.synced().of_kind(SyncKind::HeldBackAcl).filter(|_| mirror.sync.acls).count(),
             pending_deletions: pending.collect(),
         }
     }
