@@ -2,8 +2,12 @@
 //! deleted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use kmirror::broker::Cluster;
+use kafka_protocol::ResponseError::TopicAuthorizationFailed;
+use kafka_protocol::messages::ApiKey;
+use kmirror::broker::{Action, Cluster, RequestContext};
 use kmirror::client::{Cluster as Client, ClusterSpec, QuotaChange};
 use kmirror::plan::AclBinding;
 use serde_json::Value;
@@ -248,4 +252,44 @@ fn a_topic_that_is_gone_is_deleted_in_time_and_a_hidden_one_is_not() {
     append(&pair.source, "sync-gone-stays", 0, "", 10, 20);
     until("the others to go on", &20, || pair.target.records("sync-gone-stays", 0, 0).unwrap().len());
     pair.mirror.stop();
+}
+
+/// On a cluster where all is open that has no ACL the first one of a topic closes it to kmirror: it is taken back, and not tried again.
+#[test]
+fn an_acl_that_keeps_kmirror_off_is_taken_back() {
+    let topic = "sync-closed";
+    let mut pair = Pair::new(topic, 2, 1, SYNC);
+    pair.write(0, 0, 10);
+    pair.mirror.start();
+    pair.mirror.await_caught_up(1);
+    let (source, target) = (Admin::of(&pair.source), Admin::of(&pair.target));
+    let created = Arc::new(AtomicUsize::new(0));
+    let (count, closed) = (Arc::clone(&created), Arc::new(AtomicBool::new(false)));
+    let (close, open) = (Arc::clone(&closed), Arc::clone(&closed));
+    pair.target.intercept(ApiKey::CreateAcls, None, move |_: &RequestContext<'_>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        close.store(true, Ordering::SeqCst);
+        Action::Pass
+    });
+    pair.target.intercept(ApiKey::DeleteAcls, None, move |_: &RequestContext<'_>| {
+        open.store(false, Ordering::SeqCst);
+        Action::Pass
+    });
+    pair.target.intercept(ApiKey::ListOffsets, None, move |_: &RequestContext<'_>| {
+        let is_closed = closed.load(Ordering::SeqCst);
+        if is_closed { Action::Error(TopicAuthorizationFailed) } else { Action::Pass }
+    });
+    source.add_acls(&["TOPIC sync-closed User:alice READ ALLOW", "GROUP g User:alice READ ALLOW"]);
+    wait_until("it to be noticed", LIMIT, || match pair.mirror.log() {
+        log if log.contains("closes the topic to kmirror itself: taken back") => Ok(()),
+        log => Err(log),
+    });
+    until("the ACLs to go", &Vec::<String>::new(), || target.acls());
+    let rounds = || pair.mirror.log().matches("not as on the source").count();
+    until("it to be told", &true, || rounds() > 0);
+    source.set_quota("alice", Some(1.0));
+    until("the rest to follow", &Some(1.0), || target.quota("alice"));
+    assert_eq!(created.load(Ordering::SeqCst), 1, "tried once");
+    pair.write(0, 10, 20);
+    pair.ends_with(&super::numbered("", 0, 20));
 }

@@ -5,6 +5,7 @@ mod faults;
 mod hostile;
 mod real;
 mod rights;
+mod sync;
 
 use std::path::Path;
 

@@ -89,7 +89,7 @@ fn page(report: &SyncReport) -> String {
     }
     plan.warnings.iter().for_each(|warning| text.push_str(&format!("\nWARNING {warning}\n")));
     plan.unavailable.iter().for_each(|what| text.push_str(&format!("\nNOT KNOWN {what}\n")));
-    if let Some(Applied { set, removed, failed }) = &report.applied {
+    if let Some(Applied { set, removed, failed, .. }) = &report.applied {
         text.push_str(&format!("\n{set} set, {removed} taken away\n"));
         failed.iter().for_each(|what| text.push_str(&format!("FAILED {what}\n")));
     }

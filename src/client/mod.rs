@@ -61,5 +61,5 @@ pub use offsets::{Each, LogPoint};
 pub use principals::{ClientQuota, QuotaChange, ScramUser};
 pub use produce::{AppendOutcome, ProduceEntry, ProduceResult, append_batch, encode_produce, parse_produce};
 pub use rights::Allowed;
-pub use topics::NewTopic;
+pub use topics::{CreatedTopics, NewTopic};
 pub use transactions::{Producer, ProducerView};

@@ -213,7 +213,8 @@ async fn prepare(
         }
     }
     note(control, new.iter().flat_map(about_to_make)).await?;
-    let refused: BTreeMap<String, _> = target.create_topics_if_absent(&new).await?.into_iter().collect();
+    let created = target.create_topics_if_absent(&new).await?;
+    let refused: BTreeMap<String, _> = created.refused.into_iter().collect();
     let made: Vec<NewTopic> = new.into_iter().filter(|topic| !refused.contains_key(&topic.name)).collect();
     ready.extend(made.iter().map(|topic| topic.name.clone()));
     failed.extend(refused.into_iter().map(|(topic, error)| (topic, error.into())));
@@ -223,7 +224,9 @@ async fn prepare(
         tracing::warn!(mirror = %config.name, %error, "not every partition of the new mirror topics has a leader yet");
     }
     let metadata = target.metadata();
-    note(control, made.iter().flat_map(|topic| is_made(topic, metadata.topic(&topic.name)))).await?;
+    let is_theirs = |topic: &NewTopic| created.existing.contains(&topic.name);
+    let entries = made.iter().flat_map(|topic| is_made(topic, metadata.topic(&topic.name), is_theirs(topic)));
+    note(control, entries).await?;
     failed.into_iter().map(|(target_topic, error)| problem(names, target_topic, error)).collect()
 }
 
@@ -240,7 +243,11 @@ fn configs_of(topic: &NewTopic, owned: impl Fn(&str) -> Owned) -> impl Iterator<
     })
 }
 
-fn is_made(topic: &NewTopic, found: Option<&TopicMeta>) -> Vec<SyncEntry> {
+/// Where somebody else was quicker, nothing of it is the mirror's.
+fn is_made(topic: &NewTopic, found: Option<&TopicMeta>, is_theirs: bool) -> Vec<SyncEntry> {
+    if is_theirs {
+        return configs_of(topic, |_| Owned::default()).collect();
+    }
     let id = found.map(|found| SyncEntry {
         key: SyncKey::new(SyncKind::Topic, &topic.name, ""),
         owned: Owned::settled(found.id.to_string()),

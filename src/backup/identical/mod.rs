@@ -264,7 +264,7 @@ impl Task<'_> {
         configs.insert(MARKED.to_owned(), mark.value(UNFINISHED));
         let new: Vec<NewTopic> =
             topics.values().map(|topic| NewTopic { configs: configs.clone(), ..(*topic).clone() }).collect();
-        if let Some((_, error)) = target.create_topics_if_absent(&new).await?.pop() {
+        if let Some((_, error)) = target.create_topics_if_absent(&new).await?.refused.pop() {
             return Err(error.into());
         }
         let names: Vec<&str> = new.iter().map(|topic| topic.name.as_str()).collect();

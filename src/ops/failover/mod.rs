@@ -444,7 +444,7 @@ impl Failover {
             return Ok(HeldBackAcls::default());
         }
         let step = Instant::now();
-        let (created, failed) = match create_held_back(&self.control, &self.target).await {
+        let (created, failed) = match create_held_back(&mut self.control, &self.target).await {
             Ok(done) => done,
             Err(error) if error.client().is_some_and(|error| !error.is_unreachable()) => {
                 (Vec::new(), vec![error.to_string()])

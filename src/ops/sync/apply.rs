@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::super::acls::shut_out;
 use crate::client::{ClientError, Cluster, QuotaChange};
 use crate::config::MirrorConfig;
 use crate::engine::control::Control;
 use crate::engine::{EngineError, now_ms};
 use crate::mirror::{ControlRecord, ControlState, Owned, SyncEntry, SyncKey, SyncKind};
 use crate::plan::{AclBinding, SyncAction, SyncPlan, SyncRow, acl_of, entity_of, held_back_acls};
+
+/// Topics at which it is tried whether kmirror is let in still.
+const TRIED_AT_MOST: usize = 100;
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -21,7 +25,15 @@ pub struct Applied {
     pub removed: usize,
     /// What could not be, and why.
     pub failed: Vec<String>,
+    /// ACLs would keep kmirror off the target.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) is_shut_out: bool,
 }
+
+const SHUT_OUT: &str = "ACLs: those that were created closed topics to kmirror itself, and were taken back: on the target what has no ACL \
+                        is open to everybody (allow.everyone.if.no.acl.found). Give kmirror's principal its rights there by ACL, and \
+                        start it again";
 
 /// Does what is planned. What one thing is refused says nothing of the others.
 pub(super) async fn apply(
@@ -29,17 +41,23 @@ pub(super) async fn apply(
     mut control: Control,
     target: &Cluster,
     plan: &SyncPlan,
+    acls_wanted: bool,
 ) -> Result<Applied, EngineError> {
     let mut entries: Vec<SyncEntry> = plan.notes.clone();
     entries.extend(plan.changes().filter(|row| is_owned(row.kind)).map(about_to));
-    note(&control, entries).await?;
+    note(&mut control, entries).await?;
     let mut done = Done { target, outcome: Applied::default(), settled: Vec::new() };
     done.topic_configs(plan).await?;
     done.partitions(plan).await?;
-    done.acls(plan).await?;
+    if acls_wanted {
+        done.acls(plan).await?;
+    } else if plan.changes().any(|row| row.kind == SyncKind::Acl) {
+        done.outcome.failed.push(SHUT_OUT.to_owned());
+        done.outcome.is_shut_out = true;
+    }
     done.quotas(plan).await?;
     let settled = std::mem::take(&mut done.settled);
-    note(&control, settled).await?;
+    note(&mut control, settled).await?;
     for row in of_kind(plan, SyncKind::Deletion) {
         // The last moment to hear of it: after a promotion the topic is the target's own.
         control.read_to_end().await?;
@@ -47,7 +65,7 @@ pub(super) async fn apply(
             break;
         }
         done.deletion(&mirror.name, row).await?;
-        note(&control, std::mem::take(&mut done.settled)).await?;
+        note(&mut control, std::mem::take(&mut done.settled)).await?;
     }
     Ok(done.outcome)
 }
@@ -65,9 +83,11 @@ fn about_to(row: &SyncRow) -> SyncEntry {
 }
 
 /// Writes what is not on record like that already: what fails again and again leaves one note.
-async fn note(control: &Control, entries: Vec<SyncEntry>) -> Result<(), EngineError> {
-    let entries = news(&control.state, entries);
-    control.write_all(&ControlRecord::synced(&entries, now_ms())).await
+async fn note(control: &mut Control, entries: Vec<SyncEntry>) -> Result<(), EngineError> {
+    let records = ControlRecord::synced(&news(&control.state, entries), now_ms());
+    control.write_all(&records).await?;
+    records.iter().for_each(|record| control.state.apply(record));
+    Ok(())
 }
 
 fn news(state: &ControlState, entries: Vec<SyncEntry>) -> Vec<SyncEntry> {
@@ -99,7 +119,7 @@ pub(in crate::ops) async fn noted(
 
 /// Creates the ACLs that were held back for a promotion; gives them, and what the target refuses. Said again, it changes nothing.
 pub(in crate::ops) async fn create_held_back(
-    control: &Control,
+    control: &mut Control,
     target: &Cluster,
 ) -> Result<(Vec<AclBinding>, Vec<String>), EngineError> {
     let held = held_back_acls(control.state.synced());
@@ -108,8 +128,9 @@ pub(in crate::ops) async fn create_held_back(
     }
     // What stands there by hand already is not the mirror's.
     let there = target.acl_bindings().await?.unwrap_or_default();
-    let is_ours = |key: &SyncKey| control.state.synced().get(key).is_some();
-    let keys = control.state.synced().of_kind(SyncKind::HeldBackAcl).map(|(key, _)| key);
+    let synced = control.state.synced();
+    let is_ours = |key: &SyncKey| synced.get(key).is_some();
+    let keys = synced.of_kind(SyncKind::HeldBackAcl).map(|(key, _)| key);
     let keys: Vec<SyncKey> = keys
         .filter(|key| acl_of(key).is_some_and(|acl| !there.contains(&acl)))
         .map(|key| SyncKey { kind: SyncKind::Acl, ..key.clone() })
@@ -219,8 +240,36 @@ impl Done<'_> {
             if !refused.is_empty() {
                 return Ok(());
             }
+            if action == SyncAction::Set && !denies && !self.is_let_in(&rows).await? {
+                return Ok(());
+            }
         }
         Ok(())
+    }
+
+    /// Where a topic without ACLs is open to everybody (allow.everyone.if.no.acl.found) its first one may close it to kmirror: then all
+    /// that were just created are taken back.
+    async fn is_let_in(&mut self, rows: &[(&SyncRow, AclBinding)]) -> Result<bool, EngineError> {
+        let mut created: Vec<AclBinding> = Vec::new();
+        created.extend(rows.iter().filter(|(row, _)| row.action == SyncAction::Set).map(|(_, acl)| acl.clone()));
+        let metadata = self.target.metadata();
+        let is_touched = |topic: &&str| created.iter().any(|acl| acl.is_of_topic(topic));
+        let topics = metadata.topics.values().filter(|topic| !topic.internal && topic.error == 0);
+        let topics: Vec<&str> =
+            topics.map(|topic| topic.name.as_str()).filter(is_touched).take(TRIED_AT_MOST).collect();
+        if topics.is_empty() {
+            return Ok(true);
+        }
+        let Some(shut_out) = shut_out(self.target, &topics).await? else { return Ok(true) };
+        self.target.delete_acls(&created).await?;
+        self.settled.retain(|entry| entry.key.kind != SyncKind::Acl);
+        let gone = rows.iter().filter(|(row, _)| row.action == SyncAction::Set);
+        self.settled.extend(gone.map(|(row, _)| SyncEntry { key: row.of.clone(), owned: Owned::default() }));
+        self.outcome.set = self.outcome.set.saturating_sub(created.len());
+        tracing::warn!(topic = shut_out, "an ACL closes the topic to kmirror itself: taken back");
+        self.outcome.failed.push(SHUT_OUT.to_owned());
+        self.outcome.is_shut_out = true;
+        Ok(false)
     }
 
     async fn quotas(&mut self, plan: &SyncPlan) -> Result<(), EngineError> {

@@ -45,7 +45,7 @@ impl Facts<'_> {
             plan.add(partitions(&pairs, &there));
         }
         if sync.acls {
-            plan.add(self.part("ACLs", self.acls(&pairs, &there, how).await)?);
+            plan.add(self.part("ACLs", self.acls(&there, how).await)?);
         }
         if sync.quotas {
             plan.add(self.part("client quotas", self.quotas(how).await)?);
@@ -94,7 +94,7 @@ impl Facts<'_> {
         Ok(plan)
     }
 
-    async fn acls(&self, pairs: &Pairs, there: &Metadata, how: &Weighing<'_>) -> Result<SyncPlan, EngineError> {
+    async fn acls(&self, there: &Metadata, how: &Weighing<'_>) -> Result<SyncPlan, EngineError> {
         let needs = "; reading them needs DESCRIBE on the cluster";
         let (here, target) = tokio::join!(self.source.acl_bindings(), self.target.acl_bindings());
         let (here, target) = match (here, target) {
@@ -104,8 +104,10 @@ impl Facts<'_> {
             (Err(error), _) | (_, Err(error)) if error.is_unreachable() => return Err(error.into()),
             (Err(error), _) | (_, Err(error)) => return Ok(SyncPlan::unavailable(format!("ACLs: {error}{needs}"))),
         };
+        // By what is on record: a topic that the source only hides for now keeps its ACLs.
+        let declared = self.on_record().map(|p| &p.declared).filter(|p| there.topic(&p.target_topic).is_some());
         let mirrored: BTreeMap<String, String> =
-            pairs.iter().map(|(topic, name)| (topic.name.clone(), name.clone())).collect();
+            declared.map(|p| (p.source_topic.clone(), p.target_topic.clone())).collect();
         let ours: BTreeSet<&str> = mirrored.values().map(String::as_str).collect();
         let is_other = |topic: &&TopicMeta| {
             !topic.internal && !topic.name.starts_with("__") && !ours.contains(topic.name.as_str())
@@ -169,7 +171,13 @@ impl Facts<'_> {
             is_enabled: grace.is_some(),
             grace_ms: grace.map_or(0, |grace| i64::try_from(grace.as_millis()).unwrap_or(i64::MAX)),
             now_ms: now_ms(),
-            topics_there: self.source.metadata().topics.values().filter(|topic| !topic.internal).count(),
+            topics_there: self
+                .source
+                .metadata()
+                .topics
+                .values()
+                .filter(|topic| !topic.internal && topic.error == 0)
+                .count(),
         };
         Ok(plan_deletions(&topics, terms, how))
     }

@@ -73,7 +73,7 @@ impl SyncStatus {
             }
         });
         Self {
-            held_back_acls: control.synced().of_kind(SyncKind::HeldBackAcl).count(),
+            held_back_acls: control.synced().of_kind(SyncKind::HeldBackAcl).filter(|_| mirror.sync.acls).count(),
             pending_deletions: pending.collect(),
         }
     }
@@ -87,6 +87,7 @@ pub struct Syncing {
     target: Cluster,
     follower: StateFollower,
     take_over: bool,
+    is_shut_out: bool,
 }
 
 impl std::fmt::Debug for Syncing {
@@ -106,7 +107,7 @@ impl Syncing {
     ) -> Self {
         let follower = StateFollower::new(&mirror.name, &target);
         let (config, mirror) = (Arc::clone(config), Arc::clone(mirror));
-        Self { config, mirror, source, target, follower, take_over }
+        Self { config, mirror, source, target, follower, take_over, is_shut_out: false }
     }
 
     /// Why nothing is to be done, if so.
@@ -149,7 +150,9 @@ impl Syncing {
     /// The target does not answer, or what is about to be set cannot be noted.
     pub async fn apply(&mut self, plan: &SyncPlan) -> Result<Applied, EngineError> {
         let Some(control) = self.follower.control() else { return Err(not_begun(&self.mirror)) };
-        apply::apply(&self.mirror, control.clone(), &self.target, plan).await
+        let applied = apply::apply(&self.mirror, control.clone(), &self.target, plan, !self.is_shut_out).await?;
+        self.is_shut_out |= applied.is_shut_out;
+        Ok(applied)
     }
 }
 

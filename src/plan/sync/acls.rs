@@ -148,6 +148,13 @@ impl AclBinding {
         Some(Acl { resource, name: self.name.clone(), is_prefix: self.pattern == PREFIXED, grant })
     }
 
+    /// Whether it is about this topic.
+    #[must_use]
+    pub fn is_of_topic(&self, topic: &str) -> bool {
+        let named = self.name == topic || self.name == ANY;
+        self.resource == TOPIC && (named || self.pattern == PREFIXED && topic.starts_with(&self.name))
+    }
+
     fn is_of_everybody(&self, own: Option<&str>) -> bool {
         self.principal == EVERYBODY || own == Some(self.principal.as_str())
     }
