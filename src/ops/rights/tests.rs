@@ -14,7 +14,7 @@ mirrors:
     groups: { include: [\"billing|audit\"], exclude: [] }
     heartbeats: { interval: 1s }
 backups:
-  - { name: nightly, cluster: home, topics: { include: [\"orders.*\"] }, to: [{ url: \"memory://\" }] }
+  - { name: nightly, cluster: home, topics: { include: [\"orders.*\"] }, groups: { include: [audit] }, to: [{ url: \"memory://\" }] }
 ";
 
 fn config() -> Config {

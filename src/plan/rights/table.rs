@@ -110,7 +110,7 @@ pub const RIGHTS: &[Row] = &[
     row(C::Replay, Target, N::ReplayJournal, &[Read, Write, Create], "how far each replay came"),
     row(C::Replay, Target, N::ReplayTransactionalIds, &[Write], "being the only one who replays"),
     row(C::SyncAcls, Source, N::Cluster, &[Describe], "reading ACLs"),
-    row(C::SyncAcls, Target, N::Cluster, &[Describe, Alter], "reading and writing ACLs"),
+    row(C::SyncAcls, Target, N::Cluster, &[Alter], "reading and writing ACLs"),
     row(C::SyncQuotas, Source, N::Cluster, &[DescribeConfigs], "reading quotas"),
     row(C::SyncQuotas, Source, N::Cluster, &[Describe], "names of SCRAM users"),
     row(C::SyncQuotas, Target, N::Cluster, &[AlterConfigs], "reading and writing quotas"),
