@@ -157,11 +157,26 @@ fn of_mirror(config: &Config, mirror: &MirrorConfig, asked: &[Command]) -> Vec<C
         }
     }
     if commands.contains(&Command::Run) {
-        commands.extend([Command::Groups, Command::Heartbeats]);
+        commands.extend(beside_records(mirror));
     }
     commands.sort_unstable();
     commands.dedup();
     commands
+}
+
+/// What a run does beside the mirroring of records.
+fn beside_records(mirror: &MirrorConfig) -> impl Iterator<Item = Command> {
+    let sync = &mirror.sync;
+    let all = [
+        (Command::Groups, mirror.groups.is_some()),
+        (Command::Heartbeats, mirror.heartbeats.is_some()),
+        (Command::SyncTopicConfigs, sync.topic_configs),
+        (Command::SyncAcls, sync.acls),
+        (Command::SyncQuotas, sync.quotas),
+        (Command::SyncScramUsers, sync.scram_users),
+        (Command::SyncDeletions, sync.deletions.is_some()),
+    ];
+    all.into_iter().filter_map(|(command, wanted)| wanted.then_some(command))
 }
 
 fn add_mirror(found: &mut BySide, mirror: &MirrorConfig, command: Command) {
@@ -249,7 +264,7 @@ impl<'a> Flow<'a> {
 /// What a run of this mirror needs on each side.
 fn needed_by_run(mirror: &MirrorConfig) -> BTreeMap<Side, Vec<Right>> {
     let mut found = BySide::new();
-    for command in [Command::Run, Command::Groups, Command::Heartbeats] {
+    for command in std::iter::once(Command::Run).chain(beside_records(mirror)) {
         add_mirror(&mut found, mirror, command);
     }
     found.into_iter().map(|((_, side), rights)| (side, reduce(rights))).collect()

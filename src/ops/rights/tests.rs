@@ -80,7 +80,7 @@ fn operations_on_one_name_are_one_line() {
     let plan = plan(&[]);
     let away = plan.clusters.iter().find(|c| c.cluster == "away").unwrap();
     let line = "kafka-acls.sh --bootstrap-server a:9092 --command-config admin.properties --add --allow-principal \
-                User:kmirror --operation Read --operation Write --operation Create --operation Alter --topic dr.orders \
+                User:kmirror --operation Read --operation Write --operation Create --operation Alter --operation AlterConfigs --topic dr.orders \
                 --resource-pattern-type prefixed";
     assert!(away.commands.iter().any(|there| there == line), "{:#?}", away.commands);
     let one = |acl: &NeededAcl| (acl.acl.resource.clone(), acl.acl.name.clone(), acl.acl.pattern.clone());

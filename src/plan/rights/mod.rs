@@ -39,8 +39,10 @@ pub enum Command {
     Restore,
     PreserveOffsets,
     Replay,
+    SyncTopicConfigs,
     SyncAcls,
     SyncQuotas,
+    SyncScramUsers,
     SyncDeletions,
 }
 

@@ -85,6 +85,7 @@ pub const RIGHTS: &[Row] = &[
     row(C::Failover, Target, N::OwnGroups, &[Read], "as `groups`"),
     row(C::Failover, Target, N::Cluster, &[DescribeConfigs], "as `run`"),
     row(C::Failover, Target, N::Cluster, &[Describe], "comparing ACLs").or(NOT_COMPARED),
+    row(C::Failover, Target, N::Cluster, &[Alter], "applying ACLs that were held back").or("only with `sync.acls`"),
     row(C::FenceSource, Source, N::Cluster, &[Alter], "`failover --fence-source acl`, and the `failback` after it: an ACL that denies everybody to write"),
     row(C::Unfenced, Target, N::Cluster, &[Alter], "fencing an owner that the coordinator has forgotten (WriteTxnMarkers; before Kafka 3.7 CLUSTER_ACTION)").or("its partitions halt as `unfenced`"),
     row(C::FailbackReplay, Target, N::GivenTopic, &[Read, Write, DescribeConfigs], "`failback --replay TOPIC`: records that the old source had alone; compacted topics are refused"),
@@ -109,18 +110,19 @@ pub const RIGHTS: &[Row] = &[
     row(C::Replay, Target, N::GivenTopic, &[Read, Write, DescribeConfigs], "the topic of `--into`"),
     row(C::Replay, Target, N::ReplayJournal, &[Read, Write, Create], "how far each replay came"),
     row(C::Replay, Target, N::ReplayTransactionalIds, &[Write], "being the only one who replays"),
+    row(C::SyncTopicConfigs, Target, N::MirrorTopics, &[AlterConfigs], "topic settings that follow the source's").or("mirror topics keep those that they were made with"),
     row(C::SyncAcls, Source, N::Cluster, &[Describe], "reading ACLs"),
     row(C::SyncAcls, Target, N::Cluster, &[Alter], "reading and writing ACLs"),
     row(C::SyncQuotas, Source, N::Cluster, &[DescribeConfigs], "reading quotas"),
-    row(C::SyncQuotas, Source, N::Cluster, &[Describe], "names of SCRAM users"),
     row(C::SyncQuotas, Target, N::Cluster, &[AlterConfigs], "reading and writing quotas"),
-    row(C::SyncQuotas, Target, N::Cluster, &[Describe], "names of SCRAM users"),
+    row(C::SyncScramUsers, Source, N::Cluster, &[Describe], "names of SCRAM users"),
+    row(C::SyncScramUsers, Target, N::Cluster, &[Describe], "the same"),
     row(C::SyncDeletions, Target, N::MirrorTopics, &[Delete], "deleting mirror topics whose source topic is gone"),
 ];
 
 impl Command {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Run,
         Self::Groups,
         Self::Heartbeats,
@@ -141,8 +143,10 @@ impl Command {
         Self::Restore,
         Self::PreserveOffsets,
         Self::Replay,
+        Self::SyncTopicConfigs,
         Self::SyncAcls,
         Self::SyncQuotas,
+        Self::SyncScramUsers,
         Self::SyncDeletions,
     ];
 
@@ -170,8 +174,10 @@ impl Command {
             Self::Restore => "restore",
             Self::PreserveOffsets => "preserve-offsets",
             Self::Replay => "replay",
+            Self::SyncTopicConfigs => "sync.topic_configs",
             Self::SyncAcls => "sync.acls",
             Self::SyncQuotas => "sync.quotas",
+            Self::SyncScramUsers => "sync.scram_users",
             Self::SyncDeletions => "sync.deletions",
         }
     }
