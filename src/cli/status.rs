@@ -179,6 +179,13 @@ fn page(mirror: &MirrorStatus) -> String {
         "RECORDS LOST",
     ];
     text.push_str(&output::table(&header, &[2, 3, 4, 5, 6, 7, 8, 9], rows));
+    text.push_str(&remarks(mirror));
+    text
+}
+
+/// What stands still or is about to be lost, partition by partition.
+fn remarks(mirror: &MirrorStatus) -> String {
+    let mut text = String::new();
     for p in mirror.partitions.iter().filter(|p| p.reason.is_some()) {
         let reason = p.reason.as_deref().unwrap_or_default();
         if p.state != "halted" {
