@@ -275,7 +275,8 @@ fn difference(api: &Api, version: i16) -> Result<(), String> {
     for (index, place) in written(api, version, FULL).1.into_iter().enumerate() {
         let (body, _) = written(api, version, Plan { null_at: Some(index), ..FULL });
         // May be null from a version on, which the crate does not tell apart.
-        let later = [("Metadata", "topics.name", 12), ("DeleteTopics", "responses.name", 6)];
+        let later =
+            [("Metadata", "topics.name", 12), ("DeleteTopics", "responses.name", 6), ("JoinGroup", "protocol_name", 7)];
         let too_early = later
             .iter()
             .any(|(name, path, first)| (*name, *path) == (api.name, place.path.as_str()) && version < *first);
