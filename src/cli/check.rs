@@ -35,7 +35,7 @@ Exit code 0 when nothing is in the way, 3 when something is.
 
 --print-acls prints the least set of ACLs by the file alone, cluster by cluster, as a script. A pattern of topics or groups becomes \
 literal names where it is a list of names, a prefix where it begins with one, and else every name, which is said. Words of \
---for: run (with groups, heartbeats and sync.* as the file has them), groups, heartbeats, groups-rollback, check, status, translate, control (pause, \
+--for: run (with fleet, groups, heartbeats and sync.* as the file has them), fleet, groups, heartbeats, groups-rollback, check, status, translate, control (pause, \
 resume, bandwidth), verify, drill, failover, fence-source, failback, failback-replay, fence, backup, export, restore, \
 preserve-offsets, replay, sync.topic_configs, sync.acls, sync.quotas, sync.scram_users, sync.deletions, all.
 

@@ -11,10 +11,10 @@ use crate::client::{ClientError, Cluster};
 use crate::config::{BackupConfig, ClusterConfig, Config, MirrorConfig, Rename, restore_name};
 use crate::engine::topology::Matching;
 use crate::mirror::state_topic;
-use crate::plan::AclBinding;
 use crate::plan::rights::{
     CLUSTER_NAME, Command, Grantee, Names, Operation, PRINCIPAL, Pattern, Resource, Right, Side, kafka_acls, reduce,
 };
+use crate::plan::{AclBinding, fleet};
 
 use probe::{Probed, probe};
 
@@ -158,6 +158,7 @@ fn of_mirror(config: &Config, mirror: &MirrorConfig, asked: &[Command]) -> Vec<C
     }
     if commands.contains(&Command::Run) {
         commands.extend(beside_records(mirror));
+        commands.extend(config.fleet.is_some().then_some(Command::Fleet));
     }
     commands.sort_unstable();
     commands.dedup();
@@ -253,6 +254,7 @@ impl<'a> Flow<'a> {
             Names::ReplayJournal => vec![Pattern::literal("__kmirror-replays")],
             Names::Groups => mirror.groups.iter().flat_map(|groups| groups.filter.patterns()).collect(),
             Names::OwnGroups => of_groups(vec![Pattern::literal(state.clone()), Pattern::prefix(format!("{state}/"))]),
+            Names::FleetGroup => vec![Pattern::literal(fleet::group_id(&mirror.name))],
             Names::DrillGroups => of_groups(vec![Pattern::prefix(format!("{state}.drill."))]),
             Names::TransactionalIds => vec![Pattern::prefix(format!("kmirror.{}.", mirror.name))],
             Names::ReplayTransactionalIds => vec![Pattern::prefix("kmirror.replay.")],

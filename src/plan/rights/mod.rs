@@ -20,6 +20,7 @@ pub use table::{RIGHTS, readme};
 #[allow(missing_docs, reason = "the words of the table say it")]
 pub enum Command {
     Run,
+    Fleet,
     Groups,
     Heartbeats,
     Rollback,
@@ -85,6 +86,8 @@ pub enum Names {
     Groups,
     /// Groups under whose names kmirror keeps notes.
     OwnGroups,
+    /// In which the instances of a mirror share it.
+    FleetGroup,
     /// Copies that an isolated drill makes.
     DrillGroups,
     /// Under which shards are owned.
@@ -106,7 +109,7 @@ impl Names {
             | Self::HeartbeatTopic
             | Self::GivenTopic
             | Self::ReplayJournal => Resource::Topic,
-            Self::Groups | Self::OwnGroups | Self::DrillGroups => Resource::Group,
+            Self::Groups | Self::OwnGroups | Self::FleetGroup | Self::DrillGroups => Resource::Group,
             Self::TransactionalIds | Self::ReplayTransactionalIds => Resource::TransactionalId,
             Self::Cluster => Resource::Cluster,
         }
@@ -124,6 +127,7 @@ impl Names {
             Self::ReplayJournal => "Topic `__kmirror-replays`",
             Self::Groups => "Group: the selected groups",
             Self::OwnGroups => "Group `__kmirror.<mirror>`, and prefix `__kmirror.<mirror>/`",
+            Self::FleetGroup => "Group `kmirror.<mirror>`",
             Self::DrillGroups => "Group: prefix `__kmirror.<mirror>.drill.`",
             Self::TransactionalIds => "TransactionalId: prefix `kmirror.<mirror>.`",
             Self::ReplayTransactionalIds => "TransactionalId: prefix `kmirror.replay.`",

@@ -42,6 +42,7 @@ pub const RIGHTS: &[Row] = &[
     row(C::Run, Target, N::StateTopic, &[DescribeConfigs], "which topic settings the target knows"),
     row(C::Run, Target, N::TransactionalIds, &[Write], "owning a shard, and fencing its former owner"),
     row(C::Run, Target, N::Cluster, &[DescribeConfigs], "`producer.id.expiration.ms` and `offsets.retention.minutes`"),
+    row(C::Fleet, Target, N::FleetGroup, &[Read], "sharing the mirror with other instances"),
     row(C::Groups, Source, N::Groups, &[Describe], "reading committed offsets").or("a group that may not be seen is not known to kmirror"),
     row(C::Groups, Target, N::Groups, &[Read], "committing translated offsets"),
     row(C::Groups, Target, N::OwnGroups, &[Read], "noting when the groups were last in step, and what was committed on the target"),
@@ -122,8 +123,9 @@ pub const RIGHTS: &[Row] = &[
 
 impl Command {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Run,
+        Self::Fleet,
         Self::Groups,
         Self::Heartbeats,
         Self::Rollback,
@@ -155,6 +157,7 @@ impl Command {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Run => "run",
+            Self::Fleet => "fleet",
             Self::Groups => "groups",
             Self::Heartbeats => "heartbeats",
             Self::Rollback => "groups-rollback",
