@@ -13,6 +13,7 @@ mod backup;
 mod browser;
 mod client;
 mod conformance;
+mod deploy;
 mod e2e;
 mod embedded;
 mod fuzz;

@@ -11,6 +11,7 @@ use kmirror::cli::exit::Exit;
 use kmirror::config::{Config, Env, SystemEnv};
 use kmirror::mirror::GapReason;
 use kmirror::observe::catalog::{self, METRICS};
+use kmirror::plan::rights;
 use serde_yaml::Value;
 
 /// The rooms in the order in which data walks through them (`src/lib.rs`); those to come have their place already.
@@ -167,7 +168,7 @@ impl Env for AllSet {
     }
 }
 
-fn valid_config(text: &str, name: &str) -> Config {
+pub(crate) fn valid_config(text: &str, name: &str) -> Config {
     Config::parse(text, name, &AllSet).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -232,7 +233,7 @@ fn the_compose_file_is_consistent_with_its_configuration() {
 }
 
 /// A command line as the documents write it: redirections, pipes and remarks cut off.
-fn assert_parses(line: &str, place: &str) {
+pub(crate) fn assert_parses(line: &str, place: &str) {
     let words: Vec<&str> =
         line.split_whitespace().take_while(|word| !["#", "|", ">", "&&", "&"].contains(word)).collect();
     let outcome = Cli::command().try_get_matches_from(&words);
@@ -362,6 +363,34 @@ fn the_table_of_what_others_test_names_tests_that_exist() {
     let named: BTreeSet<&str> = ours.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
     let missing: Vec<_> = named.iter().filter(|name| !name.ends_with(':') && !known.contains(**name)).collect();
     assert!(named.len() > 30 && missing.is_empty(), "{missing:?} of {}", named.len());
+}
+
+/// `KMIRROR_WRITE_RIGHTS=1` writes the table anew.
+#[test]
+fn the_readme_has_the_table_of_rights() {
+    let (readme, table) = (read("README.md"), rights::readme());
+    if readme.contains(&table) {
+        return;
+    }
+    assert!(
+        std::env::var_os("KMIRROR_WRITE_RIGHTS").is_some(),
+        "the table of rights is not that of src/plan/rights/table.rs: write it with KMIRROR_WRITE_RIGHTS=1"
+    );
+    let head = "| `--for` | Cluster |";
+    let (before, rest) = readme.split_once(head).unwrap();
+    let (_, after) = rest.split_once("\n\n").unwrap();
+    fs::write(project().join("README.md"), format!("{before}{table}\n{after}")).unwrap();
+}
+
+/// The words of `--for` are in the help.
+#[test]
+fn the_help_of_check_names_every_word_of_for() {
+    let command = Cli::command();
+    let check = command.get_subcommands().find(|below| below.get_name() == "check").unwrap();
+    let help = check.get_after_help().unwrap().to_string();
+    for word in rights::Command::ALL.map(rights::Command::word) {
+        assert!(holds_word(&help, word), "kmirror help check: {word}");
+    }
 }
 
 #[test]

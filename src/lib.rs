@@ -224,6 +224,16 @@
 //! - **A session is renewed between requests.** A broker takes nothing else from SaslHandshake to the last SaslAuthenticate, and ends a
 //!   connection whose session is over by its first request. So what is submitted meanwhile is put aside and keeps its order (a lane's
 //!   sequences would break on a second connection); what shows who we are is fetched before that (`client::renewal`).
+//! - **A changed file is read when it stands still.** Half of a file that is being written may be a valid one with fewer mirrors
+//!   (`cli::run`, its watch). A dry run looks at it without its counting as read: who asked what would change has not asked for it not to.
+//! - **A connection is replaced between requests.** With other credentials a lane's next request goes on another connection, where it could
+//!   overtake what is under way on the old one: sequences would break. So a lane waits until its answers are there
+//!   (`engine::lane`, eras of `client::Cluster`); other calls on the same slot leave the old connection open until then.
+//! - **A partition leaves alone.** Its release stands behind its last break in the shard's queue, so it may be written while the others of the shard
+//!   go on. Until it is acknowledged the partition is not attached again, and then only once a discovery has found its topic: it may have been
+//!   made again meanwhile (`engine::runner::reloading`).
+//! - **A mirror that starts waits for those that stop.** A mirror under another name may write where one has written that leaves the file
+//!   with the same change (`cli::run`, its fleet).
 //! - **A refusal is shared.** A mirror opens a dozen connections, and each would try a wrong password every two seconds: a user is locked
 //!   out by less. One of them tries after each pause, the others are told what it was told (`client::refusals`).
 //! - **A count on the wire is not believed.** kafka-protocol allocates an array by its count: 2^31 in a frame of twenty bytes

@@ -19,7 +19,6 @@ on_every_broker!(
     a_null_key_is_refused_by_a_compacted_topic,
     a_partition_named_twice_keeps_the_later_entry,
     zstd_needs_produce_v7,
-    a_log_append_time_batch_loses_its_flag_on_a_create_time_topic,
     a_log_append_time_topic_sets_the_flag_and_the_time,
     a_topic_with_its_own_codec_recompresses,
     compressed_bytes_pass_unchanged,
@@ -27,7 +26,9 @@ on_every_broker!(
     a_fetch_inside_a_batch_starts_at_the_batch,
     the_first_batch_exceeds_every_byte_limit,
     offsets_outside_the_log_are_out_of_range,
-    the_fetch_says_where_the_log_starts_and_ends,
+    the_fetch_says_where_the_log_starts_and_ends;
+    since_3:
+    a_log_append_time_batch_loses_its_flag_on_a_create_time_topic,
 );
 
 fn a_batch_is_taken_and_given_its_offset_and_leader_epoch(subject: &Subject) {
@@ -129,6 +130,7 @@ fn zstd_needs_produce_v7(subject: &Subject) {
     assert_eq!(produced(&answer.responses[0].partition_responses[0]).offset(), 0);
 }
 
+// Kafka 2.8.2 refuses it, INVALID_TIMESTAMP.
 fn a_log_append_time_batch_loses_its_flag_on_a_create_time_topic(subject: &Subject) {
     let topic = subject.topic();
     let mut batch = BatchSpec { attributes: ATTR_LOG_APPEND_TIME, ..BatchSpec::plain("a", 3) };

@@ -17,7 +17,9 @@ use super::code;
 use super::subject::{LIMIT, Subject, on_every_broker, text, topic_name};
 use crate::kafka::harness::{driver, wait_until};
 
-on_every_broker!(
+on_every_broker!(; since_3:
+    a_live_kip_848_group_refuses,
+    a_share_group_has_no_offsets_to_commit,
     what_is_committed_is_fetched,
     a_commit_makes_a_group,
     a_group_that_is_not_there_is_dead_and_has_committed_nothing,
@@ -29,8 +31,6 @@ on_every_broker!(
     a_deleted_topic_takes_its_offsets_along,
     nobody_commits_in_a_members_name,
     a_live_classic_group_refuses,
-    a_live_kip_848_group_refuses,
-    a_share_group_has_no_offsets_to_commit,
 );
 
 /// The last versions that name topics.

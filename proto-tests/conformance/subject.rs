@@ -25,8 +25,8 @@ use tokio::runtime::Runtime;
 
 use super::batch::BatchSpec;
 use super::wire::Conn;
-use crate::kafka::harness::cluster::older;
-use crate::kafka::harness::{source, wait_until};
+use crate::kafka::harness::cluster::{older, oldest};
+use crate::kafka::harness::{Tier, source, tier, wait_until};
 
 /// Produce with topic names and flexible fields; the last version before topic ids that all the brokers know.
 pub(crate) const PRODUCE: i16 = 9;
@@ -71,13 +71,30 @@ pub(crate) fn kafka_3_9_1(test: &str) -> Option<&'static Subject> {
     crate::kafka::harness::real_kafka_wanted(test).then(|| SUBJECT.get_or_init(start))
 }
 
-/// Makes each function a test on every broker: `<module>::kafka_4_3_1::<function>` and so on.
+/// Kafka 2.8.2, or nothing where not everything was asked for.
+pub(crate) fn kafka_2_8_2(test: &str) -> Option<&'static Subject> {
+    static SUBJECT: OnceLock<Subject> = OnceLock::new();
+    let start = || Subject { address: oldest().bootstrap(), embedded: None };
+    let wanted = tier() == Tier::Full;
+    if !wanted {
+        eprintln!("{test}: not run, KMIRROR_TESTS=full has it");
+    }
+    wanted.then(|| SUBJECT.get_or_init(start))
+}
+
+/// Makes each function a test on every broker: `<module>::kafka_4_3_1::<function>` and so on. What is asked in words that
+/// Kafka 2.8 does not know, or answered otherwise there, stands behind `since_3:`.
 macro_rules! on_every_broker {
     ($($test:ident),* $(,)?) => {
-        on_every_broker!(@ embedded $($test)*);
-        on_every_broker!(@ kafka_4_3_1 $($test)*);
-        on_every_broker!(@ kafka_3_9_1 $($test)*);
+        on_every_broker!($($test),*; since_3:);
     };
+    ($($test:ident),*; since_3: $($later:ident),* $(,)?) => {
+        on_every_broker!(@ embedded $($test)* $($later)*);
+        on_every_broker!(@ kafka_4_3_1 $($test)* $($later)*);
+        on_every_broker!(@ kafka_3_9_1 $($test)* $($later)*);
+        on_every_broker!(@ kafka_2_8_2 $($test)*);
+    };
+    (@ $broker:ident) => {};
     (@ $broker:ident $($test:ident)*) => {
         mod $broker {
             $(

@@ -19,16 +19,17 @@ use crate::kafka::harness::wait_until;
 
 on_every_broker!(
     each_init_keeps_the_id_and_raises_the_epoch,
-    an_empty_aborted_transaction_writes_one_marker_per_partition,
     init_alone_fences_no_partition,
-    from_the_marker_on_the_old_epoch_is_refused,
-    after_the_marker_the_new_epoch_begins_at_zero,
-    a_marker_of_the_same_epoch_leaves_the_sequence_alone,
     a_transactional_producer_id_may_write_outside_transactions,
     an_unknown_topic_fails_the_whole_request,
     an_old_owner_can_neither_add_nor_end,
     init_aborts_the_open_transaction_first,
-    written_markers_fence_without_the_coordinator,
+    written_markers_fence_without_the_coordinator;
+    since_3:
+    an_empty_aborted_transaction_writes_one_marker_per_partition,
+    from_the_marker_on_the_old_epoch_is_refused,
+    after_the_marker_the_new_epoch_begins_at_zero,
+    a_marker_of_the_same_epoch_leaves_the_sequence_alone,
     an_open_transaction_holds_back_the_stable_offset,
     aborted_data_is_named_and_committed_data_is_not,
     a_commit_marker_takes_an_offset,

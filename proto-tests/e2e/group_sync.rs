@@ -7,7 +7,7 @@ use super::mirror::LIMIT;
 use super::reencoded::{end_compaction, produce_repeated_keys};
 use super::transactions::interleaved;
 use crate::kafka::harness::driver::FullRecord;
-use crate::kafka::harness::{Produce, TopicSpec, driver, real_kafka_wanted, source, target, wait_until};
+use crate::kafka::harness::{Cluster, Produce, TopicSpec, driver, real_kafka_wanted, source, target, wait_until};
 
 const PARTITIONS: i32 = 3;
 const GROUPS: &str = "    groups: { include: [\"group-sync-.*\"], interval: 1s }\n";
@@ -50,7 +50,7 @@ fn name(topic: &str, reader: &str) -> String {
 }
 
 /// Waits until every group stands on the target where a plan would have it.
-fn await_in_step(mirror: &Mirror, groups: usize) {
+pub(crate) fn await_in_step(mirror: &Mirror, groups: usize) {
     wait_until("groups in step", LIMIT, || {
         let plan = mirror.json(&["groups", "plan"], 0);
         let totals = &plan["totals"];
@@ -72,6 +72,16 @@ fn read_here(topic: &str) -> Marks {
         at.extend(read.iter().map(|record| (record.partition, record.offset + 1)));
     }
     marks
+}
+
+/// A group that has read these records on the one cluster reads exactly the others on the other one.
+pub(crate) fn assert_reads_on((from, to): (&Cluster, &Cluster), group: &str, topic: &str, read: &[FullRecord]) {
+    let mut at: BTreeMap<i32, i64> = BTreeMap::new();
+    at.extend(read.iter().map(|record| (record.partition, record.offset + 1)));
+    let all = driver().records(&from.bootstrap(), topic, "read_committed");
+    let left = all.iter().filter(|record| record.offset >= at.get(&record.partition).copied().unwrap_or(0));
+    let read_on = driver().read_on(&to.bootstrap(), group, topic, "classic", None);
+    assert_eq!(by_partition(&read_on), by_partition(left), "{topic}: {group}");
 }
 
 /// Each group reads on the target exactly what it had not read on the source.

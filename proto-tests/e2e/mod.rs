@@ -4,6 +4,7 @@
 mod checking;
 pub(crate) mod crash;
 pub(crate) mod failover;
+mod fleet;
 mod group_sync;
 mod halting;
 pub(crate) mod http;

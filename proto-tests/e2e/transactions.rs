@@ -38,14 +38,14 @@ pub(crate) fn interleaved(cluster: &Cluster, topic: &str, count: u64) -> u64 {
 }
 
 /// What Kafka says of every offset of a partition: whether a committed record, an aborted one or a marker stands there.
-struct Fates {
+pub(crate) struct Fates {
     committed: BTreeSet<i64>,
     aborted: BTreeSet<i64>,
     end: i64,
 }
 
 impl Fates {
-    fn of(cluster: &Cluster, topic: &str) -> BTreeMap<i32, Self> {
+    pub(crate) fn of(cluster: &Cluster, topic: &str) -> BTreeMap<i32, Self> {
         let offsets = |isolation: &str| {
             let mut all: BTreeMap<i32, BTreeSet<i64>> = BTreeMap::new();
             for record in driver().records(&cluster.bootstrap(), topic, isolation) {
@@ -104,7 +104,7 @@ fn spread(gaps: Vec<(String, i64, i64)>) -> BTreeMap<i64, String> {
     gaps.into_iter().flat_map(|(reason, from, to)| (from..to).map(move |at| (at, reason.clone()))).collect()
 }
 
-fn assert_status_is_exact(mirror: &Mirror, topic: &str, fates: &BTreeMap<i32, Fates>) {
+pub(crate) fn assert_status_is_exact(mirror: &Mirror, topic: &str, fates: &BTreeMap<i32, Fates>) {
     for (partition, fates) in fates {
         let row = mirror.row(topic, *partition).unwrap();
         assert!(fates.last() + 1 < fates.end, "the log ends in aborted data and markers");

@@ -64,11 +64,12 @@ type Stamps = BTreeMap<i32, Stamp>;
 
 fn stamps(target: &Cluster, topic: &str) -> Stamps {
     let of = |partition| {
-        let producers = driver().producers(&target.bootstrap(), topic, partition);
-        // A machine that is slow enough lets the coordinator forget a mirror that runs: it goes on under another id.
-        let writers = producers.iter().filter(|writer| writer.last_sequence >= 0);
-        let writer = writers.max_by_key(|writer| writer.last_timestamp);
-        let writer = writer.unwrap_or_else(|| panic!("{topic}:{partition}: {producers:?}"));
+        let writer = wait_until(&format!("a writer of {topic}:{partition}"), LIMIT, || {
+            let producers = driver().producers(&target.bootstrap(), topic, partition);
+            // A machine that is slow enough lets the coordinator forget a mirror that runs: it goes on under another id.
+            let writers = producers.iter().filter(|writer| writer.last_sequence >= 0);
+            writers.max_by_key(|writer| writer.last_timestamp).cloned().ok_or_else(|| format!("{producers:?}"))
+        });
         let epoch = i16::try_from(writer.producer_epoch).unwrap();
         Stamp { producer_id: writer.producer_id, producer_epoch: epoch, base_sequence: writer.last_sequence + 1 }
     };

@@ -230,6 +230,36 @@ fn a_drill_that_fails() {
     pair.mirror.stop();
 }
 
+/// Another file that is taken up by one instance and not by the other, and then one with a fault.
+#[test]
+fn a_configuration_that_is_refused_and_one_that_differs() {
+    let port = free_port();
+    let name = "alert-config";
+    let mut pair = Pair::new(name, 1, 1, &http::section(port));
+    write_now(&pair, 0);
+    pair.mirror.start();
+    let before = healthy(&mut pair, port, 1);
+    let good = std::fs::read_to_string(&pair.mirror.config).unwrap();
+    std::fs::write(&pair.mirror.config, format!("{good}limits: {{ memory: 8MiB }}\n")).unwrap();
+    await_series(port, "kmirror_config_reloads_total", "{outcome=\"applied\"}", |count| count == 1.0);
+    // As if the instance of before were there still.
+    let own = |scrape: &Scrape| {
+        let line = scrape.text.lines().find(|line| line.starts_with("kmirror_config_info{")).unwrap();
+        format!("{line}\n")
+    };
+    let other = own(&before);
+    std::fs::write(&pair.mirror.config, good.replace("source: from", "source: nowhere")).unwrap();
+    await_series(port, "kmirror_config_last_reload_successful", "", |is_in_force| is_in_force == 0.0);
+    let mut faulty = twice(port, || {});
+    for scrape in &mut faulty {
+        let others = scrape.text.lines().filter(|line| !other.starts_with(line));
+        scrape.text = others.map(|line| format!("{line}\n")).collect::<String>() + &other;
+        assert_ne!(own(scrape), other);
+    }
+    fires(name, &before, &faulty, &["KmirrorConfigRefused", "KmirrorConfigDiffers"]);
+    pair.mirror.stop();
+}
+
 #[test]
 fn a_backup_whose_place_is_gone() {
     let port = free_port();

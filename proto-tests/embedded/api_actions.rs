@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::api::{await_summary, get};
 use super::{Pair, append, numbered};
 use crate::e2e::http::{Answer, Request};
+use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::cluster::free_port;
+use crate::kafka::harness::wait_until;
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
@@ -189,6 +191,10 @@ fn where_others_reach_it_it_answers_over_tls_and_to_the_token_alone() {
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
     let status =
         |path: &str, headers: &str| over_tls(Request { host: "mirror.example", headers, ..Request::get(path) }).status;
+    wait_until("a mirror that is ready", LIMIT, || match status("/readyz", "") {
+        200 => Ok(()),
+        other => Err(other.to_string()),
+    });
     // The program itself is no secret, nor is that it lives.
     for path in ["/", "/app.js", "/healthz", "/readyz"] {
         assert_eq!(status(path, ""), 200, "{path}");

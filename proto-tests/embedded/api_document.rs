@@ -56,7 +56,7 @@ fn the_openapi_document_is_true() {
             }
         }
     }
-    assert_eq!((reads, acts), (15, 5));
+    assert_eq!((reads, acts), (16, 6));
     pair.mirror.stop();
 }
 

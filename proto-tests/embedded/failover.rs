@@ -22,7 +22,7 @@ impl Pair {
     }
 
     /// Every node of the source goes away.
-    fn lose_source(&self) {
+    pub(super) fn lose_source(&self) {
         self._runtime.block_on(async {
             for node in 1..=2 {
                 self.source.stop_node(node).await.unwrap();

@@ -270,7 +270,10 @@ async fn a_right_that_is_missing_is_not_waited_for() {
     let fetched = cluster.fetch_group_offsets(&["group-0".to_owned()], true, PATIENCE).await;
     let error = fetched["group-0"].as_ref().unwrap_err();
     assert_eq!((error.code(), refused.hits()), (Some(GROUP_AUTHORIZATION_FAILED), 1));
-    assert!(error.is_unreachable_or_unauthorised() && error.to_string().contains("grant DESCRIBE"), "{error}");
+    assert!(
+        error.is_unreachable_or_unauthorised() && error.to_string().contains("lacks DESCRIBE on Group group-0"),
+        "{error}"
+    );
 }
 
 /// Lets a broker offer no api of groups beyond these versions; the others not at all.

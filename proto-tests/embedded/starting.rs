@@ -8,8 +8,11 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use kmirror::broker::{Action, RequestContext, RequestKind};
 
+use super::api::get;
 use super::{Pair, append, numbered};
+use crate::e2e::http;
 use crate::e2e::mirror::LIMIT;
+use crate::kafka::harness::cluster::free_port;
 use crate::kafka::harness::wait_until;
 
 type Partition = (String, i32);
@@ -110,5 +113,39 @@ fn new_topics_do_not_wait_for_the_control_partition() {
     });
     let took = began.elapsed();
     assert!(took < Duration::from_secs(6), "{TOPICS} topics took {took:?}");
+    pair.mirror.stop();
+}
+
+/// No partitions that are known of is not the same as none that wait.
+#[test]
+fn nobody_is_ready_who_has_not_seen_the_topics_yet() {
+    let port = free_port();
+    let mut pair = Pair::new("unseen", 1, 1, &http::section(port));
+    pair.write(0, 0, 10);
+    let refused = Arc::new(Mutex::new(Some(0)));
+    let inside = Arc::clone(&refused);
+    pair.source.intercept(ApiKey::Metadata, None, move |context: &RequestContext<'_>| match context.request {
+        RequestKind::Metadata(request) if request.topics.is_none() => match inside.lock().unwrap().as_mut() {
+            Some(count) => {
+                *count += 1;
+                Action::DropBefore
+            }
+            None => Action::Pass,
+        },
+        _ => Action::Pass,
+    });
+    pair.mirror.start();
+    wait_until("discoveries that fail", LIMIT, || match *refused.lock().unwrap() {
+        Some(count) if count >= 5 => Ok(()),
+        count => Err(format!("{count:?}")),
+    });
+    let answer = get(port, "/readyz");
+    assert_eq!((answer.status, answer.body.as_str()), (503, "mirror unseen: not running yet\n"));
+    *refused.lock().unwrap() = None;
+    wait_until("a mirror that is ready", LIMIT, || match get(port, "/readyz") {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+    pair.await_values(0, &numbered("", 0, 10));
     pair.mirror.stop();
 }

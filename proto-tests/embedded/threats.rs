@@ -111,7 +111,8 @@ fn a_transaction_whose_producer_may_not_be_seen_is_told_all_the_same() {
 /// Nothing waits: nothing is asked.
 #[test]
 fn a_source_that_is_mirrored_is_not_asked_about_it() {
-    let mut pair = Pair::new("idle", 1, 2, "");
+    // Settings that follow are looked at once a minute.
+    let mut pair = Pair::new("idle", 1, 2, "    sync: { topic_configs: false }\n");
     write(&pair, 0, HOUR_MS);
     pair.mirror.start();
     pair.mirror.await_caught_up(2);

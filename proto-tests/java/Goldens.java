@@ -405,6 +405,12 @@ public final class Goldens {
                 new IncrementalAlterConfigsResponseData().setResponses(List.of(
                         new IncrementalAlterConfigsResponseData.AlterConfigsResourceResponse()
                                 .setResourceType((byte) 2).setResourceName("alpha"))));
+        request("delete_topics_request", ApiKeys.DELETE_TOPICS, 6, new DeleteTopicsRequestData().setTimeoutMs(30_000)
+                .setTopics(List.of(new DeleteTopicsRequestData.DeleteTopicState().setName(null).setTopicId(ID_A))));
+        var deleted = new DeleteTopicsResponseData.DeletableTopicResultCollection();
+        deleted.add(new DeleteTopicsResponseData.DeletableTopicResult().setName("alpha").setTopicId(ID_A));
+        response("delete_topics_response", ApiKeys.DELETE_TOPICS, 6,
+                new DeleteTopicsResponseData().setResponses(deleted));
         request("create_acls_request", ApiKeys.CREATE_ACLS, 3, new CreateAclsRequestData().setCreations(List.of(
                 new CreateAclsRequestData.AclCreation().setResourceType((byte) 2).setResourceName("alpha")
                         .setResourcePatternType((byte) 3).setPrincipal("User:*").setHost("*").setOperation((byte) 4)
@@ -472,7 +478,7 @@ public final class Goldens {
                                 .setEntity(List.of(new AlterClientQuotasResponseData.EntityData()
                                         .setEntityType("user").setEntityName("alice"))))));
         request("describe_scram_request", ApiKeys.DESCRIBE_USER_SCRAM_CREDENTIALS, 0,
-                new DescribeUserScramCredentialsRequestData().setUsers(null));
+                new DescribeUserScramCredentialsRequestData().setUsers(List.of()));
         var infos = List.of(
                 new DescribeUserScramCredentialsResponseData.CredentialInfo().setMechanism((byte) 1)
                         .setIterations(4096),

@@ -10,6 +10,7 @@ mod case;
 mod corrupt;
 mod data;
 mod expiry;
+mod hostile;
 mod mirror_topics;
 mod names;
 mod network;
@@ -18,6 +19,8 @@ mod processes;
 mod rights;
 mod state;
 mod threats;
+
+pub(crate) use answers::take_rights;
 
 pub(crate) use corrupt::serve_another_format;
 

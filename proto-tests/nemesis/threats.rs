@@ -93,7 +93,8 @@ pub(super) fn headroom_shrinks(pair: &mut Pair) {
     // The target keeps everything: what was mirrored is seen in full.
     driver().create_topic(&pair.target.bootstrap(), &TopicSpec::new(name, PARTITIONS));
     let spec = TopicSpec::new(name, PARTITIONS).set("retention.ms", RETENTION_MS);
-    let mut case = Case::of(&spec, &pair.source, &pair.target, &http::section(port));
+    let more = format!("    sync: {{ topic_configs: false }}\n{}", http::section(port));
+    let mut case = Case::of(&spec, &pair.source, &pair.target, &more);
     let write = |seed, left_ms| {
         let timestamp = now_ms() - RETENTION_MS + left_ms;
         let odd = Produce { timestamp, timestamp_step: 0, ..Produce::odd(name, LOT) };

@@ -4,6 +4,8 @@ mod certs;
 mod faults;
 mod hostile;
 mod real;
+mod rights;
+mod sync;
 
 use std::path::Path;
 

@@ -24,6 +24,7 @@ use crate::kafka::harness::{
 const PLAIN_PASSWORD: &str = "pl4in-Zq8";
 const SCRAM_PASSWORD: &str = "scr4m-Xw3";
 const NEXT_PASSWORD: &str = "scr4m-Kj7";
+const BOBS_PASSWORD: &str = "b0b-Rd6";
 const CLIENT_SECRET: &str = "cl1ent-Vt5";
 /// Name and protocol of each listener, and its mechanism.
 const LISTENERS: [(&str, &str, &str); 7] = [
@@ -244,7 +245,18 @@ fn the_job_under_every_listener_with_sessions_that_end_and_credentials_that_chan
     write(mirror.folder(), "token", &token("somebody-else"));
     let before = renewals(&mirror);
     rounds(&|| renewals(&mirror) >= before + 12);
+    // Somebody else, by the file: alice cannot log in any more once her sessions are over.
+    driver.set_scram(&plain, "bob", "SCRAM-SHA-256", 4096, BOBS_PASSWORD);
+    let text = std::fs::read_to_string(&mirror.config).unwrap();
+    let bob = format!("username: bob, password: {BOBS_PASSWORD} }} }}");
+    std::fs::write(&mirror.config, text.replace("username: alice, password: \"${file:password}\" } }", &bob)).unwrap();
+    let taken_up = || mirror.log().matches("new connections are made as the configuration says now").count();
+    rounds(&|| taken_up() >= 2);
+    driver.set_scram(&plain, "alice", "SCRAM-SHA-256", 4096, "nobody-knows");
+    let before = renewals(&mirror);
+    rounds(&|| renewals(&mirror) >= before + 12);
     await_all(&mirror, 16);
+    assert_eq!(mirror.log().matches("starting it anew").count(), 0);
     mirror.stop();
 
     let sent = |rounds: u64| 400 + 200 * (rounds - 2);
@@ -281,7 +293,8 @@ fn no_secret_shows(mirror: &Mirror) {
     assert!(printed.contains("<secret>"), "config show strikes them out");
     let claims = |token: String| token.split('.').nth(1).unwrap()[..20].to_owned();
     let basic = STANDARD.encode(format!("mirror:{CLIENT_SECRET}"));
-    let secrets = [PLAIN_PASSWORD, SCRAM_PASSWORD, NEXT_PASSWORD, CLIENT_SECRET, &basic].map(str::to_owned);
+    let secrets =
+        [PLAIN_PASSWORD, SCRAM_PASSWORD, NEXT_PASSWORD, BOBS_PASSWORD, CLIENT_SECRET, &basic].map(str::to_owned);
     let secrets = secrets.into_iter().chain(["alice", "somebody-else", "issued"].map(token).map(claims));
     for secret in secrets {
         let line = printed.lines().find(|line| line.contains(&secret));

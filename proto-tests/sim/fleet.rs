@@ -129,8 +129,12 @@ impl World {
         for member in &mut self.members {
             let target = &targets[&member.id];
             let held = target.shards.keys().map(|shard| (*shard, self.loads[*shard as usize]));
-            member.said =
-                Subscription { held: held.collect(), elected: target.elected, generation: self.generation, ..member.said.clone() };
+            member.said = Subscription {
+                held: held.collect(),
+                elected: target.elected,
+                generation: self.generation,
+                ..member.said.clone()
+            };
         }
     }
 
@@ -178,7 +182,11 @@ impl World {
         let mut heaviest = self.heaviest.clone();
         heaviest.sort_unstable();
         let at = |percent: usize| heaviest[(heaviest.len() - 1) * percent / 100];
-        text + &format!("the heaviest instance has {} % of the mean at the median, {} % at the worst\n", at(50), at(100))
+        text + &format!(
+            "the heaviest instance has {} % of the mean at the median, {} % at the worst\n",
+            at(50),
+            at(100)
+        )
     }
 }
 
@@ -194,7 +202,10 @@ fn a_fleet_moves_little_and_shares_evenly() {
         let world = a_day(seed, SMALL);
         let drifts = world.tallies[&Change::Drifts];
         let shards = world.shard_count as usize;
-        assert!(drifts.shards_moved * 50 <= drifts.changes * shards, "seed {seed}: loads that drift move shards: {drifts:?}");
+        assert!(
+            drifts.shards_moved * 50 <= drifts.changes * shards,
+            "seed {seed}: loads that drift move shards: {drifts:?}"
+        );
         for change in [Change::Comes, Change::Dies, Change::Drains] {
             let tally = world.tallies[&change];
             // Half as much again as what the one that comes or goes has at the least.
@@ -216,7 +227,8 @@ fn a_large_fleet_moves_little_and_shares_evenly() {
     let world = a_day(1, LARGE);
     eprintln!("{LARGE:?} in {:?}:\n{}", began.elapsed(), world.report());
     let (instances, partitions, ..) = LARGE;
-    let asked = json!({ "members": instances, "topics": 1_000, "partitions": partitions / 1_000, "changes": 20, "seed": 1 });
+    let asked =
+        json!({ "members": instances, "topics": 1_000, "partitions": partitions / 1_000, "changes": 20, "seed": 1 });
     let kafkas = driver().try_call("sticky_moves", "", asked).unwrap();
     eprintln!("Kafka's cooperative sticky assignor, partitions moved on average: {kafkas:?}");
     let fair = partitions as f64 / instances as f64;

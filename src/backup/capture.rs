@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::client::{ClientError, ClientQuota, Cluster, FetchedOffsets, ListedGroup, ScramUser, TopicMeta, Topics};
 use crate::config::{GroupFilter, TopicFilter};
 use crate::groups::GroupType;
-use crate::plan::{AclBinding, QuotaEntity};
+use crate::plan::AclBinding;
 
 /// How long a group's coordinator is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -264,10 +264,7 @@ pub(super) fn captured_quotas(quotas: Result<Vec<ClientQuota>, ClientError>) -> 
     // JSON has no infinity: a reader would stumble over what is written for one.
     let is_endless = |quota: &ClientQuota| quota.values.values().any(|value| !value.is_finite());
     let endless = quotas.as_ref().is_ok_and(|quotas| quotas.iter().any(is_endless));
-    let mut part = Part::of(quotas, |quota| CapturedQuota {
-        entity: quota.entity.into_iter().map(|(kind, name)| QuotaEntity { kind, name }).collect(),
-        values: quota.values.into_iter().filter(|(_, value)| value.is_finite()).collect(),
-    });
+    let mut part = Part::of(quotas, CapturedQuota::from);
     if endless {
         part.unavailable = Some("quotas that are no finite number are left out".to_owned());
     }
@@ -275,15 +272,10 @@ pub(super) fn captured_quotas(quotas: Result<Vec<ClientQuota>, ClientError>) -> 
 }
 
 pub(super) fn captured_user(user: ScramUser) -> CapturedScramUser {
-    let mechanism = |(mechanism, iterations)| CapturedMechanism {
-        mechanism: match mechanism {
-            1 => "SCRAM-SHA-256".to_owned(),
-            2 => "SCRAM-SHA-512".to_owned(),
-            other => format!("mechanism {other}"),
-        },
-        iterations,
-    };
-    CapturedScramUser { user: user.user, mechanisms: user.mechanisms.into_iter().map(mechanism).collect() }
+    let credentials = user.credentials().into_iter();
+    let mechanism =
+        |one: crate::plan::ScramCredential| CapturedMechanism { mechanism: one.mechanism, iterations: one.iterations };
+    CapturedScramUser { user: user.user, mechanisms: credentials.map(mechanism).collect() }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::capture::{CapturedQuota, CapturedScramUser, Part, captured_quotas, captured_user};
-use crate::client::{ClientError, ClientQuota, Cluster};
+use crate::client::{ClientError, ClientQuota, Cluster, QuotaChange};
 use crate::plan::{MissingUser, Quota, QuotaRestorePlan, ScramCredential, missing_users, plan_quota_restore};
 
 /// What a restore does about quotas, and what came of it.
@@ -59,8 +59,8 @@ pub async fn plan_quotas(cluster: &Cluster, captured: &Part<CapturedQuota>) -> R
 /// # Errors
 /// The cluster does not answer; some of them may have been created.
 pub async fn restore_quotas(cluster: &Cluster, restore: &mut QuotasRestore) -> Result<(), ClientError> {
-    let wanted: Vec<ClientQuota> = restore.plan.create.iter().map(to_client).collect();
-    let refused = cluster.set_client_quotas(&wanted).await?;
+    let wanted: Vec<QuotaChange> = restore.plan.create.iter().map(to_client).collect();
+    let refused = cluster.change_client_quotas(&wanted).await?;
     for (quota, wanted) in restore.plan.create.iter().zip(&wanted) {
         match refused.iter().find(|(other, _)| other == wanted) {
             None => restore.created.push(quota.clone()),
@@ -72,9 +72,9 @@ pub async fn restore_quotas(cluster: &Cluster, restore: &mut QuotasRestore) -> R
     Ok(())
 }
 
-fn to_client(quota: &Quota) -> ClientQuota {
+fn to_client(quota: &Quota) -> QuotaChange {
     let entity = quota.entity.iter().map(|part| (part.kind.clone(), part.name.clone())).collect();
-    ClientQuota { entity, values: quota.values.clone() }
+    ClientQuota { entity, values: quota.values.clone() }.into()
 }
 
 /// Captured users that the cluster lacks.

@@ -1,5 +1,6 @@
 //! DescribeGroups v0–v6 for classic groups, ConsumerGroupDescribe v0–v1 for those of KIP-848. Omitted: what members of the latter
-//! are subscribed to and were assigned, group epochs, authorised operations, and addresses: everybody is on this machine.
+//! are subscribed to and were assigned, group epochs, and addresses: everybody is on this machine. Authorised operations, of
+//! classic groups alone, are all that there are.
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -22,9 +23,17 @@ const INSTANCES: i16 = 4;
 
 pub(super) fn handle(call: &Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let state = call.shared.lock();
-    let described = request.groups.into_iter().map(|id| classic(call, &state, id));
+    let described = request.groups.into_iter().map(|id| {
+        let group = classic(call, &state, id);
+        // Kafka tells them only of what is no error.
+        let tells = request.include_authorized_operations && group.error_code == 0;
+        if tells { group.with_authorized_operations(GROUP_OPERATIONS) } else { group }
+    });
     DescribeGroupsResponse::default().with_groups(described.collect())
 }
+
+/// READ, DELETE, DESCRIBE.
+const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
 
 fn classic(call: &Call, state: &State, id: GroupId) -> DescribedGroup {
     let group = state.group(call.node, &id, GroupKind::Classic);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use tokio::sync::Notify;
@@ -30,6 +31,8 @@ pub struct RequestContext<'a> {
 
 /// Changes a response in place.
 pub type EditResponse = Box<dyn FnOnce(&mut ResponseKind) + Send>;
+/// Makes of the frame of an answer (its length in front) what is sent in its stead, each piece after a pause: any bytes at all.
+pub type Forge = Box<dyn FnOnce(Bytes) -> Vec<(Duration, Bytes)> + Send>;
 
 /// What becomes of a request.
 pub enum Action {
@@ -55,6 +58,8 @@ pub enum Action {
     Respond(Box<ResponseKind>),
     /// Handle it, then change the answer.
     Edit(EditResponse),
+    /// Handle it, then send what no broker would.
+    Forge(Forge),
 }
 
 impl fmt::Debug for Action {
@@ -71,6 +76,7 @@ impl fmt::Debug for Action {
             Self::HoldAnswerUntil(_) => "HoldAnswerUntil",
             Self::Respond(_) => "Respond",
             Self::Edit(_) => "Edit",
+            Self::Forge(_) => "Forge",
         };
         f.write_str(name)
     }

@@ -200,15 +200,15 @@ impl Roster {
         let holder = offer.instance_id.as_deref().and_then(|instance| self.instance(instance));
         match (id.is_empty(), &offer.instance_id, holder) {
             (true, Some(_), Some(old)) => self.replace(&old, offer, new_id, now),
-            (true, Some(_), None) => self.admit(new_id, offer, now),
+            (true, Some(_), None) => self.admit(&new_id, offer, now),
             (true, None, _) if id_first => {
                 self.pending.insert(new_id.clone(), now + offer.session_timeout);
                 Joining::Refused(ResponseError::MemberIdRequired, new_id)
             }
-            (true, None, _) => self.admit(new_id, offer, now),
+            (true, None, _) => self.admit(&new_id, offer, now),
             (false, Some(_), None) => refused(ResponseError::UnknownMemberId),
             (false, Some(_), Some(holder)) if holder != id => refused(ResponseError::FencedInstanceId),
-            _ if self.pending.remove(id).is_some() => self.admit(id.to_owned(), offer, now),
+            _ if self.pending.remove(id).is_some() => self.admit(id, offer, now),
             _ if self.members.contains_key(id) => self.rejoin(id, offer, now),
             _ => refused(ResponseError::UnknownMemberId),
         }
@@ -219,14 +219,14 @@ impl Roster {
         members.find(|(_, member)| member.offer.instance_id.as_deref() == Some(instance)).map(|(id, _)| id.clone())
     }
 
-    fn admit(&mut self, id: String, offer: Offer, now: Instant) -> Joining {
+    fn admit(&mut self, id: &str, offer: Offer, now: Instant) -> Joining {
         if !self.is_live() {
             self.protocol_type.clone_from(&offer.protocol_type);
         }
         let deadline = now + offer.session_timeout;
         let fresh = Member { offer, assignment: Bytes::new(), rejoined: true, deadline };
-        self.members.insert(id.clone(), fresh);
-        self.joined(&id, now)
+        self.members.insert(id.to_owned(), fresh);
+        self.joined(id, now)
     }
 
     /// It has joined: a rebalance begins or goes on.

@@ -1,4 +1,4 @@
-//! Metadata v0–v13 (topic ids v10, by id v12). Omitted: authorised operations, racks.
+//! Metadata v0–v13 (topic ids v10, by id v12). Authorised operations are those of a broker without an authorizer: all. Omitted: racks.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,9 @@ use super::state::{Partition, State};
 pub(super) fn handle(call: &Call, request: MetadataRequest) -> MetadataResponse {
     let mut state = call.shared.lock();
     let mut response = cluster(call, &state);
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
     // Version 0 has no null: there an empty list asks for all.
     let asked = request.topics.filter(|topics| call.version > 0 || !topics.is_empty());
     response.topics = match asked {
@@ -27,8 +30,16 @@ pub(super) fn handle(call: &Call, request: MetadataRequest) -> MetadataResponse 
             topics.iter().map(|topic| asked_for(call, &mut state, topic, create)).collect()
         }
     };
+    if request.include_topic_authorized_operations {
+        response.topics.iter_mut().for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+    }
     response
 }
+
+/// All that `AclEntry.supportedOperations` has of a topic: READ to DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
+const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// Of the cluster: CREATE, ALTER to ALTER_CONFIGS, IDEMPOTENT_WRITE.
+const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// The answer of a hook: all topics asked for have this error.
 pub(super) fn refuse(call: &Call, request: &MetadataRequest, error: ResponseError) -> MetadataResponse {

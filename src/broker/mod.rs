@@ -74,7 +74,7 @@ pub use backed::{BackedLog, BackedRead, Backing, Waker};
 pub use cluster::Cluster;
 pub use control::{LogView, ProducerView, TopicView, TransactionView};
 pub use groups::{GroupKind, GroupOffset};
-pub use intercept::{Action, EditResponse, Intercept, RequestContext};
+pub use intercept::{Action, EditResponse, Forge, Intercept, RequestContext};
 pub use messages::{RequestKind, ResponseKind};
 pub use null_ends::Template;
 pub use options::ClusterOptions;

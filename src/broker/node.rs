@@ -74,8 +74,9 @@ async fn converse(shared: &Arc<Shared>, node: i32, id: u64, mut stream: TcpStrea
     while let Some(frame) = read_frame(&mut stream, &mut buffer, shared.options.max_frame_bytes).await? {
         let request = decode(frame, shared.options.client_id_required.as_deref())?;
         let throttles = matches!(&request.body, Body::Known(body) if matches!(**body, RequestKind::Produce(_) | RequestKind::Fetch(_)));
-        if let Some(answer) = answer(shared, node, id, request).await? {
-            stream.write_all(&answer).await.map_err(|_| "write failed")?;
+        for (pause, piece) in answer(shared, node, id, request).await? {
+            tokio::time::sleep(pause).await;
+            stream.write_all(&piece).await.map_err(|_| "write failed")?;
         }
         let throttle_ms = shared.lock().throttle_ms;
         if throttles && throttle_ms > 0 {
@@ -150,27 +151,41 @@ fn decode(mut frame: Bytes, client_id_required: Option<&str>) -> Result<Request,
     Ok(Request { api_key, version, correlation_id, client_id, body: Body::Known(Box::new(body)) })
 }
 
-async fn answer(shared: &Arc<Shared>, node: i32, id: u64, request: Request) -> Result<Option<Bytes>, &'static str> {
+/// What is sent, piece by piece, with the pause in front of each.
+type Pieces = Vec<(Duration, Bytes)>;
+
+fn whole(frame: Bytes) -> Pieces {
+    vec![(Duration::ZERO, frame)]
+}
+
+async fn answer(shared: &Arc<Shared>, node: i32, id: u64, request: Request) -> Result<Pieces, &'static str> {
     let Request { api_key, version, correlation_id, client_id, body } = request;
     let body = match body {
         Body::Known(body) => *body,
         Body::FutureApiVersions => {
             let response = ResponseKind::ApiVersions(api_versions::unsupported());
-            return encode(api_key, version, correlation_id, &response).map(Some);
+            return encode(api_key, version, correlation_id, &response).map(whole);
         }
     };
     let context =
         RequestContext { node, connection: id, api_key, api_version: version, client_id: &client_id, request: &body };
-    let action = shared.intercepts.decide(&context);
+    let (action, forge) = match shared.intercepts.decide(&context) {
+        Action::Forge(forge) => (Action::Pass, Some(forge)),
+        action => (action, None),
+    };
     let call = Call { shared: shared.clone(), node, version, client_id: client_id.as_str().into() };
-    let response = act(&call, action, body).await?;
-    response.map(|response| encode(api_key, version, correlation_id, &response)).transpose()
+    let Some(response) = act(&call, action, body).await? else { return Ok(Vec::new()) };
+    let frame = encode(api_key, version, correlation_id, &response)?;
+    Ok(match forge {
+        Some(forge) => forge(frame),
+        None => whole(frame),
+    })
 }
 
 /// Carries out what the hook decided.
 async fn act(call: &Call, action: Action, body: RequestKind) -> Result<Option<ResponseKind>, &'static str> {
     match action {
-        Action::Pass => return Ok(dispatch::handle(call, body).await),
+        Action::Pass | Action::Forge(_) => {}
         Action::Error(error) => return Ok(errors::response(call, &body, error)),
         Action::ErrorAfter(error) => {
             let response = errors::response(call, &body, error);

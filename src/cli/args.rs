@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     archive, backup, bandwidth, check, completions, config, demo, drill, failback, failover, groups, pause, replay,
-    restore, resume, run, state, status, translate, verify,
+    restore, resume, run, state, status, sync, translate, verify,
 };
 use crate::config::LogLevel;
 
@@ -96,6 +96,8 @@ pub enum Command {
     Failback(failback::FailbackArgs),
     /// Plan, write and take back what consumer groups have committed, on the target
     Groups(groups::GroupsArgs),
+    /// Show and set what follows the source beside records: topic configs, ACLs, quotas, deletions
+    Sync(sync::SyncArgs),
     /// Compare what both sides hold, whole or sampled
     Verify(verify::VerifyArgs),
     /// Back up topics to object storage

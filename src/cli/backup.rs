@@ -134,7 +134,7 @@ async fn continuously(args: &BackupArgs, ctx: &Context, config: &Config) -> anyh
     }
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let boards: Vec<BackupBoard> = backups.iter().map(|backup| BackupBoard::new(&backup.name)).collect();
-    serve(config, Shown { backups: boards.clone(), ..Shown::default() }, Vec::new(), &stopped).await?;
+    serve(config, Shown { backups: boards.clone(), ..Shown::default() }, &[], &stopped).await?;
     let mut tasks = tokio::task::JoinSet::new();
     for (backup, board) in backups.into_iter().zip(boards) {
         tasks.spawn(keep(config.clone(), backup.clone(), board, stopped.clone()));

@@ -1,11 +1,12 @@
 //! What every command starts from: the global options, the configuration, the way results go out.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::args::Global;
 use super::exit::CliError;
 use super::logging;
-use crate::config::{Config, LogConfig, LogFormat, LogLevel, MirrorConfig};
+use crate::config::{Config, ConfigErrors, Loaded, LogConfig, LogFormat, LogLevel, MirrorConfig};
 
 /// The global options of one call.
 #[derive(Debug, Clone)]
@@ -34,10 +35,24 @@ impl Context {
     /// # Errors
     /// [`crate::config::ConfigErrors`]: exit code 2.
     pub fn load(&self) -> anyhow::Result<Config> {
-        let mut config = Config::load(&self.config_path)?;
+        let loaded = self.read().0?;
+        self.begin_log(&loaded.config);
+        Ok(loaded.config)
+    }
+
+    /// Reads the configuration, and tells which files it reads.
+    pub(super) fn read(&self) -> (Result<Loaded, ConfigErrors>, BTreeSet<PathBuf>) {
+        let (loaded, files) = crate::config::load(&self.config_path);
+        let turned = loaded.map(|mut loaded| {
+            self.turn_round(&mut loaded.config);
+            loaded
+        });
+        (turned, files)
+    }
+
+    /// Starts the log as a configuration says.
+    pub(super) fn begin_log(&self, config: &Config) {
         logging::start(self.log_level, config.log);
-        self.turn_round(&mut config);
-        Ok(config)
     }
 
     /// `--mirror NAME.failback` means the mirror of the way home of NAME: in the place of NAME, for the two are never to run

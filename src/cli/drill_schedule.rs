@@ -21,12 +21,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A source that does not answer for so long counts as gone.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Rehearses the failover of a mirror time after time, until told to stop or the mirror is promoted.
+/// Rehearses the failover of a mirror time after time, until told to stop or the mirror is promoted. Where other terms follow (`over`
+/// is gone), a drill that is being done comes to its end: what it made on the target it takes away.
 pub(super) async fn keep_drilling(
     config: Arc<Config>,
     terms: DrillConfig,
     board: Board,
     mut stop: watch::Receiver<bool>,
+    mut over: watch::Receiver<()>,
 ) {
     let work = async {
         let mut wait = match last(&terms, &board) {
@@ -34,8 +36,14 @@ pub(super) async fn keep_drilling(
             None => Duration::ZERO,
         };
         loop {
-            sleep(wait).await;
-            begun(&board).await;
+            let due = async {
+                sleep(wait).await;
+                begun(&board).await;
+            };
+            tokio::select! {
+                () = due => {}
+                () = gone(&mut over) => return,
+            }
             if board.is_promoted() {
                 return;
             }
@@ -59,6 +67,10 @@ pub(super) async fn keep_drilling(
         () = work => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
+}
+
+async fn gone(over: &mut watch::Receiver<()>) {
+    while over.changed().await.is_ok() {}
 }
 
 /// When the last drill of which a report is kept was done.

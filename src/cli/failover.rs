@@ -225,6 +225,9 @@ fn plan_page(plan: &FailoverPlan) -> String {
         });
         text.push_str(&format!("\nSETTINGS {}: {}\n", topic.topic, changes.collect::<Vec<_>>().join(", ")));
     }
+    for acl in &plan.held_back_acls {
+        text.push_str(&format!("\nHELD BACK {acl}\n"));
+    }
     for finding in plan.acls.differences.iter().flat_map(AclDifference::findings) {
         text.push_str(&format!("\nACLS {finding}\n"));
     }

@@ -14,6 +14,8 @@ use crate::observe::log_level::LogControl;
 
 /// What changes the level of the log of this process, once it has one.
 static CONTROL: OnceLock<LogControl> = OnceLock::new();
+/// Whether the level is the file's.
+static IS_OF_FILE: OnceLock<bool> = OnceLock::new();
 
 /// Starts the log of the process; a second call is without effect. The level is `--log-level`, else `RUST_LOG`, else the
 /// file's.
@@ -35,6 +37,7 @@ pub(super) fn start(flag: Option<LogLevel>, config: LogConfig) {
         let set = move |level: LogLevel| handle.reload(EnvFilter::new(level.as_str())).map_err(|e| e.to_string());
         // There is but one that was started.
         let _ = CONTROL.set(LogControl::new(&directives, set));
+        let _ = IS_OF_FILE.set(flag.is_none() && from_env().is_none());
     }
 }
 
@@ -48,6 +51,16 @@ fn exported() -> Option<tracing_subscriber::layer::Identity> {
 pub(super) fn finish() {
     #[cfg(feature = "otel")]
     super::otlp::finish();
+}
+
+/// The file has another level now; what wins over it does so still.
+pub(super) fn change(level: LogLevel) {
+    let Some(control) = CONTROL.get() else { return };
+    if IS_OF_FILE.get() != Some(&true) {
+        tracing::info!("log.level has changed, but --log-level or RUST_LOG wins over it");
+    } else if let Err(error) = control.set(level) {
+        tracing::error!(error, "the level of the log could not be changed");
+    }
 }
 
 /// What changes the level of the running log.

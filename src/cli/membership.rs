@@ -1,19 +1,18 @@
 //! What `run` does where a mirror is shared with other instances: the mirror with its membership, and jobs that are done once a
 //! mirror, by the elected instance.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{Config, MirrorConfig, show};
-use crate::engine::{Board, Budget, EngineError, Membership, Seat, Workload, run_member};
+use crate::engine::{Board, Budget, EngineError, Membership, Seat, Settings, Workload, run_member};
 use crate::plan::Assignment;
 
 /// What the memberships of a process share.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(super) struct Fleet {
-    config_hash: String,
+    /// The fingerprint of what this process goes by.
+    config_hash: watch::Sender<String>,
     workload: Workload,
 }
 
@@ -22,40 +21,38 @@ pub(super) struct Fleet {
 pub(super) struct Elected(Option<watch::Receiver<Assignment>>);
 
 impl Fleet {
-    /// Of a process that runs this file.
-    pub(super) fn of(path: &Path) -> Self {
-        // Secrets are struck out of what is hashed: others may guess at what they see.
-        let mut shown = show(path).unwrap_or_default();
-        // What an instance has of its own is no difference.
-        if let Some(sections) = shown.as_mapping_mut() {
-            sections.remove("fleet");
-        }
-        let hash = blake3::hash(serde_yaml::to_string(&shown).unwrap_or_default().as_bytes()).to_hex();
-        Self { config_hash: hash.chars().take(12).collect(), workload: Workload::default() }
+    /// Of a process that goes by this configuration.
+    pub(super) fn of(fingerprint: String) -> Self {
+        Self { config_hash: watch::Sender::new(fingerprint), workload: Workload::default() }
+    }
+
+    /// From now on the others are told this.
+    pub(super) fn goes_by(&self, fingerprint: String) {
+        self.config_hash.send_replace(fingerprint);
     }
 
     /// A mirror's run, shared with others where the file says so.
     pub(super) fn run(
         &self,
-        config: Arc<Config>,
-        mirror: Arc<MirrorConfig>,
+        settings: watch::Receiver<Settings>,
         budget: Budget,
         board: Board,
         stop: watch::Receiver<bool>,
     ) -> (impl Future<Output = Result<(), EngineError>> + Send + 'static, Elected) {
+        let Settings { all: config, mirror } = settings.borrow().clone();
         let (desk, seat) = Seat::member();
         let elected = desk.assign.subscribe();
         let membership =
-            Membership::new(&config, Arc::clone(&mirror), self.config_hash.clone(), desk, self.workload.clone());
+            Membership::new(&config, Arc::clone(&mirror), self.config_hash.subscribe(), desk, self.workload.clone());
         let elected = Elected(membership.is_some().then_some(elected));
         let run = async move {
             let Some(membership) = membership else {
-                return run_member(config, mirror, budget, board, Seat::alone(), stop).await;
+                return run_member(settings, budget, board, Seat::alone(), stop).await;
             };
             let (release, released) = watch::channel(false);
             // With the mirror on one thread: what it costs is nothing beside the data.
-            let membership = tokio::spawn(membership.keep(Arc::clone(&config), stop, release));
-            let outcome = run_member(config, mirror, budget, board, seat, released).await;
+            let membership = tokio::spawn(membership.keep(config, stop, release));
+            let outcome = run_member(settings, budget, board, seat, released).await;
             match (outcome, membership.await) {
                 (Ok(()), Ok(membership)) => membership,
                 (outcome, _) => outcome,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod acls;
 pub mod archive;
 pub mod args;
 pub mod backup;
@@ -29,12 +30,14 @@ mod membership;
 mod otlp;
 pub mod output;
 pub mod pause;
+mod reload_plan;
 pub mod replay;
 pub mod restore;
 pub mod resume;
 pub mod run;
 pub mod state;
 pub mod status;
+pub mod sync;
 pub mod translate;
 pub mod verify;
 
@@ -84,6 +87,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Failback(args) => failback::run(args, &ctx).await,
         Command::Failover(args) => failover::run(args, &ctx).await,
         Command::Groups(args) => groups::run(args, &ctx).await,
+        Command::Sync(args) => sync::run(args, &ctx).await,
         Command::State(args) => state::run(args, &ctx).await,
         Command::Verify(args) => verify::run(args, &ctx).await,
         Command::Backup(args) => backup::run(args, &ctx).await,

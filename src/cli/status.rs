@@ -11,6 +11,7 @@ use super::{groups_page, output};
 use crate::backup::{BackupStatus, backup_status};
 use crate::config::{Config, bytes};
 use crate::engine::connect_mirror;
+use crate::ops::sync::PendingDeletion;
 use crate::ops::{FleetView, MirrorStatus, StatusReport, status, with_fleet};
 
 /// Options of `status`.
@@ -82,6 +83,14 @@ async fn backups(config: &Config, ctx: &Context) -> Vec<BackupStatus> {
 /// Back to the top left, and nothing below.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
+fn pending(topic: &PendingDeletion) -> String {
+    let due = topic
+        .due_at
+        .as_ref()
+        .map_or_else(|| "stays (sync.deletions is off)".to_owned(), |at| format!("is deleted at {at}"));
+    format!("topic {} is gone from the source since {} and {due}\n", topic.topic, topic.gone_since)
+}
+
 fn show(report: &Report, ctx: &Context, watch: bool) -> anyhow::Result<()> {
     if ctx.json {
         return output::json(report);
@@ -132,12 +141,18 @@ fn page(mirror: &MirrorStatus) -> String {
     if let Some(fleet) = &mirror.fleet {
         text.push_str(&fleet_page(fleet));
     }
+    if let Some(reason) = &mirror.reason {
+        text.push_str(&format!("not begun: {reason}\n"));
+    }
     if let Some(groups) = &mirror.groups {
         let words = match groups.age_seconds < 0.0 {
             true => "not yet synced".to_owned(),
             false => groups_page::last_sync(groups.age_seconds, &groups.found),
         };
         text.push_str(&format!("groups: {words}\n"));
+    }
+    if let Some(sync) = &mirror.sync {
+        sync.pending_deletions.iter().for_each(|topic| text.push_str(&pending(topic)));
     }
     let rows = mirror.partitions.iter().map(|p| {
         let missing: i64 = p.gaps.iter().filter(|g| g.is_loss).map(|g| g.to - g.from).sum();
@@ -167,6 +182,13 @@ fn page(mirror: &MirrorStatus) -> String {
         "RECORDS LOST",
     ];
     text.push_str(&output::table(&header, &[2, 3, 4, 5, 6, 7, 8, 9], rows));
+    text.push_str(&remarks(mirror));
+    text
+}
+
+/// What stands still or is about to be lost, partition by partition.
+fn remarks(mirror: &MirrorStatus) -> String {
+    let mut text = String::new();
     for p in mirror.partitions.iter().filter(|p| p.reason.is_some()) {
         let reason = p.reason.as_deref().unwrap_or_default();
         if p.state != "halted" {

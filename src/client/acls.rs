@@ -76,7 +76,7 @@ impl Cluster {
 
     /// Creates ACLs; one that is there already stays. Gives those that the cluster refuses, and why. Needs ALTER on the cluster.
     pub async fn create_acls(&self, acls: &[AclBinding]) -> Result<Vec<(AclBinding, ClientError)>, ClientError> {
-        retry::in_portions(self, acls, ACLS_AT_ONCE, async |left| self.create_acls_once(&left).await).await
+        retry::in_portions(self, acls, ACLS_AT_ONCE, |left| async move { self.create_acls_once(&left).await }).await
     }
 
     /// Those that were not created, and why.
@@ -100,6 +100,39 @@ impl Cluster {
             let (code, words) = results.next().map_or((REQUEST_TIMED_OUT, None), |r| (r.error_code, r.error_message));
             if code != 0 {
                 errors.push((acl, self.api_error_with("CreateAcls", code, &acl.to_string(), words.as_deref())));
+            }
+        }
+        Ok(errors)
+    }
+
+    /// Takes these ACLs away, and no other; one that is not there any more is no error. Gives those that the cluster refuses, and why.
+    /// Needs ALTER on the cluster.
+    pub async fn delete_acls(&self, acls: &[AclBinding]) -> Result<Vec<(AclBinding, ClientError)>, ClientError> {
+        retry::in_portions(self, acls, ACLS_AT_ONCE, |left| async move { self.delete_acls_once(&left).await }).await
+    }
+
+    async fn delete_acls_once<'a>(
+        &self,
+        acls: &[&'a AclBinding],
+    ) -> Result<Vec<(&'a AclBinding, ClientError)>, ClientError> {
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            acls.iter().map(|acl| (*acl, filter(acl))).partition(|(_, filter)| filter.is_some());
+        let invalid = |acl: &AclBinding| self.api_error("DeleteAcls", INVALID_REQUEST, &acl.to_string());
+        let mut errors: Vec<_> = unknown.into_iter().map(|(acl, _)| (acl, invalid(acl))).collect();
+        if known.is_empty() {
+            return Ok(errors);
+        }
+        let filters = known.iter().filter_map(|(_, filter)| filter.clone()).collect();
+        let response = self.call(Node::Controller, DeleteAclsRequest::default().with_filters(filters)).await?;
+        let mut results = response.filter_results.into_iter();
+        for (acl, _) in known {
+            let (code, words) = results.next().map_or((REQUEST_TIMED_OUT, None), |result| {
+                let failed = result.matching_acls.into_iter().find(|acl| acl.error_code != 0);
+                let of_match = failed.map(|acl| (acl.error_code, acl.error_message));
+                of_match.unwrap_or((result.error_code, result.error_message))
+            });
+            if code != 0 {
+                errors.push((acl, self.api_error_with("DeleteAcls", code, &acl.to_string(), words.as_deref())));
             }
         }
         Ok(errors)
@@ -217,6 +250,20 @@ fn creation(acl: &AclBinding) -> Option<AclCreation> {
         .with_operation(numbers.operation)
         .with_permission_type(numbers.permission);
     Some(creation)
+}
+
+/// That meets this ACL alone.
+fn filter(acl: &AclBinding) -> Option<DeleteAclsFilter> {
+    let numbers = acl.numbers()?;
+    let filter = DeleteAclsFilter::default()
+        .with_resource_type_filter(numbers.resource)
+        .with_resource_name_filter(Some(text(&acl.name)))
+        .with_pattern_type_filter(numbers.pattern)
+        .with_principal_filter(Some(text(&acl.principal)))
+        .with_host_filter(Some(text(&acl.host)))
+        .with_operation(numbers.operation)
+        .with_permission_type(numbers.permission);
+    Some(filter)
 }
 
 /// Kinds of patterns and permissions that nobody knows yet say nothing.

@@ -22,6 +22,7 @@ pub(crate) fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::CreateTopics) => "CreateTopics",
         Ok(ApiKey::CreatePartitions) => "CreatePartitions",
         Ok(ApiKey::DeleteRecords) => "DeleteRecords",
+        Ok(ApiKey::DeleteTopics) => "DeleteTopics",
         Ok(ApiKey::InitProducerId) => "InitProducerId",
         Ok(ApiKey::AddPartitionsToTxn) => "AddPartitionsToTxn",
         Ok(ApiKey::EndTxn) => "EndTxn",

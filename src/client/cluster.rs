@@ -30,13 +30,24 @@ pub struct ClusterSpec {
     pub bootstrap: Vec<String>,
     /// Client id sent with every request.
     pub client_id: String,
+    /// Who kmirror is there, as far as the configuration tells.
+    principal: Option<String>,
     security: Security,
+    /// How the configuration has it, where it comes from there.
+    written: Option<ClusterConfig>,
 }
 
 impl ClusterSpec {
     /// A cluster without encryption and authentication.
     pub fn new(name: &str, bootstrap: Vec<String>, client_id: String) -> Self {
-        Self { name: name.to_owned(), bootstrap, client_id, security: Security::default() }
+        Self {
+            name: name.to_owned(),
+            bootstrap,
+            client_id,
+            principal: None,
+            security: Security::default(),
+            written: None,
+        }
     }
 
     /// A cluster of the configuration.
@@ -49,7 +60,8 @@ impl ClusterSpec {
                 "sasl without tls: the {what} goes over the network for everybody to read; add `tls: {{}}`"
             );
         }
-        Self { security, ..Self::new(&config.name, bootstrap, client_id) }
+        let written = Some(config.clone());
+        Self { security, principal: config.principal(), written, ..Self::new(&config.name, bootstrap, client_id) }
     }
 }
 
@@ -70,7 +82,8 @@ pub struct Cluster(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    spec: ClusterSpec,
+    name: String,
+    spec: RwLock<Arc<Era>>,
     cluster_id: Mutex<String>,
     metadata: RwLock<Arc<Metadata>>,
     slots: Mutex<HashMap<(i32, u16), SharedSlot>>,
@@ -79,12 +92,23 @@ struct Inner {
     refusals: Refusals,
 }
 
+/// How the cluster is spoken to, for as long as the configuration has it so.
+#[derive(Debug)]
+struct Era {
+    number: u64,
+    spec: ClusterSpec,
+}
+
 type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
 
 /// A place for one connection: one dials while others wait for it.
 #[derive(Debug, Default)]
 struct Slot {
     connection: Option<Connection>,
+    /// The era that it was made in.
+    era: u64,
+    /// Connections of earlier eras that answers are still due on.
+    retired: Vec<Connection>,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -108,11 +132,25 @@ const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TRIES: u32 = 3;
 
+impl Slot {
+    /// A connection of an earlier era serves nobody any more; it closes when nothing is due on it.
+    fn enter(&mut self, era: u64) {
+        self.retired.retain(Connection::is_busy);
+        if self.era == era {
+            return;
+        }
+        self.era = era;
+        (self.failures, self.not_before) = (0, None);
+        self.retired.extend(self.connection.take().filter(Connection::is_busy));
+    }
+}
+
 impl Cluster {
     /// Reaches a broker and learns the cluster's id and brokers.
     pub async fn connect(spec: ClusterSpec) -> Result<Self, ClientError> {
         let cluster = Self(Arc::new(Inner {
-            spec,
+            name: spec.name.clone(),
+            spec: RwLock::new(Arc::new(Era { number: 0, spec })),
             cluster_id: Mutex::default(),
             metadata: RwLock::default(),
             slots: Mutex::default(),
@@ -134,7 +172,46 @@ impl Cluster {
 
     /// Name in the configuration.
     pub fn name(&self) -> &str {
-        &self.0.spec.name
+        &self.0.name
+    }
+
+    fn era(&self) -> Arc<Era> {
+        Arc::clone(&self.0.spec.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Grows with every change of how the cluster is spoken to. Requests whose order matters go on one connection as long as it stays.
+    pub fn era_number(&self) -> u64 {
+        self.era().number
+    }
+
+    /// From now on connections are made as this says. On those that there are nothing more is sent; what is under way on them is
+    /// answered.
+    pub fn follow(&self, config: &ClusterConfig, client_id: String) {
+        {
+            let mut era = self.0.spec.write().unwrap_or_else(PoisonError::into_inner);
+            if era.spec.written.as_ref() == Some(config) && era.spec.client_id == client_id {
+                return;
+            }
+            *era = Arc::new(Era { number: era.number + 1, spec: ClusterSpec::of(config, client_id) });
+        }
+        self.0.refusals.clear();
+        tracing::info!(cluster = self.name(), "new connections are made as the configuration says now");
+        let slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.values() {
+            // One that is just being used is seen to by whoever uses it.
+            let Ok(mut slot) = slot.try_lock() else { continue };
+            slot.connection.take_if(|connection| !connection.is_busy());
+        }
+    }
+
+    /// Who kmirror is there, as far as the configuration tells.
+    pub(crate) fn principal(&self) -> Option<String> {
+        self.era().spec.principal.clone()
+    }
+
+    /// As `--bootstrap-server` has it.
+    pub(crate) fn bootstrap_line(&self) -> String {
+        self.era().spec.bootstrap.join(",")
     }
 
     /// Cluster id; empty where the cluster does not tell (before Kafka 0.10.1).
@@ -272,7 +349,7 @@ impl Cluster {
     /// The first broker that can be connected to: those in use, those known, then the bootstrap addresses.
     async fn any_connection(&self, lane: u16) -> Result<Connection, ClientError> {
         let known: Vec<i32> = self.metadata().brokers.keys().copied().collect();
-        let bootstrap = (0..self.0.spec.bootstrap.len()).filter_map(|i| i32::try_from(i).ok()).map(|i| -1 - i);
+        let bootstrap = (0..self.era().spec.bootstrap.len()).filter_map(|i| i32::try_from(i).ok()).map(|i| -1 - i);
         let mut last = None;
         for node in known.into_iter().chain(bootstrap) {
             match self.connection(node, lane).await {
@@ -292,7 +369,7 @@ impl Cluster {
     fn address(&self, node: i32) -> Option<String> {
         if node < 0 {
             let index = usize::try_from(-1 - i64::from(node)).ok()?;
-            return self.0.spec.bootstrap.get(index).cloned();
+            return self.era().spec.bootstrap.get(index).cloned();
         }
         self.metadata().brokers.get(&node).cloned()
     }
@@ -310,6 +387,8 @@ impl Cluster {
             Arc::clone(slots.entry((node, lane)).or_default())
         };
         let mut slot = slot.lock().await;
+        let era = self.era();
+        slot.enter(era.number);
         if let Some(connection) = slot.connection.as_ref().filter(|c| c.is_alive() && c.address() == address) {
             return Ok(connection.clone());
         }
@@ -320,7 +399,7 @@ impl Cluster {
         if let Some(error) = self.0.refusals.standing().await {
             return Err(error);
         }
-        let spec = &self.0.spec;
+        let spec = &era.spec;
         let (cluster, client_id, security) = (spec.name.clone(), spec.client_id.clone(), spec.security.clone());
         match (Dial { cluster, address, client_id, security }).connect().await {
             Ok(connection) => {
@@ -364,7 +443,7 @@ impl Cluster {
 
     /// An error code of this cluster as an error.
     pub fn api_error(&self, api: &'static str, code: i16, subject: &str) -> ClientError {
-        ClientError::api(self.name(), api, code, subject, None)
+        self.api_error_with(api, code, subject, None)
     }
 
     /// An error code together with the broker's own words.
@@ -375,7 +454,9 @@ impl Cluster {
         subject: &str,
         words: Option<&str>,
     ) -> ClientError {
-        ClientError::api(self.name(), api, code, subject, words)
+        let error = ClientError::api(self.name(), api, code, subject, words);
+        let spec = &self.era().spec;
+        error.with_right(spec.principal.as_deref(), &spec.bootstrap)
     }
 
     pub(super) fn known_coordinator(&self, kind: KeyType, key: &str) -> Option<i32> {

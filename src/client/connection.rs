@@ -30,8 +30,10 @@ use super::transport::reader::{Frame, FrameError, Held, read_frame};
 use super::transport::sasl::{Sasl, SaslVersion};
 use super::transport::{Halves, explain};
 
-/// A response larger than this is refused: no broker is configured for messages like that.
+/// A response with records that is larger than this is refused: no broker is configured for messages like that.
 pub(crate) const FRAME_LIMIT_BYTES: usize = 512 << 20;
+/// The same of any other response: that about a million partitions is smaller.
+const PLAIN_FRAME_LIMIT_BYTES: usize = 64 << 20;
 /// How long a broker may take over what its request allows it.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
 /// The same until the broker has let us in: what it says before that is short.
@@ -204,8 +206,14 @@ impl Shared {
         }
     }
 
+    /// How large the next response may be.
     fn limit_bytes(&self) -> usize {
-        if self.ready.load(Ordering::Relaxed) { FRAME_LIMIT_BYTES } else { FIRST_FRAMES_LIMIT_BYTES }
+        if !self.ready.load(Ordering::Relaxed) {
+            return FIRST_FRAMES_LIMIT_BYTES;
+        }
+        let brings_records =
+            self.queue().waiting.front().is_some_and(|waiter| waiter.api == api_name(ApiKey::Fetch as i16));
+        if brings_records { FRAME_LIMIT_BYTES } else { PLAIN_FRAME_LIMIT_BYTES }
     }
 
     fn overdue(&self) -> Option<ClientError> {
@@ -270,6 +278,12 @@ impl Connection {
         self.0.line.shared.queue().dead.is_none()
     }
 
+    /// Whether answers are still due on it.
+    pub(crate) fn is_busy(&self) -> bool {
+        let queue = self.0.line.shared.queue();
+        queue.dead.is_none() && (!queue.waiting.is_empty() || queue.aside.is_some())
+    }
+
     /// The highest version that both sides speak, at most `cap`.
     pub(crate) fn version(&self, api: ApiKey, min: i16, cap: i16) -> Result<i16, ClientError> {
         self.0.version(api, min, cap)
@@ -295,6 +309,21 @@ impl Connection {
     /// One request, in the highest common version.
     pub(super) async fn call<R: Shaped>(&self, request: R, max_wait_ms: u64) -> Result<R::Response, ClientError> {
         let version = self.version_of::<R>()?;
+        self.exchange(request, version, max_wait_ms).await
+    }
+
+    /// One request in at most this version, for what later ones do not say any more.
+    pub(super) async fn call_in<R: Shaped>(&self, request: R, at_most: i16) -> Result<R::Response, ClientError> {
+        let version = self.version_of::<R>()?.min(at_most);
+        self.exchange(request, version, 0).await
+    }
+
+    async fn exchange<R: Shaped>(
+        &self,
+        request: R,
+        version: i16,
+        max_wait_ms: u64,
+    ) -> Result<R::Response, ClientError> {
         let frame = encode(&self.0.line.shared.cluster, &request, version, max_wait_ms)?;
         let body = self.submit(frame, None).await?;
         self.0.line.shared.decode::<R>(version, body)

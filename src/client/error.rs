@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use kafka_protocol::ResponseError;
 
+use crate::plan::rights::{self, Resource};
+
 /// A request that brought no usable answer. Names the cluster, and what was asked of whom.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
@@ -203,6 +205,18 @@ fn advice(code: i16) -> &'static str {
     }
 }
 
+/// On what kind of resource a right is lacking, by the error code that says so.
+fn lacking(code: i16) -> Option<Resource> {
+    use ResponseError as E;
+    match ResponseError::try_from_code(code)? {
+        E::TopicAuthorizationFailed => Some(Resource::Topic),
+        E::GroupAuthorizationFailed => Some(Resource::Group),
+        E::TransactionalIdAuthorizationFailed => Some(Resource::TransactionalId),
+        E::ClusterAuthorizationFailed => Some(Resource::Cluster),
+        _ => None,
+    }
+}
+
 impl ClientError {
     pub(crate) fn api(cluster: &str, api: &'static str, code: i16, subject: &str, message: Option<&str>) -> Self {
         let words = message.filter(|m| !m.is_empty()).map(|m| format!("; the broker says: {m}")).unwrap_or_default();
@@ -214,6 +228,19 @@ impl ClientError {
             name: code_name(code),
             detail: format!("{words}{}", advice(code)),
         }
+    }
+
+    /// The same; where an authorizer refused it, with who lacks which right and the line that grants it.
+    pub(crate) fn with_right(self, principal: Option<&str>, bootstrap: &[String]) -> Self {
+        let Self::Api { cluster, api, subject, code, name, detail } = self else { return self };
+        let advice = advice(code);
+        let right = lacking(code)
+            .and_then(|resource| rights::lacking(api, &subject, resource, principal, &bootstrap.join(",")));
+        let detail = match (right, detail.strip_suffix(advice)) {
+            (Some(right), Some(words)) => format!("{words}; {right}"),
+            _ => detail,
+        };
+        Self::Api { cluster, api, subject, code, name, detail }
     }
 
     /// Kafka's error code, where a broker has answered with one.
@@ -236,12 +263,14 @@ impl ClientError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Api { code, .. } => classify(*code),
-            // Credentials can be put right while a mirror runs.
+            // Credentials can be put right while a mirror runs. What is no answer has cost its connection, and says nothing of
+            // the next: one broker that is broken must not end what others could go on with.
             Self::Authentication { .. }
+            | Self::Protocol { .. }
             | Self::Unreachable { .. }
             | Self::Disconnected { .. }
             | Self::Timeout { .. } => Verdict::Refresh,
-            Self::UnsupportedApi { .. } | Self::Protocol { .. } | Self::Encode { .. } => Verdict::Fatal,
+            Self::UnsupportedApi { .. } | Self::Encode { .. } => Verdict::Fatal,
         }
     }
 
@@ -259,21 +288,19 @@ impl ClientError {
     pub fn is_unreachable_or_unauthorised(&self) -> bool {
         use ResponseError as E;
         match self {
-            error if error.is_unreachable() => true,
+            error if error.is_unreachable() || error.is_unauthorised() => true,
             Self::Authentication { .. } => true,
             Self::Api { code, .. } => matches!(
                 ResponseError::try_from_code(*code),
-                Some(
-                    E::TopicAuthorizationFailed
-                        | E::GroupAuthorizationFailed
-                        | E::ClusterAuthorizationFailed
-                        | E::TransactionalIdAuthorizationFailed
-                        | E::SaslAuthenticationFailed
-                        | E::UnsupportedSaslMechanism
-                )
+                Some(E::SaslAuthenticationFailed | E::UnsupportedSaslMechanism)
             ),
             _ => false,
         }
+    }
+
+    /// Whether an authorizer refused it.
+    pub fn is_unauthorised(&self) -> bool {
+        self.code().is_some_and(|code| lacking(code).is_some())
     }
 }
 
@@ -291,6 +318,15 @@ mod tests {
         assert_eq!(classify(19), Verdict::Retry);
         assert_eq!(classify(87), Verdict::Fatal);
         assert_eq!(classify(12345), Verdict::Fatal);
+    }
+
+    #[test]
+    fn what_an_authorizer_refused_names_the_right_in_place_of_general_advice() {
+        let refused = |code| ClientError::api("standby", "Produce", code, "orders:3", None);
+        let words = refused(29).with_right(Some("User:alice"), &["h:1".to_owned(), "h:2".to_owned()]).to_string();
+        assert!(words.contains("TOPIC_AUTHORIZATION_FAILED (29); User:alice lacks WRITE on Topic orders: "), "{words}");
+        assert!(words.contains("--bootstrap-server h:1,h:2 ") && !words.contains("README"), "{words}");
+        assert_eq!(refused(10).with_right(None, &[]), refused(10));
     }
 
     #[test]

@@ -319,6 +319,15 @@ async fn changes() {
         cluster.allow_writes(&["alpha"]).await
     };
     assert_eq!(play(&["alter_configs", "create_acls", "delete_acls"], act).await, 1);
+    let act = async |cluster: Cluster| {
+        let numbers = AclNumbers { resource: 2, pattern: 3, operation: 4, permission: 2 };
+        cluster.delete_acls(&[numbers.binding("alpha", "User:*", "*")]).await
+    };
+    assert_eq!(play(&["delete_acls"], act).await, []);
+    let act = async |cluster: Cluster| {
+        cluster.delete_topic("alpha", Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10)).await
+    };
+    assert_eq!(play(&["delete_topics"], act).await, ());
 }
 
 #[tokio::test]
@@ -361,8 +370,8 @@ async fn quotas_are_set() {
         entity: vec![("user".to_owned(), user.map(str::to_owned))],
         values: [("producer_byte_rate".to_owned(), value)].into(),
     };
-    let wanted = [quota(Some("alice"), 1024.5), quota(None, 7.0)];
-    let act = async |cluster: Cluster| cluster.set_client_quotas(&wanted).await;
+    let wanted = [quota(Some("alice"), 1024.5), quota(None, 7.0)].map(QuotaChange::from);
+    let act = async |cluster: Cluster| cluster.change_client_quotas(&wanted).await;
     let refused = play(&["alter_quotas"], act).await;
     assert_eq!((refused.len(), &refused[0].0, refused[0].1.code()), (1, &wanted[1], Some(42)));
     assert!(refused[0].1.to_string().contains("too low"), "{}", refused[0].1);

@@ -12,6 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::error::ClientError;
 use super::retry::{self, Tries};
 use super::{Cluster, Node};
+use crate::plan::{Quota, QuotaEntity, ScramCredential};
 
 /// RESOURCE_NOT_FOUND: there is no such user (any more).
 const RESOURCE_NOT_FOUND: i16 = 91;
@@ -28,6 +29,21 @@ pub struct ClientQuota {
     pub values: BTreeMap<String, f64>,
 }
 
+/// A change of the quotas of one entity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuotaChange {
+    /// As of [`ClientQuota`].
+    pub entity: Vec<(String, Option<String>)>,
+    /// Quota, and its value; `None`: it is taken away.
+    pub values: BTreeMap<String, Option<f64>>,
+}
+
+impl From<ClientQuota> for QuotaChange {
+    fn from(quota: ClientQuota) -> Self {
+        Self { entity: quota.entity, values: quota.values.into_iter().map(|(key, value)| (key, Some(value))).collect() }
+    }
+}
+
 /// A user with SCRAM credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScramUser {
@@ -35,6 +51,32 @@ pub struct ScramUser {
     pub user: String,
     /// Mechanism by its number (`ScramMechanism`: 1 is SCRAM-SHA-256, 2 SCRAM-SHA-512) → iterations.
     pub mechanisms: BTreeMap<i8, i32>,
+}
+
+impl From<ClientQuota> for Quota {
+    /// Without what is no finite number: JSON has none.
+    fn from(quota: ClientQuota) -> Self {
+        Self {
+            entity: quota.entity.into_iter().map(|(kind, name)| QuotaEntity { kind, name }).collect(),
+            values: quota.values.into_iter().filter(|(_, value)| value.is_finite()).collect(),
+        }
+    }
+}
+
+impl ScramUser {
+    /// Its credentials, by the names of their mechanisms.
+    pub fn credentials(&self) -> Vec<ScramCredential> {
+        let credential = |(mechanism, iterations): (&i8, &i32)| ScramCredential {
+            user: self.user.clone(),
+            mechanism: match mechanism {
+                1 => "SCRAM-SHA-256".to_owned(),
+                2 => "SCRAM-SHA-512".to_owned(),
+                other => format!("mechanism {other}"),
+            },
+            iterations: *iterations,
+        };
+        self.mechanisms.iter().map(credential).collect()
+    }
 }
 
 impl Cluster {
@@ -69,20 +111,26 @@ impl Cluster {
         }
     }
 
-    /// Sets these quotas; others of the same entities stay. Gives those that the cluster refuses, and why. Needs ALTER_CONFIGS on the
+    /// Changes these quotas; others of the same entities stay. Gives those that the cluster refuses, and why. Needs ALTER_CONFIGS on the
     /// cluster.
-    pub async fn set_client_quotas(
+    pub async fn change_client_quotas(
         &self,
-        quotas: &[ClientQuota],
-    ) -> Result<Vec<(ClientQuota, ClientError)>, ClientError> {
-        retry::in_portions(self, quotas, QUOTAS_AT_ONCE, async |left| self.set_client_quotas_once(&left).await).await
+        changes: &[QuotaChange],
+    ) -> Result<Vec<(QuotaChange, ClientError)>, ClientError> {
+        retry::in_portions(
+            self,
+            changes,
+            QUOTAS_AT_ONCE,
+            |left| async move { self.change_client_quotas_once(&left).await },
+        )
+        .await
     }
 
-    /// Those that were not set, and why.
-    async fn set_client_quotas_once<'a>(
+    /// Those that were not changed, and why.
+    async fn change_client_quotas_once<'a>(
         &self,
-        quotas: &[&'a ClientQuota],
-    ) -> Result<Vec<(&'a ClientQuota, ClientError)>, ClientError> {
+        quotas: &[&'a QuotaChange],
+    ) -> Result<Vec<(&'a QuotaChange, ClientError)>, ClientError> {
         const API: &str = "AlterClientQuotas";
         let request = AlterClientQuotasRequest::default().with_entries(quotas.iter().copied().map(entry).collect());
         let response = self.call(Node::Controller, request).await?;
@@ -97,7 +145,7 @@ impl Cluster {
                 };
                 answer.entity.len() == quota.entity.len() && quota.entity.iter().all(told)
             };
-            // One without an answer may have been set: said again, it changes nothing.
+            // One without an answer may have been changed: said again, it changes nothing.
             let (code, words) = response
                 .entries
                 .iter()
@@ -124,7 +172,9 @@ impl Cluster {
 
     async fn scram_users_once(&self) -> Result<Vec<ScramUser>, ClientError> {
         const API: &str = "DescribeUserScramCredentials";
-        let request = DescribeUserScramCredentialsRequest::default().with_users(None);
+        // Nobody named means everybody. Null does as well, but a broker that refuses it never answers: the refusal of null
+        // ends in a NullPointerException (`DescribeUserScramCredentialsRequest.getErrorResponse`, measured on 4.3.1).
+        let request = DescribeUserScramCredentialsRequest::default().with_users(Some(Vec::new()));
         // Under ZooKeeper the controller alone answers.
         let response = self.call(Node::Controller, request).await?;
         if response.error_code != 0 {
@@ -166,10 +216,12 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn entry(quota: &ClientQuota) -> EntryData {
+fn entry(quota: &QuotaChange) -> EntryData {
     let entity = quota.entity.iter().map(|(kind, name)| {
         EntityData::default().with_entity_type(text(kind)).with_entity_name(name.as_deref().map(text))
     });
-    let ops = quota.values.iter().map(|(key, value)| OpData::default().with_key(text(key)).with_value(*value));
+    let ops = quota.values.iter().map(|(key, value)| {
+        OpData::default().with_key(text(key)).with_value(value.unwrap_or_default()).with_remove(value.is_none())
+    });
     EntryData::default().with_entity(entity.collect()).with_ops(ops.collect())
 }

@@ -58,13 +58,16 @@ impl Tries {
     }
 }
 
+/// Those that failed, and why.
+type Failed<'a, T> = Result<Vec<(&'a T, ClientError)>, ClientError>;
+
 /// Does something for all of these, so many at once, and again for those that the cluster only puts off. `once` gives those that failed;
 /// what comes back are those that the cluster refuses, and why.
-pub(super) async fn in_portions<'a, T: Clone>(
+pub(super) async fn in_portions<'a, T: Clone, F: Future<Output = Failed<'a, T>>>(
     cluster: &Cluster,
     items: &'a [T],
     at_once: usize,
-    once: impl AsyncFn(Vec<&'a T>) -> Result<Vec<(&'a T, ClientError)>, ClientError>,
+    once: impl Fn(Vec<&'a T>) -> F,
 ) -> Result<Vec<(T, ClientError)>, ClientError> {
     let mut refused = Vec::new();
     for portion in items.chunks(at_once) {

@@ -16,10 +16,11 @@ pub(super) use layouts::{Visitor, each};
 
 use super::frame::{Cursor, Malformed};
 
-/// Structs and unknown tagged fields in one response. A struct of three bytes takes eighty once it is decoded, and an unknown
-/// tagged field of two bytes four hundred: a long frame alone would do what a count does. This many are 2 GB at most, and
-/// no cluster has as many partitions.
-const ELEMENTS_MAX: usize = 4 << 20;
+/// Structs in one response. One of three bytes takes eighty once it is decoded: a long frame alone would do what a count does.
+/// No cluster has as many partitions.
+const ELEMENTS_MAX: usize = 1 << 20;
+/// Tagged fields that are not known, in one response. One of two bytes takes four hundred once it is decoded.
+const UNKNOWN_TAGS_MAX: usize = 64 << 10;
 
 /// A request whose response has a layout; another one cannot be asked ([`super::Connection::call`]).
 pub(super) trait Shaped: Request {
@@ -107,7 +108,7 @@ fn walk(layout: &Layout, version: i16, body: Bytes) -> Result<usize, String> {
     let len = body.len();
     let flexible = version >= layout.flexible;
     let mut cursor = Cursor::new(body, flexible);
-    let mut walk = Walk { version, flexible, path: Vec::new(), elements: 0 };
+    let mut walk = Walk { version, flexible, path: Vec::new(), elements: 0, unknown_tags: 0 };
     match walk.structure(layout.fields, &mut cursor) {
         Ok(()) => Ok(len - cursor.remaining()),
         Err(malformed) if walk.path.is_empty() => Err(malformed.to_string()),
@@ -121,6 +122,7 @@ struct Walk {
     /// The field that is read, and those that hold it; stays where a walk fails.
     path: Vec<&'static str>,
     elements: usize,
+    unknown_tags: usize,
 }
 
 type Step = Result<(), Malformed>;
@@ -177,7 +179,11 @@ impl Walk {
 
     /// The decoder goes by the type of a field whose tag it knows, not by the size in front: they must agree.
     fn tagged(&mut self, fields: &'static [Field], tag: u32, content: &mut Cursor) -> Step {
-        let Some(field) = fields.iter().find(|field| field.tag == Some(tag)) else { return self.count(content) };
+        let Some(field) = fields.iter().find(|field| field.tag == Some(tag)) else {
+            self.unknown_tags += 1;
+            let is_much = self.unknown_tags > UNKNOWN_TAGS_MAX;
+            return if is_much { content.fail("more unknown tagged fields than any answer has") } else { Ok(()) };
+        };
         if !field.is_in(self.version) {
             return content.fail("tagged field of another version");
         }

@@ -1,6 +1,6 @@
 //! Creating topics and partitions. Never through a broker's auto-creation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -23,6 +23,15 @@ pub struct NewTopic {
     pub replication_factor: i16,
     /// Topic configs.
     pub configs: BTreeMap<String, String>,
+}
+
+/// What came of making topics.
+#[derive(Debug, Default)]
+pub struct CreatedTopics {
+    /// Names of those that the cluster refuses, and why.
+    pub refused: Vec<(String, ClientError)>,
+    /// Names of those that somebody else has made.
+    pub existing: BTreeSet<String>,
 }
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
@@ -68,27 +77,28 @@ fn portions(topics: &[NewTopic]) -> Vec<Vec<&NewTopic>> {
 impl Cluster {
     /// Makes a topic and waits for it; one that is there already is left as it is.
     pub async fn create_topic_if_absent(&self, topic: &NewTopic) -> Result<(), ClientError> {
-        match self.create_topics_if_absent(std::slice::from_ref(topic)).await?.pop() {
+        match self.create_topics_if_absent(std::slice::from_ref(topic)).await?.refused.pop() {
             Some((_, error)) => Err(error),
             None => self.await_topics(&[topic.name.as_str()], DEADLINE).await,
         }
     }
 
-    /// Makes topics without waiting for them; those that are there already are left as they are. Gives the names of those
-    /// that the cluster refuses, and why.
-    pub async fn create_topics_if_absent(
-        &self,
-        topics: &[NewTopic],
-    ) -> Result<Vec<(String, ClientError)>, ClientError> {
-        let mut refused = Vec::new();
+    /// Makes topics without waiting for them; those that are there already are left as they are.
+    pub async fn create_topics_if_absent(&self, topics: &[NewTopic]) -> Result<CreatedTopics, ClientError> {
+        let mut created = CreatedTopics::default();
         for mut missing in portions(topics) {
             let mut tries = Tries::new();
+            let mut is_first = true;
             while !missing.is_empty() {
-                let error = match self.create_topics_once(&missing).await {
-                    Ok(mut errors) => {
+                let outcome = self.create_topics_once(&missing).await;
+                let is_first = std::mem::take(&mut is_first);
+                let error = match outcome {
+                    Ok((mut errors, existing)) => {
+                        // At a later try it may be one of the try before.
+                        created.existing.extend(existing.into_iter().filter(|_| is_first));
                         missing.retain(|topic| errors.get(&topic.name).is_some_and(ClientError::is_retriable));
                         let retriable = missing.first().and_then(|topic| errors.remove(&topic.name));
-                        refused.extend(errors.into_iter().filter(|(_, error)| !error.is_retriable()));
+                        created.refused.extend(errors.into_iter().filter(|(_, error)| !error.is_retriable()));
                         let Some(error) = retriable else { break };
                         error
                     }
@@ -97,11 +107,15 @@ impl Cluster {
                 tries.again(self, error, &[]).await?;
             }
         }
-        Ok(refused)
+        Ok(created)
     }
 
-    /// Topics that were not made, and why.
-    async fn create_topics_once(&self, topics: &[&NewTopic]) -> Result<BTreeMap<String, ClientError>, ClientError> {
+    /// Topics that were not made, and why; and those that had been there.
+    async fn create_topics_once(
+        &self,
+        topics: &[&NewTopic],
+    ) -> Result<(BTreeMap<String, ClientError>, BTreeSet<String>), ClientError> {
+        let mut existing = BTreeSet::new();
         let wanted = topics.iter().map(|topic| creatable(topic)).collect();
         let request = CreateTopicsRequest::default().with_topics(wanted).with_timeout_ms(TIMEOUT_MS);
         let response = self.call_waiting(Node::Controller, request, TIMEOUT_MS.unsigned_abs().into()).await?;
@@ -111,13 +125,14 @@ impl Cluster {
             let name = made.name.to_string();
             if [0, TOPIC_ALREADY_EXISTS].contains(&made.error_code) {
                 errors.remove(&name);
+                existing.extend(Some(name).filter(|_| made.error_code != 0));
             } else {
                 let words = made.error_message.as_deref();
                 let error = self.api_error_with("CreateTopics", made.error_code, &name, words);
                 errors.insert(name, error);
             }
         }
-        Ok(errors)
+        Ok((errors, existing))
     }
 
     /// Grows a topic to `to` partitions; one that has as many or more is left as it is.

@@ -2,16 +2,21 @@
 //!
 //! The text becomes a tree with places ([`yaml`]); the tree is held against the one table of options ([`options`]),
 //! which knows every key, its kind, its default and whether it is built ([`shape`]); serde reads the result ([`raw`]);
-//! what spans several values is checked last ([`validate`], [`routes`], [`backups`], [`http`]). Every fault has file, line, column and key
+//! what spans several values is checked last ([`validate`], [`routes`], [`backups`], [`http`]). What differs between two files is told
+//! by [`diff`]; [`patterns`] says what expressions are as ACLs. Every fault has file, line, column and
 //! path, and as many as can be told apart are reported at once. A value from `${env:…}` or `${file:…}` is in no message.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 mod backups;
+mod diff;
 mod error;
 mod fleet;
 mod http;
 pub mod options;
+mod patterns;
 mod raw;
 mod reference;
 mod routes;
@@ -30,6 +35,7 @@ pub use crate::mirror::Isolation;
 pub use backups::{
     BackupConfig, BackupLimits, Compression, DestinationConfig, EncryptionConfig, KeySource, SigningConfig,
 };
+pub use diff::{Change, Diff, Part, What, Written};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use fleet::FleetConfig;
 pub use http::{HttpConfig, HttpTls};
@@ -54,6 +60,8 @@ pub use units::{bytes, is_name as is_mirror_name, parse_rfc3339_ms};
 pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// Least `mirrors[].groups.interval`.
 pub const GROUPS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// Least `mirrors[].sync.interval`.
+pub const SYNC_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Least `mirrors[].heartbeats.interval`.
 pub const HEARTBEATS_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Least `drills[].every`.
@@ -71,7 +79,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        load(path).map(|(config, _)| config)
+        load(path).0.map(|loaded| loaded.config)
     }
 
     /// Validates a text. `name` stands for the file in messages.
@@ -79,7 +87,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Self, ConfigErrors> {
-        parse(text, name, env).map(|(config, _)| config)
+        parse(text, name, env).map(|loaded| loaded.config)
     }
 
     /// The cluster that a mirror reads from.
@@ -95,15 +103,26 @@ impl Config {
     }
 }
 
+/// A file that was read.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// How it says it, for [`Diff`].
+    pub written: Written,
+}
+
 /// A file with its defaults filled in: substitutions as they are written, secrets struck out.
 ///
 /// # Errors
 /// As [`Config::load`].
 pub fn show(path: &Path) -> Result<serde_yaml::Value, ConfigErrors> {
-    load(path).map(|(_, shown)| shown)
+    load(path).0.map(|loaded| loaded.written.shown)
 }
 
-fn load(path: &Path) -> Result<(Config, serde_yaml::Value), ConfigErrors> {
+/// Reads and validates a file, as [`Config::load`] does. With it the files that it puts in by `${file:…}`, also where it is refused:
+/// a change of theirs is one of the configuration.
+pub fn load(path: &Path) -> (Result<Loaded, ConfigErrors>, BTreeSet<PathBuf>) {
     let name = path.display().to_string();
     let text = substitute::read_bounded(path).map_err(|error| {
         let message = match error.kind() {
@@ -111,12 +130,39 @@ fn load(path: &Path) -> Result<(Config, serde_yaml::Value), ConfigErrors> {
             _ => format!("cannot be read: {error}"),
         };
         ConfigErrors::new(&name, vec![ConfigError { place: None, key: String::new(), message }])
-    })?;
+    });
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    parse(&text, &name, &SystemEnv { folder })
+    let env = Noting { inner: SystemEnv { folder }, files: RefCell::default() };
+    let loaded = text.and_then(|text| parse(&text, &name, &env));
+    (loaded, env.files.into_inner())
 }
 
-fn parse(text: &str, name: &str, env: &dyn Env) -> Result<(Config, serde_yaml::Value), ConfigErrors> {
+/// Notes which files are read.
+struct Noting {
+    inner: SystemEnv,
+    files: RefCell<BTreeSet<PathBuf>>,
+}
+
+impl Env for Noting {
+    fn var(&self, name: &str) -> Option<String> {
+        self.inner.var(name)
+    }
+
+    fn file(&self, path: &str) -> std::io::Result<String> {
+        self.files.borrow_mut().insert(self.inner.folder.join(path));
+        self.inner.file(path)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.inner.folder()
+    }
+}
+
+/// Validates a text, as [`Config::parse`] does.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Loaded, ConfigErrors> {
     let mut errors = Vec::new();
     let root = match yaml::parse(text, &mut errors) {
         Ok(root) => root,
@@ -133,10 +179,11 @@ fn parse(text: &str, name: &str, env: &dyn Env) -> Result<(Config, serde_yaml::V
         let message = format!("cannot be read although its keys are right ({what}); please report this");
         ConfigErrors::new(name, vec![ConfigError { place: None, key: String::new(), message }])
     };
+    let written = Written { value: shaped.value.clone(), shown: shaped.shown };
     let file: raw::File = serde_yaml::from_value(shaped.value).map_err(|error| internal(&error))?;
     let mut validator = validate::Validator { places: &shaped.places, errors: Vec::new(), folder: env.folder() };
     match validator.config(file) {
-        Some(config) => Ok((config, shaped.shown)),
+        Some(config) => Ok(Loaded { config, written }),
         None => Err(ConfigErrors::new(name, validator.errors)),
     }
 }

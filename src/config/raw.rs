@@ -120,13 +120,15 @@ pub(super) struct Groups {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)] // What is not built yet is refused before this is read.
 pub(super) struct Sync {
     pub(super) topic_configs: bool,
     pub(super) partitions: bool,
-    acls: Option<bool>,
-    quotas: Option<bool>,
-    deletions: Option<bool>,
+    pub(super) acls: bool,
+    pub(super) quotas: bool,
+    pub(super) scram_users: bool,
+    pub(super) deletions: bool,
+    pub(super) deletions_grace: String,
+    pub(super) interval: String,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::options::{OPTIONS, Opt, Status};
+use super::options::{OPTIONS, Opt};
 
 const HEAD: &str = "\
 # Configuration reference
 
 Written by `kmirror config reference` from the table in `src/config/options.rs`; do not edit.
 
-One YAML file. Unknown and repeated keys are refused, and so are keys marked *not yet*: their names are taken, their work
-is to come. `*` stands for a name of your own, `[]` for every item of a list.
+One YAML file. Unknown and repeated keys are refused. `*` stands for a name of your own, `[]` for every item of a list.
 
 - Any single value may hold `${env:NAME}` (an environment variable) and `${file:PATH}` (a file's content without its last
   newline; relative to the configuration file). What comes in is text, never YAML; it appears in no message and not in
@@ -26,8 +25,18 @@ is to come. `*` stands for a name of your own, `[]` for every item of a list.
 - Refused: two sources for one target topic, and mirrors that would send records in a circle. What the patterns do not show
   by themselves is checked again when topics are discovered.
 
-| Key | Takes | Default | |
-|---|---|---|---|
+*Change* says how another value takes effect in a running `kmirror run`, which reads the file again when it changes:
+
+- `live`: in place; nothing pauses.
+- `task`: a backup, drills, or the groups or heartbeats of a mirror begin anew; no partition pauses.
+- `mirror`: the mirror stops cleanly and starts anew, and of a cluster's key each mirror that it serves; the others go on.
+- `process`: with the next start of the process; until then it is shown as pending.
+- `never`: the whole file is refused. Another mirror takes another name.
+
+A mirror, a backup or a drill that is added starts, one that is removed stops.
+
+| Key | Takes | Default | Change | |
+|---|---|---|---|---|
 ";
 
 /// The reference, a newline at its end.
@@ -38,12 +47,12 @@ pub fn reference_markdown() -> String {
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} | {}{} |",
+            "| `{}` | {} | {} | {} | {} |",
             option.path,
             cell(&option.kind.describe()),
             default(option),
+            option.takes.word(),
             cell(option.doc),
-            if option.status == Status::NotYet { " *Not yet.*" } else { "" },
         );
     }
     text

@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::options::{self, Kind, Opt, Scalar, Status};
+use super::options::{self, Kind, Opt, Scalar};
 use super::raw;
 
 /// The schema (draft 2020-12), for editors and for checking files without kmirror.
@@ -56,8 +56,7 @@ fn refine(property: &mut Value, option: &Opt) {
     }
     drop_null(property);
     let Some(object) = property.as_object_mut() else { return };
-    let not_yet = if option.status == Status::NotYet { " Not yet supported." } else { "" };
-    object.insert("description".to_owned(), format!("{}{not_yet}", option.doc).into());
+    object.insert("description".to_owned(), option.doc.into());
     if let Some(default) = option.default.and_then(|text| serde_yaml::from_str::<Value>(text).ok()) {
         object.insert("default".to_owned(), default);
     }

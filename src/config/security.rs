@@ -79,6 +79,15 @@ impl SaslConfig {
             Self::OauthBearer(_) => "OAUTHBEARER",
         }
     }
+
+    /// The user, where it is known before the broker says so.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Plain(login) | Self::Scram(_, login) => Some(&login.username),
+            Self::OauthBearer(_) => None,
+        }
+    }
 }
 
 /// Mechanisms that are spoken.

@@ -1,4 +1,4 @@
-//! The tree of a file against the table of options: unknown, missing and not yet built keys, values of the wrong kind,
+//! The tree of a file against the table of options: unknown and missing keys, values of the wrong kind,
 //! substitutions, defaults. What comes out is complete and of the right kinds throughout.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::backups;
 use super::error::{ConfigError, Place};
-use super::options::{self, Kind, Opt, Scalar, Status};
+use super::options::{self, Kind, Opt, Scalar};
 use super::secret::Secret;
 use super::security;
 use super::substitute::{Env, substitute};
@@ -88,7 +88,7 @@ impl Walk<'_> {
             self.entry(at, entry, &mut both);
         }
         for (key, option) in options::children(&at.pattern) {
-            if entries.iter().any(|entry| entry.key == key) || option.status == Status::NotYet {
+            if entries.iter().any(|entry| entry.key == key) {
                 continue;
             }
             // A slip of the keys is told once.
@@ -117,10 +117,6 @@ impl Walk<'_> {
             self.error(entry.key_place, &here, message);
             return;
         };
-        if option.status == Status::NotYet {
-            self.error(entry.key_place, &here, "not yet supported");
-            return;
-        }
         let (value, shown) = self.value(&here, option, &entry.value);
         both.0.insert(Value::from(entry.key.as_str()), value);
         both.1.insert(Value::from(entry.key.as_str()), shown);

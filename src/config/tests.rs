@@ -9,7 +9,7 @@ mod backups;
 mod heartbeats;
 mod security;
 
-use super::options::{Kind, OPTIONS, Scalar, Status};
+use super::options::{Kind, OPTIONS, Scalar};
 use super::*;
 
 #[derive(Default)]
@@ -122,7 +122,7 @@ fn everything_that_is_built_is_read() {
     assert_eq!(mirror.target_topics.replication_factor, Some(2));
     let configs = [("a", ""), ("retention.ms", "60000")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(mirror.target_topics.configs, BTreeMap::from(configs));
-    assert_eq!(mirror.sync, Sync { topic_configs: false, partitions: false });
+    assert_eq!(mirror.sync, Sync { topic_configs: false, partitions: false, ..Sync::of_topics() });
     let on = mirror.on;
     let all = [on.retention_loss, on.source_recreated, on.truncation, on.foreign_records, on.corrupt_batch];
     assert_eq!(all, [Policy::Continue; 5]);
@@ -155,28 +155,21 @@ fn faults_come_together_each_with_its_place() {
 }
 
 #[test]
-fn every_key_to_come_is_refused_by_name_and_line() {
-    let mut checked = 0;
-    for option in OPTIONS.iter().filter(|option| option.status == Status::NotYet) {
-        let Some((section, key)) = option.path.rsplit_once('.').or(Some(("", option.path))) else { continue };
-        let (text, line) = match section {
-            "" => (format!("{ISSUE}{key}: 1\n"), 13),
-            "clusters.*" => (format!("{CLUSTERS}mirrors: []\n").replacen("h:1]", &format!("h:1], {key}: 1"), 1), 1),
-            "mirrors[]" => (one_mirror(&format!("  topics: {{ include: [x] }}\n  {key}: {{}}\n")), 7),
-            "mirrors[].sync" => {
-                let name = section.trim_start_matches("mirrors[].");
-                (one_mirror(&format!("  topics: {{ include: [x] }}\n  {name}: {{ {key}: 1 }}\n")), 7)
-            }
-            // Within a section that is refused as a whole.
-            _ => continue,
-        };
-        let all = faults(&text);
-        let named = |fault: &&String| fault.starts_with(&format!("{line}:")) && fault.ends_with("not yet supported");
-        let found = all.iter().find(named).unwrap_or_else(|| panic!("{}: {all:#?}", option.path));
-        assert!(found.contains(key), "{found}");
-        checked += 1;
-    }
-    assert_eq!(checked, 3);
+fn what_follows_the_source_beside_records() {
+    let of = |sync: &str| one_mirror(&format!("  topics: {{ include: [x] }}\n  sync: {sync}\n"));
+    let sync = |text: &str| parse_plain(&of(text)).unwrap().mirrors[0].sync;
+    let seconds = std::time::Duration::from_secs;
+    assert_eq!(sync("{}"), Sync::of_topics());
+    let all = sync("{ acls: true, quotas: true, scram_users: true, deletions: true, interval: 5s }");
+    assert!(all.acls && all.quotas && all.scram_users && all.interval == seconds(5));
+    assert_eq!(all.deletions, Some(seconds(24 * 3600)));
+    assert_eq!(sync("{ deletions: true, deletions_grace: 7d }").deletions, Some(seconds(7 * 24 * 3600)));
+    assert_eq!(sync("{ deletions_grace: 7d }").deletions, None);
+    // On the way home no topic of the old source is deleted.
+    let home = parse_plain(&of("{ acls: true, deletions: true }")).unwrap().mirrors[0].reversed();
+    assert!(home.sync.acls && home.sync.deletions.is_none());
+    let fault = faults(&of("{ interval: 500ms }"));
+    assert!(fault.len() == 1 && fault[0].starts_with("7:21 mirrors[0].sync.interval is too short"), "{fault:?}");
 }
 
 #[test]
@@ -229,7 +222,7 @@ fn substitutions_are_text_and_never_yaml() {
 #[test]
 fn what_a_substitution_brings_in_is_in_no_message() {
     let env = TestEnv { vars: HashMap::from([("S", "hunter2(")]), files: HashMap::from([("f", "hunter2{")]) };
-    for (key, kind) in OPTIONS.iter().filter(|option| option.status == Status::Built).map(|o| (o.path, o.kind)) {
+    for (key, kind) in OPTIONS.iter().map(|o| (o.path, o.kind)) {
         let (Kind::One(scalar) | Kind::Many(scalar)) = kind else { continue };
         if matches!(scalar, Scalar::Text | Scalar::Verbatim | Scalar::Secret) {
             continue;
@@ -397,16 +390,17 @@ fn aliases_are_followed_and_bounded() {
 
 #[test]
 fn what_is_shown_is_complete_and_reads_as_the_same() {
-    let (config, shown) = parse(ISSUE, "k.yaml", &TestEnv::default()).unwrap();
+    let Loaded { config, written } = parse(ISSUE, "k.yaml", &TestEnv::default()).unwrap();
+    let shown = written.shown;
     let text = serde_yaml::to_string(&shown).unwrap();
     assert!(text.contains("isolation: read_committed") && text.contains("retention_loss: halt"), "{text}");
-    let (again, shown_again) = parse(&text, "shown.yaml", &TestEnv::default()).unwrap();
-    assert_eq!(shown, shown_again);
+    let Loaded { config: again, written } = parse(&text, "shown.yaml", &TestEnv::default()).unwrap();
+    assert_eq!(shown, written.shown);
     assert_eq!(format!("{config:?}"), format!("{again:?}"));
 
     let env = TestEnv { vars: HashMap::from([("ID", "hunter2")]), ..TestEnv::default() };
     let secret = ISSUE.replace("19092\"]", "19092\"], client_id: \"${env:ID}\"");
-    let (_, shown) = parse(&secret, "k.yaml", &env).unwrap();
+    let shown = parse(&secret, "k.yaml", &env).unwrap().written.shown;
     let text = serde_yaml::to_string(&shown).unwrap();
     assert!(text.contains("client_id: ${env:ID}") && !text.contains("hunter2"), "{text}");
 }
@@ -420,9 +414,7 @@ fn the_table_holds_together() {
         assert!(!(option.required && option.default.is_some()), "{}", option.path);
         if let Some((section, _)) = option.path.rsplit_once('.') {
             let section = section.trim_end_matches(".*").trim_end_matches("[]");
-            let parent = options::find(section).unwrap_or_else(|| panic!("{} has no section", option.path));
-            let below = parent.status == Status::NotYet && option.status == Status::Built;
-            assert!(!below, "{} is built within what is not", option.path);
+            assert!(options::find(section).is_some(), "{} has no section", option.path);
         }
     }
 }
@@ -579,7 +571,7 @@ proptest! {
     #[test]
     fn no_value_panics(value in any::<String>()) {
         let quoted = serde_json::to_string(&value).unwrap_or_default();
-        for (key, kind) in OPTIONS.iter().filter(|option| option.status == Status::Built).map(|o| (o.path, o.kind)) {
+        for (key, kind) in OPTIONS.iter().map(|o| (o.path, o.kind)) {
             if matches!(kind, Kind::One(_) | Kind::Many(_)) {
                 let text = written_at(key, kind, "VALUE").replace("'VALUE'", &quoted);
                 prop_assert!(parse_plain(&text).is_err());

@@ -97,6 +97,11 @@ impl TopicFilter {
         Self { renamed: Some(rename.clone()), ..self.clone() }
     }
 
+    /// What its topics are renamed by, on the way home.
+    pub(super) fn renaming(&self) -> Option<&Rename> {
+        self.renamed.as_ref()
+    }
+
     /// The `include` patterns as written.
     #[must_use]
     pub fn include(&self) -> &[String] {
@@ -115,13 +120,20 @@ impl TopicFilter {
 pub struct GroupFilter {
     include: RegexSet,
     exclude: RegexSet,
+    include_written: Vec<String>,
+    exclude_written: Vec<String>,
 }
 
 impl GroupFilter {
     /// Every group.
     #[must_use]
     pub fn all() -> Self {
-        Self { include: every(), exclude: RegexSet::empty() }
+        Self {
+            include: every(),
+            exclude: RegexSet::empty(),
+            include_written: vec![".*".to_owned()],
+            exclude_written: Vec::new(),
+        }
     }
 
     /// Compiles patterns; each must match a whole group id.
@@ -129,7 +141,24 @@ impl GroupFilter {
     /// # Errors
     /// The first pattern that cannot be used.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, PatternError> {
-        Ok(Self { include: compile(include)?, exclude: compile(exclude)? })
+        Ok(Self {
+            include: compile(include)?,
+            exclude: compile(exclude)?,
+            include_written: include.to_vec(),
+            exclude_written: exclude.to_vec(),
+        })
+    }
+
+    /// The `include` patterns as written.
+    #[must_use]
+    pub fn include(&self) -> &[String] {
+        &self.include_written
+    }
+
+    /// The `exclude` patterns as written.
+    #[must_use]
+    pub fn exclude(&self) -> &[String] {
+        &self.exclude_written
     }
 
     /// Whether the mirror keeps this group's offsets.
@@ -254,6 +283,12 @@ impl Rename {
         Self::from_parts(prefix, suffix.ok_or(RenameError::NoTopic)?)
     }
 
+    /// Names stay as they are.
+    #[must_use]
+    pub fn same() -> Self {
+        Self { prefix: String::new(), suffix: String::new(), strips: false }
+    }
+
     fn from_parts(prefix: String, suffix: String) -> Result<Self, RenameError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if let Some(c) = prefix.chars().chain(suffix.chars()).find(|c| !allowed(*c)) {
@@ -290,11 +325,31 @@ impl Rename {
         name.strip_prefix(&self.prefix)?.strip_suffix(&self.suffix).filter(|topic| !topic.is_empty())
     }
 
+    /// What the names of topics that begin so begin with on the target; and what else does, where something does.
+    pub(super) fn beginning(&self, beginning: &str) -> (String, Option<String>) {
+        if !self.strips {
+            let more = (!self.suffix.is_empty()).then(|| format!("whether it ends in {} or not", self.suffix));
+            return (format!("{}{beginning}", self.prefix), more);
+        }
+        // Shorter than what is taken away, it says nothing of what is left.
+        (beginning.strip_prefix(&self.prefix).unwrap_or_default().to_owned(), None)
+    }
+
     /// The name on the target; `None` where it would be no topic name (too long) or that of a topic which is never written
     /// to (`__consumer_offsets` and the like).
     #[must_use]
     pub fn checked(&self, topic: &str) -> Option<String> {
         Some(self.apply(topic)).filter(|name| is_topic_name(name) && !never_mirrored(name))
+    }
+
+    /// What the names that begin so begin with on the target, and no others do; `None` where no prefix says that.
+    #[must_use]
+    pub fn of_prefix(&self, prefix: &str) -> Option<String> {
+        if !self.suffix.is_empty() {
+            return None;
+        }
+        let stripped = || prefix.strip_prefix(&self.prefix).map(str::to_owned);
+        if self.strips { stripped() } else { Some(format!("{}{prefix}", self.prefix)) }
     }
 
     /// The topic of the source that gets this name on the target, if one could.

@@ -84,6 +84,22 @@ impl ClusterConfig {
     pub fn client_id_for(&self, mirror: &str) -> String {
         self.client_id.clone().unwrap_or_else(|| format!("kmirror.{mirror}"))
     }
+
+    /// Who kmirror is there, as far as the file tells: what a certificate or a token says is between them and the brokers, whose
+    /// `ssl.principal.mapping.rules` and principal builders have their say as well.
+    #[must_use]
+    pub fn principal(&self) -> Option<String> {
+        match &self.sasl {
+            Some(SaslConfig::Plain(login) | SaslConfig::Scram(_, login)) => Some(format!("User:{}", login.username)),
+            Some(SaslConfig::OauthBearer(_)) | None => None,
+        }
+    }
+
+    /// As `--bootstrap-server` has it.
+    #[must_use]
+    pub fn bootstrap_line(&self) -> String {
+        self.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// A host name or address and a port; shows as `host:port`, an IPv6 address in brackets.
@@ -172,9 +188,9 @@ impl MirrorConfig {
             start: Start::Earliest,
             isolation: Isolation::ReadCommitted,
             target_topics: TargetTopics::default(),
-            groups: Some(GroupSync { filter: GroupFilter::all(), interval: Duration::from_secs(3600) }),
+            groups: Self::of_groups(&GroupFilter::all()),
             heartbeats: None,
-            sync: Sync { topic_configs: true, partitions: true },
+            sync: Sync::of_topics(),
             on: Policies {
                 retention_loss: Policy::Halt,
                 source_recreated: Policy::Halt,
@@ -187,10 +203,22 @@ impl MirrorConfig {
         }
     }
 
+    /// Groups that are kept, as a restore keeps them.
+    #[must_use]
+    pub fn of_groups(filter: &GroupFilter) -> Option<GroupSync> {
+        Some(GroupSync { filter: filter.clone(), interval: Duration::from_secs(3600) })
+    }
+
     /// Whether this is the mirror of a way home ([`Self::reversed`]).
     #[must_use]
     pub fn is_way_home(&self) -> bool {
         self.name.ends_with(REVERSED)
+    }
+
+    /// The name that the file has for it, which is another one on the way home.
+    #[must_use]
+    pub fn forward_name(&self) -> &str {
+        self.name.strip_suffix(REVERSED).unwrap_or(&self.name)
     }
 
     /// What this source topic is called on the target.
@@ -213,6 +241,8 @@ impl MirrorConfig {
             // How topics are to be on the standby says nothing of how they were at home.
             target_topics: TargetTopics::default(),
             heartbeats: None,
+            // The old source is nobody's copy.
+            sync: Sync { deletions: None, ..self.sync },
             ..self.clone()
         }
     }
@@ -253,10 +283,42 @@ pub struct TargetTopics {
 /// What of a topic, besides its records, follows the source while the mirror runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sync {
-    /// Topic configs that are not the source's defaults, when the topic is created.
+    /// Topic configs that are not the source's defaults.
     pub topic_configs: bool,
     /// The partition count, which can only grow.
     pub partitions: bool,
+    /// ACLs.
+    pub acls: bool,
+    /// Client quotas.
+    pub quotas: bool,
+    /// Users with SCRAM credentials are compared.
+    pub scram_users: bool,
+    /// Deletion of topics: how long one must be gone; `None`: none is deleted.
+    pub deletions: Option<Duration>,
+    /// Time between two looks.
+    pub interval: Duration,
+}
+
+impl Sync {
+    /// What belongs to the topics alone: configs and partition counts.
+    #[must_use]
+    pub fn of_topics() -> Self {
+        Self {
+            topic_configs: true,
+            partitions: true,
+            acls: false,
+            quotas: false,
+            scram_users: false,
+            deletions: None,
+            interval: Duration::from_secs(60),
+        }
+    }
+
+    /// Whether there is anything to look at beside partition counts.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.topic_configs || self.acls || self.quotas || self.scram_users || self.deletions.is_some()
+    }
 }
 
 /// What to do about each event that costs records or certainty.

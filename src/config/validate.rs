@@ -142,6 +142,7 @@ impl Validator<'_> {
         };
         let coalesced =
             self.take(&format!("{at}.limits.coalesced_batch"), units::parse_size(&mirror.limits.coalesced_batch));
+        let sync = self.sync(&format!("{at}.sync"), &mirror.sync);
         let groups = match &mirror.groups {
             Some(groups) => Some(self.groups(&format!("{at}.groups"), groups)?),
             None => None,
@@ -160,7 +161,7 @@ impl Validator<'_> {
             },
             groups,
             heartbeats,
-            sync: Sync { topic_configs: mirror.sync.topic_configs, partitions: mirror.sync.partitions },
+            sync: sync?,
             on: Policies {
                 retention_loss: mirror.on.retention_loss,
                 source_recreated: mirror.on.source_recreated,
@@ -187,6 +188,24 @@ impl Validator<'_> {
             self.error(&format!("{at}.topic"), "is no name of a topic: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'");
         }
         Some(Heartbeats { topic, interval })
+    }
+
+    fn sync(&mut self, at: &str, sync: &raw::Sync) -> Option<Sync> {
+        let key = format!("{at}.interval");
+        let interval = self.take(&key, units::parse_duration(&sync.interval))?;
+        if interval < super::SYNC_INTERVAL_MIN {
+            self.error(&key, "is too short: both clusters are asked about every topic each time; write 1s or more");
+        }
+        let grace = self.take(&format!("{at}.deletions_grace"), units::parse_duration(&sync.deletions_grace))?;
+        Some(Sync {
+            topic_configs: sync.topic_configs,
+            partitions: sync.partitions,
+            acls: sync.acls,
+            quotas: sync.quotas,
+            scram_users: sync.scram_users,
+            deletions: sync.deletions.then_some(grace),
+            interval,
+        })
     }
 
     fn groups(&mut self, at: &str, groups: &raw::Groups) -> Option<GroupSync> {

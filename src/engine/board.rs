@@ -1,9 +1,10 @@
 //! What a running mirror shows of itself: one table of partitions, replaced about once a second, read by metrics and
 //! the HTTP API.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::EngineError;
 use crate::mirror::{Halt, Headroom, Hold};
 
 const PUBLISH_EVERY_MS: u64 = 1_000;
@@ -99,6 +100,77 @@ struct Inner {
     drilled: Option<Drilled>,
     connections: (usize, usize),
     heartbeat_ms: Option<i64>,
+    cluster_ids: Option<(String, String)>,
+    synced: Option<SyncCounts>,
+    lacks: BTreeMap<Lacks, Want>,
+}
+
+/// What of a mirror stands still for want of a right; halted partitions say so themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lacks {
+    /// All of it: it cannot begin.
+    Mirror,
+    /// Topics that may not be seen on the source, or not be made on the target.
+    Topics,
+    /// Consumer groups.
+    Groups,
+    /// Heartbeats.
+    Heartbeats,
+}
+
+impl Lacks {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Mirror, Self::Topics, Self::Groups, Self::Heartbeats];
+
+    /// Value of the label `what`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Mirror => "mirror",
+            Self::Topics => "topics",
+            Self::Groups => "groups",
+            Self::Heartbeats => "heartbeats",
+        }
+    }
+}
+
+/// How many of them, and the first one's error, which names the right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// How many.
+    pub count: usize,
+    /// Why.
+    pub why: String,
+}
+
+/// What the last look at what follows the source beside records has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SyncCounts {
+    /// When it was, ms since the epoch.
+    pub at_ms: i64,
+    /// ACLs that wait for a promotion.
+    pub held_back: usize,
+    /// Things that were set or taken away on the target by hand.
+    pub left_alone: usize,
+    /// Things that do not follow, or that somebody has to do.
+    pub left_out: usize,
+    /// Topics that are to be deleted.
+    pub pending: usize,
+    /// Things that could not be looked at or done.
+    pub failed: usize,
+}
+
+impl SyncCounts {
+    /// Each by its name in metrics.
+    pub fn by_state(&self) -> [(&'static str, usize); 5] {
+        [
+            ("held_back", self.held_back),
+            ("left_alone", self.left_alone),
+            ("left_out", self.left_out),
+            ("pending", self.pending),
+            ("failed", self.failed),
+        ]
+    }
 }
 
 /// The last drill of a mirror.
@@ -146,6 +218,17 @@ impl Board {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups_ms
     }
 
+    /// No groups are kept any more.
+    pub fn without_groups(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.groups_ms, inner.groups) = (None, None);
+    }
+
+    /// There are no heartbeats any more.
+    pub fn without_heartbeats(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).heartbeat_ms = None;
+    }
+
     /// Notes how many consumer groups are in step.
     pub fn groups_synced(&self, groups: u64) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups = Some(groups);
@@ -166,9 +249,50 @@ impl Board {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).heartbeat_ms
     }
 
+    /// Ids of the source and of the target, once they were connected to.
+    pub fn cluster_ids(&self) -> Option<(String, String)> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).cluster_ids.clone()
+    }
+
+    pub(crate) fn found(&self, cluster_ids: (String, String)) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).cluster_ids = Some(cluster_ids);
+    }
+
+    /// Notes what follows the source beside records.
+    pub fn synced(&self, counts: SyncCounts) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).synced = Some(counts);
+    }
+
+    /// What was last found of it; `None` where nothing was yet.
+    pub fn last_sync(&self) -> Option<SyncCounts> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).synced
+    }
+
     /// Open connections of the data path: to the source, and to the target.
     pub fn connections(&self) -> (usize, usize) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).connections
+    }
+
+    /// What stands still for want of a right; `None`: nothing of the kind does.
+    #[must_use]
+    pub fn want(&self, lacks: Lacks) -> Option<Want> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).lacks.get(&lacks).cloned()
+    }
+
+    /// Notes that. None of them: it goes on, or something else is the matter.
+    pub(crate) fn note_want<'a>(&self, lacks: Lacks, whys: impl IntoIterator<Item = &'a str>) {
+        let mut whys = whys.into_iter();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match whys.next() {
+            Some(why) => drop(inner.lacks.insert(lacks, Want { count: 1 + whys.count(), why: why.to_owned() })),
+            None => drop(inner.lacks.remove(&lacks)),
+        }
+    }
+
+    /// The same of what came of something as a whole.
+    pub(crate) fn note_outcome<T>(&self, lacks: Lacks, outcome: &Result<T, EngineError>) {
+        let refused = outcome.as_ref().err().filter(|error| error.is_unauthorised()).map(ToString::to_string);
+        self.note_want(lacks, refused.as_deref());
     }
 
     pub(crate) fn connected(&self, connections: (usize, usize)) {

@@ -6,12 +6,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::client::{Buffer, Hold};
 
 /// The unit that the budget counts in, bytes: a tokio semaphore holds fewer permits than a large budget has bytes.
 const UNIT_BYTES: usize = 1024;
+
+/// A budget becomes smaller by so much at a time.
+const PIECE_UNITS: usize = 64;
 
 /// A free buffer is given back to the system when so many others were taken since: an idle process takes one a long poll.
 const IDLE_TAKES: u64 = 1024;
@@ -20,7 +23,8 @@ const IDLE_TAKES: u64 = 1024;
 #[derive(Debug, Clone)]
 pub struct Budget {
     units: Arc<Semaphore>,
-    total_bytes: usize,
+    /// What it is to come to; where it became smaller, what is leased beyond is taken out as it comes back.
+    total_bytes: watch::Sender<usize>,
     pool: Arc<Mutex<Pool>>,
     sharers: Arc<AtomicUsize>,
 }
@@ -71,6 +75,10 @@ impl Pool {
         }
         self.free_bytes += buffer.capacity();
         self.free.push_back((self.takes, buffer));
+        self.shrink_to(free_bytes_max);
+    }
+
+    fn shrink_to(&mut self, free_bytes_max: usize) {
         while self.free_bytes > free_bytes_max {
             self.drop_oldest();
         }
@@ -86,7 +94,7 @@ impl Budget {
     pub fn new(total_bytes: usize) -> Self {
         Self {
             units: Arc::new(Semaphore::new(total_bytes / UNIT_BYTES)),
-            total_bytes,
+            total_bytes: watch::Sender::new(total_bytes),
             pool: Arc::default(),
             sharers: Arc::default(),
         }
@@ -94,7 +102,24 @@ impl Budget {
 
     /// Size of the budget, bytes.
     pub fn total_bytes(&self) -> usize {
-        self.total_bytes
+        *self.total_bytes.borrow()
+    }
+
+    /// Makes it larger or smaller. Where it becomes smaller this takes until so much has come back; others lease in between. Not to be
+    /// called while an earlier call goes on.
+    pub async fn resize(&self, total_bytes: usize) {
+        let before = self.total_bytes.send_replace(total_bytes) / UNIT_BYTES;
+        let after = total_bytes / UNIT_BYTES;
+        self.units.add_permits(after.saturating_sub(before));
+        let mut surplus = before.saturating_sub(after);
+        while surplus > 0 {
+            // A piece at a time: whoever waits behind one does not wait for all of them.
+            let piece = surplus.min(PIECE_UNITS);
+            let Ok(permit) = self.units.acquire_many(u32::try_from(piece).unwrap_or(u32::MAX)).await else { return };
+            permit.forget();
+            surplus -= piece;
+        }
+        self.pool().shrink_to(total_bytes);
     }
 
     /// Bytes not leased at the moment.
@@ -111,14 +136,22 @@ impl Budget {
     /// What each of them may lease at a time, bytes: all together half of it, so that what is on its way to targets holds up no
     /// fetch that waits for news. They are those of all mirrors.
     pub fn share_bytes(&self) -> usize {
-        self.total_bytes / (2 * self.sharers.load(Ordering::Relaxed).max(1))
+        self.total_bytes() / (2 * self.sharers.load(Ordering::Relaxed).max(1))
     }
 
     /// Waits until `bytes` (at most the whole budget) are free and leases them.
     pub async fn lease(&self, bytes: usize) -> Option<Lease> {
-        let units = bytes.min(self.total_bytes).div_ceil(UNIT_BYTES).min(self.total_bytes / UNIT_BYTES);
-        let permit = Arc::clone(&self.units).acquire_many_owned(u32::try_from(units).ok()?).await.ok()?;
-        Some(Lease { permit: Mutex::new(permit), budget: self.clone() })
+        let mut total = self.total_bytes.subscribe();
+        loop {
+            let total_bytes = *total.borrow_and_update();
+            let units = bytes.min(total_bytes).div_ceil(UNIT_BYTES).min(total_bytes / UNIT_BYTES);
+            let acquired = Arc::clone(&self.units).acquire_many_owned(u32::try_from(units).ok()?);
+            tokio::select! {
+                permit = acquired => return Some(Lease { permit: Mutex::new(permit.ok()?), budget: self.clone() }),
+                // There may never be so many again.
+                _ = total.wait_for(|total_bytes| total_bytes / UNIT_BYTES < units) => {}
+            }
+        }
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -147,7 +180,7 @@ impl Hold for Lease {
     /// Free buffers and leased bytes together are no more than the budget.
     fn give_back(&self, buffer: Buffer) {
         let free_bytes_max = self.budget.free_bytes() + buffer.capacity();
-        self.budget.pool().put(buffer, free_bytes_max.min(self.budget.total_bytes));
+        self.budget.pool().put(buffer, free_bytes_max.min(self.budget.total_bytes()));
     }
 }
 
@@ -187,6 +220,25 @@ mod tests {
             assert!(budget.pool().free_bytes + lease.permit.lock().unwrap().num_permits() * UNIT_BYTES <= 4 * MIB);
         }
         assert_eq!((budget.free_bytes(), budget.pool().free_bytes), (4 * MIB, MIB), "the one was used thrice");
+    }
+
+    #[tokio::test]
+    async fn it_becomes_smaller_as_leases_come_back_and_nobody_waits_for_what_will_never_be_there() {
+        let budget = Budget::new(256 * UNIT_BYTES);
+        let lease = budget.lease(200 * UNIT_BYTES).await.expect("budget is open");
+        let (all, smaller) = (budget.clone(), budget.clone());
+        let waiting = tokio::spawn(async move { all.lease(usize::MAX).await });
+        tokio::task::yield_now().await;
+        let resizing = tokio::spawn(async move { smaller.resize(32 * UNIT_BYTES).await });
+        tokio::task::yield_now().await;
+        drop(lease);
+        resizing.await.unwrap();
+        let lease = waiting.await.unwrap().expect("what there is");
+        assert_eq!((budget.total_bytes(), budget.free_bytes()), (32 * UNIT_BYTES, 0));
+        drop(lease);
+        assert_eq!(budget.free_bytes(), 32 * UNIT_BYTES);
+        budget.resize(64 * UNIT_BYTES).await;
+        assert_eq!(budget.free_bytes(), 64 * UNIT_BYTES);
     }
 
     #[tokio::test]

@@ -175,6 +175,11 @@ impl EngineError {
         (!source.is_newer()).then(|| Halt::new(HaltKind::StateDamaged, what()))
     }
 
+    /// Whether an authorizer refused it.
+    pub fn is_unauthorised(&self) -> bool {
+        self.client().is_some_and(ClientError::is_unauthorised)
+    }
+
     /// The failed request behind it, where that is all there is to it.
     pub fn client(&self) -> Option<&ClientError> {
         match self {

@@ -90,6 +90,8 @@ pub(crate) enum Event {
     Cleared { shards: Vec<(u32, u64)>, outcome: Result<bool, EngineError> },
     /// The source's topic configs were looked up.
     ConfigsNoted,
+    /// A partition that is not selected any more was released in its shard.
+    Released { part: PartId, outcome: Result<(), EngineError> },
     /// The control partition has news.
     Control(Result<Box<Control>, EngineError>),
 }

@@ -26,7 +26,7 @@ pub(crate) async fn await_release(cluster: &Cluster, spec: &ShardSpec, is_over: 
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => {
-                tracing::debug!(mirror = %spec.mirror, shard = spec.shard, %error, "the shard's log cannot be read yet")
+                tracing::debug!(mirror = %spec.mirror, shard = spec.shard, %error, "the shard's log cannot be read yet");
             }
         }
         tokio::time::sleep(pause).await;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use metrics::Histogram;
 use tokio::sync::mpsc;
 
-use crate::client::{ClientError, Cluster, Pending, ProduceEntry, ProduceResult, encode_produce, parse_produce};
+use crate::client::{
+    ClientError, Cluster, Connection, Pending, ProduceEntry, ProduceResult, encode_produce, parse_produce,
+};
 
 use super::events::{Event, PartId};
 
@@ -57,16 +59,35 @@ pub(crate) async fn lane(
     events: mpsc::UnboundedSender<Event>,
 ) {
     let mut under_way: VecDeque<InFlight> = VecDeque::new();
+    let mut next: Option<Flight> = None;
+    let mut era = cluster.era_number();
     loop {
-        tokio::select! {
-            flight = flights.recv() => {
-                let Some(flight) = flight else { return };
-                match send(&cluster, key, flight).await {
-                    Ok(in_flight) => under_way.push_back(in_flight),
-                    Err((whose, error)) => {
-                        let _ = events.send(Event::Produced { lane: key, whose, written_ms: None, outcome: Err(Unanswered::NotSent(error)) });
-                    }
+        // A connection of another era would overtake what is under way.
+        if let Some(flight) = next.take_if(|_| under_way.is_empty() || cluster.era_number() == era) {
+            let now = if under_way.is_empty() { cluster.era_number() } else { era };
+            let connection = cluster.connection(key.0, key.1).await;
+            if cluster.era_number() != now && !under_way.is_empty() {
+                next = Some(flight);
+                continue;
+            }
+            era = now;
+            match send(&cluster, connection, flight) {
+                Ok(in_flight) => under_way.push_back(in_flight),
+                Err((whose, error)) => {
+                    let _ = events.send(Event::Produced {
+                        lane: key,
+                        whose,
+                        written_ms: None,
+                        outcome: Err(Unanswered::NotSent(*error)),
+                    });
                 }
+            }
+            continue;
+        }
+        tokio::select! {
+            flight = flights.recv(), if next.is_none() => {
+                let Some(flight) = flight else { return };
+                next = Some(flight);
             }
             outcome = front(&mut under_way), if !under_way.is_empty() => {
                 let Some(done) = under_way.pop_front() else { continue };
@@ -87,22 +108,25 @@ async fn front(under_way: &mut VecDeque<InFlight>) -> Result<bytes::Bytes, Clien
     }
 }
 
+/// Whose it is, and why.
+type NotSent = (Vec<(PartId, i64)>, Box<ClientError>);
+
 /// Fails only where nothing was handed to a connection yet.
-async fn send(cluster: &Cluster, key: LaneKey, flight: Flight) -> Result<InFlight, (Vec<(PartId, i64)>, ClientError)> {
-    let connection = match cluster.connection(key.0, key.1).await {
+fn send(cluster: &Cluster, connection: Result<Connection, ClientError>, flight: Flight) -> Result<InFlight, NotSent> {
+    let connection = match connection {
         Ok(connection) => connection,
-        Err(error) => return Err((flight.whose, error)),
+        Err(error) => return Err((flight.whose, error.into())),
     };
     if flight.made.elapsed() > flight.lease {
         let (address, detail) =
             (connection.address().to_owned(), "this process slept, and does not send any more".to_owned());
         let error = ClientError::Disconnected { cluster: cluster.name().to_owned(), address, detail };
-        return Err((flight.whose, error));
+        return Err((flight.whose, error.into()));
     }
     let keys = flight.entries.iter().map(|e| (e.topic.clone(), e.topic_id, e.partition)).collect();
     let version = match connection.produce_version() {
         Ok(version) => version,
-        Err(error) => return Err((flight.whose, error)),
+        Err(error) => return Err((flight.whose, error.into())),
     };
     let frame = encode_produce(version, PRODUCE_TIMEOUT_MS, flight.entries);
     let Flight { whose, written_ms, made, .. } = flight;

@@ -54,7 +54,7 @@ impl Workload {
 pub struct Membership {
     mirror: Arc<MirrorConfig>,
     terms: FleetConfig,
-    config_hash: String,
+    config_hash: watch::Receiver<String>,
     desk: Desk,
     workload: Workload,
     seat: GroupSeat,
@@ -78,7 +78,7 @@ impl Membership {
     pub fn new(
         config: &Config,
         mirror: Arc<MirrorConfig>,
-        config_hash: String,
+        config_hash: watch::Receiver<String>,
         desk: Desk,
         workload: Workload,
     ) -> Option<Self> {
@@ -261,7 +261,7 @@ impl Membership {
             host: host(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             state_version: u32::from(crate::mirror::STATE_VERSION),
-            config_hash: self.config_hash.clone(),
+            config_hash: self.config_hash.borrow().clone(),
             shard_count: u32::try_from(self.desk.held.borrow().shards.len()).unwrap_or(u32::MAX),
             generation: self.follows,
             awaited: assigned.shards.iter().copied().filter(|shard| !held.contains_key(shard)).collect(),

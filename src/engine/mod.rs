@@ -35,8 +35,9 @@ use tokio::sync::watch;
 
 use crate::client::{Cluster, ClusterSpec};
 use crate::config::{ClusterConfig, Config, MirrorConfig};
+use crate::mirror::HaltKind;
 
-pub use board::{Board, Drilled, PartView, Totals};
+pub use board::{Board, Drilled, Lacks, PartView, SyncCounts, Totals, Want};
 pub use budget::Budget;
 pub use error::EngineError;
 pub use membership::{Membership, Workload};
@@ -48,6 +49,9 @@ use runner::{Runner, Shared};
 
 /// `producer.id.expiration.ms` where the target does not tell: Kafka's default, a day.
 const EXPIRATION_DEFAULT_MS: u64 = 24 * 3600 * 1000;
+/// How long a clean stop takes at most: what is under way is answered, and every shard released. Whoever kills must wait longer.
+pub const STOP_SECONDS_MAX: u32 =
+    (runner::stopping::DRAIN_DEADLINE_MS / 1000) as u32 + runner::stopping::RELEASE_DEADLINE.as_secs() as u32;
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -75,7 +79,16 @@ pub async fn connect_target(config: &Config, mirror: &MirrorConfig) -> Result<Cl
     connect(config, &mirror.target, mirror).await
 }
 
-/// Runs one mirror until `stop` says so, alone. What can be retried is retried: the mirror starts anew, as after a crash.
+/// What a mirror goes by; it may be given another one while it runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The whole configuration: where the clusters are, and where topics go across mirrors.
+    pub all: Arc<Config>,
+    /// The mirror's own.
+    pub mirror: Arc<MirrorConfig>,
+}
+
+/// Runs one mirror until `stop` says so, alone.
 pub async fn run_mirror(
     config: Arc<Config>,
     mirror: Arc<MirrorConfig>,
@@ -83,23 +96,30 @@ pub async fn run_mirror(
     board: Board,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    run_member(config, mirror, budget, board, Seat::alone(), stop).await
+    // Kept to the end: nobody changes them.
+    let (_same, settings) = watch::channel(Settings { all: config, mirror });
+    run_member(settings, budget, board, Seat::alone(), stop).await
 }
 
-/// The same for what it is assigned of a mirror that others share in.
+/// Runs what it is assigned of a mirror that others may share in, by settings that may change, until `stop` says so. What can be retried
+/// is retried: the mirror starts anew, as after a crash.
 pub async fn run_member(
-    config: Arc<Config>,
-    mirror: Arc<MirrorConfig>,
+    mut settings: watch::Receiver<Settings>,
     budget: Budget,
     board: Board,
     seat: Seat,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
+    let name = settings.borrow().mirror.name.clone();
     let mut pause = RESTART_PAUSE;
     for round in 0_u32.. {
         let began = tokio::time::Instant::now();
-        let outcome = run_once(&config, &mirror, &budget, &board, seat.clone(), stop.clone()).await;
+        let outcome = run_once(&mut settings, &budget, &board, seat.clone(), stop.clone()).await;
         seat.end();
+        board.note_outcome(Lacks::Mirror, &outcome);
+        if outcome.as_ref().is_err_and(EngineError::is_unauthorised) {
+            count_error(&name, HaltKind::Unauthorised.to_string());
+        }
         let error = match outcome {
             Ok(()) => return Ok(()),
             Err(error) if error.is_retriable() => error,
@@ -112,14 +132,16 @@ pub async fn run_member(
                 return if is_promoted && round > 0 { Ok(()) } else { Err(error) };
             }
         };
-        count_error(&mirror.name, "restart");
+        count_error(&name, "restart");
         let contended = matches!(error, EngineError::Contended { .. });
         let wait = if contended { pause + pause.mul_f64(share_of_this_process(round)) } else { pause };
-        tracing::error!(mirror = %mirror.name, %error, pause_ms = wait.as_millis() as u64, "mirror failed, starting it anew");
+        tracing::error!(mirror = %name, %error, pause_ms = wait.as_millis() as u64, "mirror failed, starting it anew");
         let mut stop = stop.clone();
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             () = tokio::time::sleep(wait) => {}
+            // It may be what was missing.
+            () = changed(&mut settings) => {}
         }
         pause = if began.elapsed() > RESTART_PAUSE_MAX { RESTART_PAUSE } else { (pause * 2).min(RESTART_PAUSE_MAX) };
     }
@@ -142,15 +164,24 @@ fn share_of_this_process(round: u32) -> f64 {
     f64::from((hash >> 32) as u32) / f64::from(u32::MAX) * 4.0
 }
 
+/// Waits for other settings; for ever where nobody is left to give any.
+async fn changed(settings: &mut watch::Receiver<Settings>) {
+    if settings.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn run_once(
-    config: &Arc<Config>,
-    mirror: &Arc<MirrorConfig>,
+    settings: &mut watch::Receiver<Settings>,
     budget: &Budget,
     board: &Board,
     seat: Seat,
     stop: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
+    let Settings { all: config, mirror } = settings.borrow_and_update().clone();
+    let (config, mirror) = (&config, &mirror);
     let (source, target) = connect_mirror(config, mirror).await?;
+    board.found((source.cluster_id(), target.cluster_id()));
     let expiration_ms = producer_expiration_ms(&target).await?;
     let shared = Shared {
         all: Arc::clone(config),
@@ -160,7 +191,7 @@ async fn run_once(
         budget: budget.clone(),
         expiration_ms,
     };
-    let outcome = Runner::new(shared.clone(), seat, stop, board.clone()).await?.run().await;
+    let outcome = Runner::new(shared.clone(), settings.clone(), seat, stop, board.clone()).await?.run().await;
     match outcome {
         // A promotion's fence may strike before the news of it do.
         Err(EngineError::Fenced { .. }) if is_promoted(&shared).await => {

@@ -12,7 +12,7 @@ use super::watched::Watch;
 /// Bytes that may wait for the target per partition before it is left out of fetches.
 const PART_QUEUE_BYTES: usize = 512 << 10;
 /// Caps what a compressed batch may unfold to where it must be re-encoded, bytes.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
+const DECODE_LIMIT_BYTES: usize = 64 << 20;
 const AGAIN_MIN_MS: u64 = 250;
 const AGAIN_MAX_MS: u64 = 5_000;
 /// Kept between a record's age and the age at which the target forgets producer state, ms.
@@ -52,6 +52,8 @@ pub(crate) enum Leave {
     Displaced,
     /// The source topic was made again; `Part::next_pair` follows.
     Recreated,
+    /// The mirror does not select the topic any more.
+    Unselected,
 }
 
 /// What a partition that cannot be reached waits to have done again.
@@ -65,6 +67,17 @@ pub(crate) enum Again {
     Fence(u32),
 }
 
+/// Where a partition is that the mirror's topics do not select, or not yet again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// It is not: it flows, stands halted, or is under way to one of these.
+    No,
+    /// Its release is being written.
+    Releasing,
+    /// Nothing of it is under way; it goes on by being attached.
+    Away,
+}
+
 /// A partition of the mirror.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -72,6 +85,9 @@ pub(crate) struct Part {
     pub(crate) shard: u32,
     pub(crate) stage: Stage,
     pub(crate) paused: bool,
+    /// Whether the topics of the mirror select it.
+    pub(crate) selected: bool,
+    pub(crate) parked: Parked,
     /// Its shard is given back: nothing more is fetched or sent.
     pub(crate) ending: bool,
     /// It is known what the shards of others say of it.
@@ -131,6 +147,8 @@ impl Part {
             shard,
             stage: Stage::Starting,
             paused: false,
+            selected: true,
+            parked: Parked::No,
             ending: false,
             looked_around: false,
             source_leader: None,

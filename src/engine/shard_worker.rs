@@ -3,11 +3,13 @@
 //! The order is what makes it right: breaks of the offset map are steps from the segment before, so those of a flow
 //! that was given up must be in the log before the origin or displacement that ends it, and none may come after.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::TopicPartition;
+use crate::config::MirrorConfig;
 use crate::mirror::{Break, Displacement, Halt, ReleaseEntry, Scan, Seen, StateRecord, seen_records, segments_records};
 
 use super::EngineError;
@@ -39,6 +41,8 @@ pub(crate) enum Job {
     Seen { at_ms: i64, entries: Vec<(u32, Seen)> },
     /// The transactional id is about to be forgotten.
     KeepAlive,
+    /// What the mirror goes by from now on.
+    Settings { config: Arc<MirrorConfig> },
     /// A clean stop.
     Release { entries: Vec<ReleaseEntry>, done: oneshot::Sender<Result<(), EngineError>> },
 }
@@ -76,7 +80,7 @@ pub(crate) async fn shard_worker(
     match take(&shared, &spec, &jobs).await {
         Ok(Some((log, owned))) => {
             reporter.tell(Event::ShardTaken { shard, owned, outcome: Ok(Holdings::of(&log.state)) });
-            do_jobs(&shared, log, owned, &mut jobs, &reporter).await;
+            do_jobs(shared.clone(), log, owned, &mut jobs, &reporter).await;
         }
         Ok(None) => {}
         Err(error) => {
@@ -87,7 +91,7 @@ pub(crate) async fn shard_worker(
 }
 
 async fn do_jobs(
-    shared: &Shared,
+    mut shared: Shared,
     mut log: ShardLog,
     mut owned: Instant,
     jobs: &mut mpsc::UnboundedReceiver<Job>,
@@ -95,15 +99,22 @@ async fn do_jobs(
 ) {
     let mut confirmed = false;
     while let Some(job) = jobs.recv().await {
+        let job = match job {
+            Job::Settings { config } => {
+                shared.config = config;
+                continue;
+            }
+            job => job,
+        };
         // The first attachment comes once all shards are taken, if they can be.
         let outcome = match job {
             Job::Attach { .. } if !confirmed => log.confirm().await,
-            Job::KeepAlive => Ok(()),
-            _ => within_lease(shared, &mut log, &mut owned).await,
+            Job::KeepAlive | Job::Settings { .. } => Ok(()),
+            _ => within_lease(&shared, &mut log, &mut owned).await,
         };
         confirmed |= matches!(job, Job::Attach { .. });
         let event = match outcome {
-            Ok(()) => work(shared, &mut log, job).await,
+            Ok(()) => work(&shared, &mut log, job).await,
             Err(error) => Some(Event::ShardFailed(error)),
         };
         let event = match event {
@@ -213,6 +224,7 @@ async fn work(shared: &Shared, log: &mut ShardLog, job: Job) -> Option<Event> {
             }
             Err(error) => Event::ShardFailed(error),
         },
+        Job::Settings { .. } => return None,
         Job::Release { entries, done } => {
             // A runner that does not wait any more has given up on a clean stop.
             let _ = done.send(log.append(vec![StateRecord::Release { entries }]).await);

@@ -7,11 +7,13 @@ use uuid::Uuid;
 
 use crate::client::{ClientError, Cluster, NewTopic, TopicMeta, TopicPartition, Topics};
 use crate::config::{Config, MirrorConfig};
-use crate::mirror::state_topic;
-use crate::plan::{TopicAction, TopicShape, target_configs, topic_action};
+use crate::mirror::{ControlRecord, Owned, SyncEntry, SyncKey, SyncKind, state_topic};
+use crate::plan::{TopicAction, TopicShape, set_for_mirroring, target_configs, topic_action};
 
 use super::EngineError;
 use super::attach::Pair;
+use super::control::Control;
+use super::shard::now_ms;
 
 /// How long new mirror topics are waited for while none of them turns up: all others wait, too.
 const NO_NEWS: Duration = Duration::from_secs(5);
@@ -51,16 +53,18 @@ pub(crate) struct TopicProblem {
     pub(crate) topic: String,
     pub(crate) target_topic: String,
     pub(crate) detail: String,
+    /// A right is missing.
+    pub(crate) is_unauthorised: bool,
 }
 
-/// Finds the matching topics and, where this process is the one that `prepares` it, makes the target ready for them. `mirrored` are the
-/// source topics that are mirrored already.
+/// Finds the matching topics and, where this process is the one that `prepares` it, makes the target ready for them, noting in control
+/// what is made. `mirrored` are the source topics that are mirrored already.
 pub(crate) async fn discover(
     all: &Config,
     config: &MirrorConfig,
     (source, target): (&Cluster, &Cluster),
     mirrored: &[&str],
-    prepares: bool,
+    prepares: Option<&Control>,
 ) -> Result<Topology, EngineError> {
     let mut topology = Topology::default();
     let mut names: BTreeMap<String, TopicMeta> = BTreeMap::new();
@@ -77,19 +81,20 @@ pub(crate) async fn discover(
     }
     let mut wanted = missing(&names, target).await?;
     wanted.retain(|action| config.sync.partitions || !matches!(action, TopicAction::Grow { .. }));
-    if !wanted.is_empty() && prepares {
-        topology.problems.extend(prepare(config, source, target, &names, wanted).await?);
+    if let Some(control) = prepares.filter(|_| !wanted.is_empty()) {
+        topology.problems.extend(prepare(config, (source, target), control, &names, wanted).await?);
     }
     let metadata = target.metadata();
     for (target_name, topic) in &names {
         let Some(mirror) = metadata.topic(target_name) else { continue };
         let known = topology.problems.iter().any(|problem| problem.target_topic == *target_name);
         if mirror.partitions.is_empty() && mirror.error != 0 && !known {
-            let detail = target.api_error("Metadata", mirror.error, target_name).to_string();
+            let error = target.api_error("Metadata", mirror.error, target_name);
             topology.problems.push(TopicProblem {
                 topic: topic.name.clone(),
                 target_topic: target_name.clone(),
-                detail,
+                detail: error.to_string(),
+                is_unauthorised: error.is_unauthorised(),
             });
         }
         let partitions = topic.partitions.len().min(mirror.partitions.len());
@@ -106,7 +111,7 @@ pub(crate) async fn discover(
 fn circular(topic: String, target_topic: String, way: &[(String, String)]) -> TopicProblem {
     let hops: Vec<String> = way.iter().map(|(mirror, topic)| format!("{topic} by mirror {mirror}")).collect();
     let detail = format!("its records would run in a circle: {}; exclude it in one of them", hops.join(", then "));
-    TopicProblem { topic, target_topic, detail }
+    TopicProblem { topic, target_topic, detail, is_unauthorised: false }
 }
 
 /// What the source says of the topics that the mirror's patterns select.
@@ -146,15 +151,17 @@ pub(crate) async fn matching_topics(
 fn unknown_topics(config: &MirrorConfig, source: &Cluster, found: &Matching) -> Vec<TopicProblem> {
     let failed = found.failed.iter().filter(|topic| topic.partitions.is_empty()).map(|topic| {
         let error = source.api_error("Metadata", topic.error, &topic.name);
-        (&topic.name, error.to_string())
+        (&topic.name, error.to_string(), error.is_unauthorised())
     });
     let gone = found.gone.iter().map(|name| {
-        (name, "the source has no such topic any more; what was mirrored of it stays on the target".to_owned())
+        let words = "the source has no such topic any more; what was mirrored of it stays on the target";
+        (name, words.to_owned(), false)
     });
-    let problem = |(topic, detail): (&String, String)| TopicProblem {
+    let problem = |(topic, detail, is_unauthorised): (&String, String, bool)| TopicProblem {
         topic: topic.clone(),
         target_topic: config.target_topic(topic),
         detail,
+        is_unauthorised,
     };
     failed.chain(gone).map(problem).collect()
 }
@@ -180,8 +187,8 @@ fn shape(topic: &TopicMeta) -> TopicShape {
 
 async fn prepare(
     config: &MirrorConfig,
-    source: &Cluster,
-    target: &Cluster,
+    (source, target): (&Cluster, &Cluster),
+    control: &Control,
     names: &BTreeMap<String, TopicMeta>,
     wanted: Vec<TopicAction>,
 ) -> Result<Vec<TopicProblem>, EngineError> {
@@ -205,15 +212,51 @@ async fn prepare(
             }
         }
     }
-    let refused: BTreeMap<String, _> = target.create_topics_if_absent(&new).await?.into_iter().collect();
-    ready.extend(new.into_iter().map(|topic| topic.name).filter(|name| !refused.contains_key(name)));
+    note(control, new.iter().flat_map(about_to_make)).await?;
+    let created = target.create_topics_if_absent(&new).await?;
+    let refused: BTreeMap<String, _> = created.refused.into_iter().collect();
+    let made: Vec<NewTopic> = new.into_iter().filter(|topic| !refused.contains_key(&topic.name)).collect();
+    ready.extend(made.iter().map(|topic| topic.name.clone()));
     failed.extend(refused.into_iter().map(|(topic, error)| (topic, error.into())));
     let ready: Vec<&str> = ready.iter().map(String::as_str).collect();
     if let Err(error) = target.await_usable(&ready, NO_NEWS).await {
         // Each partition that has a leader can do without the others.
         tracing::warn!(mirror = %config.name, %error, "not every partition of the new mirror topics has a leader yet");
     }
+    let metadata = target.metadata();
+    let is_theirs = |topic: &NewTopic| created.existing.contains(&topic.name);
+    let entries = made.iter().flat_map(|topic| is_made(topic, metadata.topic(&topic.name), is_theirs(topic)));
+    note(control, entries).await?;
     failed.into_iter().map(|(target_topic, error)| problem(names, target_topic, error)).collect()
+}
+
+/// So that nobody's configs are ever taken for the mirror's: what it sets of its own accord is known anyway.
+fn about_to_make(topic: &NewTopic) -> impl Iterator<Item = SyncEntry> {
+    configs_of(topic, |value| Owned { value: Some(value.to_owned()), before: None })
+}
+
+fn configs_of(topic: &NewTopic, owned: impl Fn(&str) -> Owned) -> impl Iterator<Item = SyncEntry> {
+    let copied = topic.configs.iter().filter(|(key, value)| set_for_mirroring(key) != Some(value.as_str()));
+    copied.map(move |(key, value)| SyncEntry {
+        key: SyncKey::new(SyncKind::TopicConfig, &topic.name, key),
+        owned: owned(value),
+    })
+}
+
+/// Where somebody else was quicker, nothing of it is the mirror's.
+fn is_made(topic: &NewTopic, found: Option<&TopicMeta>, is_theirs: bool) -> Vec<SyncEntry> {
+    if is_theirs {
+        return configs_of(topic, |_| Owned::default()).collect();
+    }
+    let id = found.map(|found| SyncEntry {
+        key: SyncKey::new(SyncKind::Topic, &topic.name, ""),
+        owned: Owned::settled(found.id.to_string()),
+    });
+    id.into_iter().chain(configs_of(topic, |value| Owned::settled(value))).collect()
+}
+
+async fn note(control: &Control, entries: impl Iterator<Item = SyncEntry>) -> Result<(), EngineError> {
+    control.write_all(&ControlRecord::synced(&entries.collect::<Vec<_>>(), now_ms())).await
 }
 
 /// What keeps one topic from being mirrored. Where nobody answers the discovery fails, and is tried again.
@@ -226,7 +269,7 @@ fn problem(
         return Err(error);
     }
     let topic = names.get(&target_topic).map(|t| t.name.clone()).unwrap_or_default();
-    Ok(TopicProblem { topic, target_topic, detail: error.to_string() })
+    Ok(TopicProblem { topic, target_topic, detail: error.to_string(), is_unauthorised: error.is_unauthorised() })
 }
 
 /// The mirror topic as it is to be made.

@@ -268,6 +268,11 @@ impl Appender {
         Self { coalesce_bytes: bytes, ..self }
     }
 
+    /// The same, of one that is in use: what goes from now on.
+    pub fn coalesce_up_to(&mut self, bytes: usize) {
+        self.coalesce_bytes = bytes;
+    }
+
     /// Everything below this target offset is known to be appended.
     pub fn settled(&self) -> i64 {
         self.settled

@@ -32,10 +32,10 @@ pub use map::{Break, MapError, OffsetMap, Segment, Translation};
 pub use realign::Realignment;
 pub use state::codec::{VERSION as STATE_VERSION, decode_state, encode_state};
 pub use state::{
-    Bandwidth, ControlRecord, ControlState, Declared, Generation, Origin, PartitionState, Promotion, PromotionMode,
-    PromotionPhase, PromotionStep, RECORD_BYTES, ReleaseEntry, Scan, Scope, Seen, ShardState, StateError, StateRecord,
-    Unfenced, UnfencedReason, decode_control, encode_control, seen_records, segments_records, shard_of, state_topic,
-    transactional_id,
+    Bandwidth, ControlRecord, ControlState, Declared, Generation, Origin, Owned, PartitionState, Promotion,
+    PromotionMode, PromotionPhase, PromotionStep, RECORD_BYTES, ReleaseEntry, Scan, Scope, Seen, ShardState,
+    StateError, StateRecord, SyncEntry, SyncKey, SyncKind, Synced, Unfenced, UnfencedReason, decode_control,
+    encode_control, seen_records, segments_records, shard_of, state_topic, transactional_id,
 };
 
 pub use takeover::{

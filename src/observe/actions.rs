@@ -18,8 +18,9 @@ use crate::ops::{Command, check_accepted_range, parse_rate, send_command};
 use crate::plan::Expected;
 
 use super::api::Api;
-use super::log_level;
+use super::live::Live;
 use super::problem::{Body, Kind, Problem, read};
+use super::{config_board, log_level};
 
 /// Some thousands of partitions by name.
 const BODY_MAX: usize = 256 << 10;
@@ -116,7 +117,7 @@ pub struct ActionAnswer {
 }
 
 /// The paths, each of which takes the token.
-pub(super) fn routes() -> Router<Api> {
+pub(super) fn routes() -> Router<Live> {
     Router::new()
         .route("/api/v1/token", get(token))
         .route("/api/v1/mirrors/{mirror}/pause", post(pause))
@@ -124,6 +125,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/api/v1/mirrors/{mirror}/bandwidth", post(set_bandwidth))
         .route("/api/v1/mirrors/{mirror}/drill", post(rehearse))
         .merge(log_level::actions())
+        .merge(config_board::actions())
         .layer(DefaultBodyLimit::max(BODY_MAX))
 }
 

@@ -11,6 +11,7 @@
 //! | `/api/v1/mirrors/{mirror}/groups` | what `kmirror groups plan --json` says |
 //! | `/api/v1/mirrors/{mirror}/drills` | reports of drills that are kept |
 //! | `/api/v1/mirrors/{mirror}/failover-plan` | what `kmirror failover --dry-run --json` says |
+//! | `/api/v1/config` | the configuration in force, and what became of the last one that was read: a [`super::config_board::ConfigView`] |
 //! | `/api/v1/backups` | the backups alone |
 //! | `/api/v1/events` | server-sent events: `mirrors`, as the first path has it, whenever it is found out anew |
 //! | `/api/v1/openapi.json` | the OpenAPI document of these |
@@ -39,13 +40,15 @@ use crate::engine::Board;
 use crate::ops::{TranslateQuestion, translate};
 
 use super::backups::BackupBoard;
+use super::config_board::{ConfigBoard, ReloadHandle};
 use super::history::{History, Sample};
+use super::live::Live;
 use super::log_level::LogControl;
 use super::lookout::{Look, Lookout, MirrorLook};
 use super::problem::{Kind, Problem};
 use super::studies::Studies;
 use super::summary::{BackupSummary, MirrorsAnswer, Summary};
-use super::{studies, topics};
+use super::{Shown, studies, topics};
 
 /// Between two events.
 const EVENT_EVERY: Duration = Duration::from_secs(3);
@@ -61,9 +64,36 @@ pub(super) struct Api {
     pub(super) drilling: Arc<Semaphore>,
     /// Where the level of the log can be changed.
     pub(super) log: Option<LogControl>,
+    /// Which configuration is in force, and where to ask for it to be read again; of a process that does.
+    pub(super) config: Option<ConfigBoard>,
+    pub(super) reload: Option<ReloadHandle>,
 }
 
 impl Api {
+    pub(super) fn new(shown: &Shown, lookout: Lookout, log: Option<LogControl>) -> Self {
+        Self {
+            lookout: Arc::new(lookout),
+            boards: shown.boards.iter().map(|board| (board.clone(), History::default())).collect(),
+            backups: shown.backups.clone(),
+            studies: Arc::default(),
+            drilling: Arc::new(Semaphore::new(1)),
+            log,
+            config: shown.config.clone(),
+            reload: shown.reload.clone(),
+        }
+    }
+
+    /// The same about something else. What is remembered of mirrors that are there still stays.
+    pub(super) fn showing(&self, shown: &Shown, lookout: Lookout) -> Self {
+        let history = |board: &Board| {
+            let known = self.boards.iter().find(|(known, _)| known.mirror() == board.mirror());
+            known.map(|(_, history)| history.clone()).unwrap_or_default()
+        };
+        let boards = shown.boards.iter().map(|board| (board.clone(), history(board))).collect();
+        let drilling = Arc::clone(&self.drilling);
+        Self { boards, drilling, ..Self::new(shown, lookout, self.log.clone()) }
+    }
+
     pub(super) fn mirror(&self, name: &str) -> Result<&MirrorConfig, Problem> {
         self.lookout.mirror(name).ok_or_else(|| Problem::no_mirror(name))
     }
@@ -103,7 +133,7 @@ pub struct BackupsAnswer {
 }
 
 /// The paths.
-pub(super) fn routes() -> Router<Api> {
+pub(super) fn routes() -> Router<Live> {
     Router::new()
         .route("/api/v1/mirrors", get(mirrors))
         .route("/api/v1/mirrors/{mirror}", get(mirror))
@@ -119,7 +149,13 @@ pub(super) fn routes() -> Router<Api> {
 
 fn summaries(api: &Api, look: &Look) -> MirrorsAnswer {
     let mirrors = look.mirrors.iter().map(|mirror| Summary::of(mirror, api.board(&mirror.name))).collect();
-    MirrorsAnswer { schema_version: 1, at: look.at.clone(), mirrors, backups: kept(api) }
+    MirrorsAnswer {
+        schema_version: 1,
+        at: look.at.clone(),
+        mirrors,
+        backups: kept(api),
+        config: api.config.as_ref().map(ConfigBoard::read),
+    }
 }
 
 fn kept(api: &Api) -> Vec<BackupSummary> {

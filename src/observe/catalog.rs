@@ -69,6 +69,7 @@ pub const METRICS: &[Metric] = &[
     counter("kmirror_bytes_total", &["mirror", "topic", "partition", "direction"], "bytes of records: `in`, what answers of the source held, and `out`, what the target took"),
     gauge("kmirror_partitions", &["mirror", "state"], "partitions by state: `starting`, `mirroring`, `paused`, `halted`, `promoted`"),
     gauge("kmirror_halted_partitions", MIRROR, "partitions halted now"),
+    gauge("kmirror_missing_rights", &["mirror", "what"], "what stands still for want of a right: `mirror`, which cannot begin; `topics`, which may not be seen or made; `partitions`, which are halted; `groups`; `heartbeats`. The log names the right"),
     gauge("kmirror_report_age_seconds", MIRROR, "since the mirror last reported, which it does every second while it runs; +Inf before it ever did"),
     counter("kmirror_batches_total", &["mirror", "path"], "batches appended by path: `raw`, as they came; `coalesced`, small ones joined; `reencoded`, those that the target would not have taken as they were"),
     counter("kmirror_slow_batches_total", &["mirror", "reason"], "of these, those that were not passed through, by reason: `small` (joined), `holes` (compacted), `log_append_time`, `partial` (the mirror began in the middle), `out_of_step`"),
@@ -83,6 +84,8 @@ pub const METRICS: &[Metric] = &[
     histogram("kmirror_heartbeat_latency_seconds", MIRROR, "from the writing of a heartbeat on the source to its reading on the target, by one clock; only with `heartbeats`"),
     gauge("kmirror_group_sync_age_seconds", MIRROR, "since when not every selected group is in step or knowingly left alone; only with `groups`"),
     gauge("kmirror_groups_in_step", MIRROR, "groups whose committed offsets are translated and in step on the target; only with `groups`"),
+    gauge("kmirror_sync_age_seconds", MIRROR, "since what follows the source beside records (`sync`) was last looked at; +Inf while it never was"),
+    gauge("kmirror_sync_things", &["mirror", "state"], "of that, by state: `held_back` until a promotion, `left_alone` as it was set on the target by hand, `left_out` as it cannot follow, `pending`, topics that are gone from the source and will be deleted, `failed`, what could not be looked at or set"),
     gauge("kmirror_drill_passed", MIRROR, "1 if the last drill of `drills` passed, 0 if it failed or could not be done"),
     gauge("kmirror_drill_age_seconds", MIRROR, "since when that drill, the last one that could be done, began; NaN where none could so far"),
     gauge("kmirror_cluster_up", CLUSTER, "1 if the cluster answered when it was last asked about its health, every 15 seconds; else 0"),
@@ -98,6 +101,11 @@ pub const METRICS: &[Metric] = &[
     counter("kmirror_backup_records_total", BACKUP, "records that manifests name, since the start"),
     counter("kmirror_backup_bytes_total", BACKUP, "bytes of their segments, in each copy"),
     gauge("kmirror_memory_budget_bytes", &["state"], "the memory budget: `free` and `leased`"),
+    gauge("kmirror_config_info", &["fingerprint"], "1, and the fingerprint of the configuration in force: the same for all instances that go by the same one; of `kmirror run`, as those below"),
+    gauge("kmirror_config_last_reload_successful", &[], "1 where the file as it is now is in force, 0 where it was refused and the one before goes on"),
+    gauge("kmirror_config_last_reload_success_timestamp_seconds", &[], "when the file was last read and is in force since, seconds since the epoch"),
+    gauge("kmirror_config_pending_restart_keys", &[], "keys of the file that take effect with the next start of the process"),
+    counter("kmirror_config_reloads_total", &["outcome"], "changed configurations that were read: `applied`, or `refused` as a whole"),
     gauge("kmirror_build_info", &["version"], "1, and the version that runs"),
 ];
 

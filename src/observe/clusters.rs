@@ -61,6 +61,12 @@ impl ClusterBoard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(cluster.to_owned(), health);
     }
 
+    /// Forgets all but these.
+    pub fn retain(&self, clusters: &BTreeSet<&str>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|name, _| clusters.contains(name.as_str()));
+    }
+
     pub(super) fn publish(&self) {
         for (cluster, health) in self.read() {
             let up = f64::from(u8::from(health.is_some()));

@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 use tokio::sync::watch;
 
-use crate::engine::{Board, ERROR_CLASSES, PartView, Totals};
+use crate::engine::{Board, ERROR_CLASSES, Lacks, PartView, Totals};
 use crate::mirror::{GapReason, HaltKind, Headroom};
 
 use super::Shown;
@@ -61,6 +61,9 @@ pub(super) fn publish(shown: &Shown, now_ms: i64) {
             .set(budget.total_bytes().saturating_sub(free) as f64);
     }
     shown.clusters.publish();
+    if let Some(config) = &shown.config {
+        config.publish();
+    }
     shown.backups.iter().for_each(|board| board.publish(now_ms));
     let grain = Grain::of(&shown.boards, shown.max_series);
     for board in &shown.boards {
@@ -80,6 +83,7 @@ fn mirror(board: &Board, now_ms: i64) {
         metrics::gauge!("kmirror_partitions", "mirror" => mirror(), "state" => state).set(count(state));
     }
     metrics::gauge!("kmirror_halted_partitions", "mirror" => mirror()).set(count("halted"));
+    missing_rights(board, &parts);
     for (side, open) in [("source", board.connections().0), ("target", board.connections().1)] {
         metrics::gauge!("kmirror_connections", "mirror" => mirror(), "side" => side).set(open as f64);
     }
@@ -98,9 +102,25 @@ fn mirror(board: &Board, now_ms: i64) {
     if let Some(groups) = board.synced_groups() {
         metrics::gauge!("kmirror_groups_in_step", "mirror" => mirror()).set(groups as f64);
     }
+    if let Some(counts) = board.last_sync() {
+        let age_s = if counts.at_ms == 0 { f64::INFINITY } else { age_s(counts.at_ms) };
+        metrics::gauge!("kmirror_sync_age_seconds", "mirror" => mirror()).set(age_s);
+        for (state, count) in counts.by_state() {
+            metrics::gauge!("kmirror_sync_things", "mirror" => mirror(), "state" => state).set(count as f64);
+        }
+    }
     if let Some(written_ms) = board.heartbeat_ms() {
         let age_s = if written_ms == 0 { f64::INFINITY } else { age_s(written_ms) };
         metrics::gauge!("kmirror_heartbeat_age_seconds", "mirror" => mirror()).set(age_s);
+    }
+}
+
+fn missing_rights(board: &Board, parts: &[PartView]) {
+    let is_refused = |part: &&PartView| part.halt.as_ref().is_some_and(|halt| halt.kind == HaltKind::Unauthorised);
+    let wants = Lacks::ALL.map(|lacks| (lacks.word(), board.want(lacks).map_or(0, |want| want.count)));
+    for (what, count) in wants.into_iter().chain([("partitions", parts.iter().filter(is_refused).count())]) {
+        let labels = [("mirror", board.mirror().to_owned()), ("what", what.to_owned())];
+        metrics::gauge!("kmirror_missing_rights", &labels).set(count as f64);
     }
 }
 

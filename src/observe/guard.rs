@@ -2,14 +2,14 @@
 //! the token, and on any other address everything does.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ring::digest::{SHA256, digest};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use crate::config::HttpConfig;
@@ -20,14 +20,21 @@ use super::problem::{Kind, Problem};
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
     /// Of digests, which are of one length whatever is sent: not even that of the token can be measured.
-    token: Option<Arc<[u8]>>,
+    token: Arc<RwLock<Option<Arc<[u8]>>>>,
     is_loopback: bool,
 }
 
 impl Guard {
     pub(super) fn new(http: &HttpConfig, address: SocketAddr) -> Self {
-        let token = http.token.as_ref().map(|token| hashed(token.expose_secret()));
-        Self { token, is_loopback: address.ip().is_loopback() }
+        let guard = Self { token: Arc::default(), is_loopback: address.ip().is_loopback() };
+        guard.take(http.token.as_ref());
+        guard
+    }
+
+    /// From now on this is the token.
+    pub(super) fn take(&self, token: Option<&SecretString>) {
+        let token = token.map(|token| hashed(token.expose_secret()));
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
     /// Whether it asks for the token whatever is wanted.
@@ -36,14 +43,15 @@ impl Guard {
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(token) = &self.token else {
+        let token = self.token.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(token) = token else {
             return Err(Kind::ActionsOff
                 .because("there is no http.token in the configuration: the commands of kmirror do the same"));
         };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' ')).filter(|(how, _)| how.eq_ignore_ascii_case("bearer"));
         match given {
-            Some((_, given)) if bool::from(hashed(given.trim()).ct_eq(token)) => Ok(()),
+            Some((_, given)) if bool::from(hashed(given.trim()).ct_eq(&token)) => Ok(()),
             Some(_) => Err(Kind::TokenMissing.because("the token that was sent is not the one of http.token")),
             None => Err(Kind::TokenMissing.because("send the token of http.token: Authorization: Bearer TOKEN")),
         }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::live::Live;
 use crate::engine::Board;
 
 /// Between two samples.
@@ -61,7 +62,7 @@ impl History {
 }
 
 /// Takes a sample of each board again and again, until told to stop.
-pub(super) async fn keep(boards: Vec<(Board, History)>, mut stopped: watch::Receiver<bool>) {
+pub(super) async fn keep(live: Live, mut stopped: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -69,8 +70,8 @@ pub(super) async fn keep(boards: Vec<(Board, History)>, mut stopped: watch::Rece
             _ = ticks.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
-        for (board, history) in &boards {
-            if let Some(sample) = Sample::of(board) {
+        for (board, history) in live.boards() {
+            if let Some(sample) = Sample::of(&board) {
                 history.push(sample);
             }
         }

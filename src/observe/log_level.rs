@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::LogLevel;
 
 use super::api::Api;
+use super::live::Live;
 use super::problem::{Body, Kind, Problem, read};
 
 type Set = dyn Fn(LogLevel) -> Result<(), String> + Send + Sync;
@@ -40,7 +41,11 @@ impl LogControl {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, level: LogLevel) -> Result<(), String> {
+    /// From now on what is as severe as this is shown.
+    ///
+    /// # Errors
+    /// It cannot be changed.
+    pub fn set(&self, level: LogLevel) -> Result<(), String> {
         (self.set)(level)?;
         level.as_str().clone_into(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(())
@@ -65,12 +70,12 @@ pub struct LogLevelAnswer {
 }
 
 /// Reading.
-pub(super) fn routes() -> Router<Api> {
+pub(super) fn routes() -> Router<Live> {
     Router::new().route("/api/v1/log/level", get(level))
 }
 
 /// Changing, to stand behind the token.
-pub(super) fn actions() -> Router<Api> {
+pub(super) fn actions() -> Router<Live> {
     Router::new().route("/api/v1/log/level", axum::routing::put(set_level))
 }
 

@@ -24,10 +24,11 @@ pub mod verdict;
 mod backups;
 pub mod catalog;
 pub mod clusters;
+pub mod config_board;
 mod exposition;
+mod live;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -38,19 +39,22 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::HttpConfig;
-use crate::engine::{Board, Budget};
+use crate::engine::{Board, Budget, Lacks};
+
+pub use live::Served;
 
 pub use backups::{BackupBoard, BackupPass, BackupView, Complete};
 
 use api::Api;
 use clusters::ClusterBoard;
+use config_board::{ConfigBoard, ReloadHandle};
 use guard::{Guard, by_its_own_name, with_token};
-use history::History;
 use listener::Connections;
+use live::Live;
 use log_level::LogControl;
 use lookout::Lookout;
 
@@ -70,6 +74,10 @@ pub struct Shown {
     pub clusters: ClusterBoard,
     /// Series of one metric at most.
     pub max_series: usize,
+    /// The configuration in force, of a process that reads it again when it changes.
+    pub config: Option<ConfigBoard>,
+    /// Where to ask for that.
+    pub reload: Option<ReloadHandle>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,7 +96,7 @@ pub async fn serve(
     lookout: Lookout,
     log: Option<LogControl>,
     stopped: watch::Receiver<bool>,
-) -> std::io::Result<SocketAddr> {
+) -> std::io::Result<Served> {
     let tls = http.tls.as_ref().map(listener::acceptor).transpose()?;
     let listener = bind("http.listen", http.listen).await?;
     let address = listener.local_addr()?;
@@ -96,29 +104,20 @@ pub async fn serve(
     if let Some(handle) = metrics.clone() {
         tokio::spawn(exposition::upkeep(handle, stopped.clone()));
     }
-    let boards: Vec<_> = shown.boards.iter().map(|board| (board.clone(), History::default())).collect();
-    tokio::spawn(history::keep(boards.clone(), stopped.clone()));
-    let api = Api {
-        lookout: Arc::new(lookout),
-        boards,
-        backups: shown.backups.clone(),
-        studies: Arc::default(),
-        drilling: Arc::new(Semaphore::new(1)),
-        log,
-    };
-    let app = App { shown, metrics };
+    let live = Live::new(Api::new(&shown, lookout, log), App { shown, metrics });
+    tokio::spawn(history::keep(live.clone(), stopped.clone()));
     let guard = Guard::new(http, address);
     if let Some(probes) = http.probes {
         let listener = bind("http.probes.listen", probes).await?;
         let address = listener.local_addr()?;
-        let only_probes = probe_routes().merge(metric_routes()).with_state(app.clone());
+        let only_probes = probe_routes().merge(metric_routes()).with_state(live.clone());
         answer(listener, None, only_probes, stopped.clone())?;
         tracing::info!(%address, "HTTP: /healthz /readyz /metrics");
     }
     let is_tls = tls.is_some();
-    answer(listener, tls, routes(api, app, &guard), stopped)?;
+    answer(listener, tls, routes(&live, &guard), stopped)?;
     tracing::info!(%address, tls = is_tls, "HTTP: / (dashboard) /api/v1 /healthz /readyz /metrics");
-    Ok(address)
+    Ok(Served { address, live, guard })
 }
 
 async fn bind(key: &str, listen: SocketAddr) -> std::io::Result<TcpListener> {
@@ -128,24 +127,25 @@ async fn bind(key: &str, listen: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Probes say nothing that would be worth a secret, and are asked by what has none.
-fn routes(api: Api, app: App, guard: &Guard) -> Router {
+fn routes(live: &Live, guard: &Guard) -> Router {
     let token = || from_fn_with_state(guard.clone(), with_token);
-    let mut reads = api::routes().merge(log_level::routes()).with_state(api.clone());
-    let mut metrics = metric_routes().with_state(app.clone());
+    let reads = api::routes().merge(log_level::routes()).merge(config_board::routes());
+    let mut reads = reads.with_state(live.clone());
+    let mut metrics = metric_routes().with_state(live.clone());
     if guard.is_closed() {
         reads = reads.route_layer(token());
         metrics = metrics.route_layer(token());
     }
-    let acts = actions::routes().with_state(api).route_layer(token());
+    let acts = actions::routes().with_state(live.clone()).route_layer(token());
     let seen = reads.merge(acts).merge(page::routes()).layer(from_fn_with_state(guard.clone(), by_its_own_name));
-    probe_routes().with_state(app).merge(metrics).merge(seen)
+    probe_routes().with_state(live.clone()).merge(metrics).merge(seen)
 }
 
-fn probe_routes() -> Router<App> {
+fn probe_routes() -> Router<Live> {
     Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
 }
 
-fn metric_routes() -> Router<App> {
+fn metric_routes() -> Router<Live> {
     Router::new().route("/metrics", get(render))
 }
 
@@ -175,6 +175,12 @@ async fn ready(State(app): State<App>) -> impl IntoResponse {
         // Its work is done; the others' is not.
         if board.is_promoted() {
             continue;
+        }
+        if let Some(want) = board.want(Lacks::Mirror) {
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("mirror {}: a right is missing: {}\n", board.mirror(), want.why),
+            );
         }
         if at_ms + STALE_MS < now_ms {
             return (StatusCode::SERVICE_UNAVAILABLE, format!("mirror {}: not running yet\n", board.mirror()));

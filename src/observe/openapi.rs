@@ -11,6 +11,7 @@ use crate::plan::FailoverPlan;
 
 use super::actions::{ActionAnswer, BandwidthBody, DrillBody, PauseBody, ResumeBody, TokenAnswer};
 use super::api::{BackupsAnswer, HistoryAnswer, MirrorAnswer};
+use super::config_board::{ConfigAnswer, ReloadAnswer, ReloadBody};
 use super::log_level::{LogLevelAnswer, LogLevelBody};
 use super::problem::Problem;
 use super::studies::DrillsAnswer;
@@ -87,6 +88,12 @@ fn of_mirrors(paths: &mut Paths) {
 
 fn of_the_process(paths: &mut Paths) {
     paths.read::<BackupsAnswer>("backups", "Backups that this process keeps, and their last passes", &[], "");
+    paths.read::<ConfigAnswer>(
+        "config",
+        "The configuration in force, and why the file as it is now is not, if so",
+        &[],
+        "",
+    );
     paths.read::<LogLevelAnswer>("log/level", "What is logged", &[], "");
     paths.read::<TokenAnswer>("token", "Whether the token that was sent is the right one", &[], "token");
     let events = json!({ "get": {
@@ -112,6 +119,9 @@ fn actions(paths: &mut Paths) {
         "Rehearse a failover. Answers when it is over; the report is kept where the file has drills of the mirror";
     let terms = json!({ "max_rpo": "30s", "max_rto": "2m", "isolated": false });
     paths.act::<DrillBody, DrillReport>(&at("drill"), "post", drill, &terms);
+    let reload =
+        "Read the configuration file again and take it up; what is wrong with it is told, and then nothing is changed";
+    paths.act::<ReloadBody, ReloadAnswer>("reload", "post", reload, &json!({ "dry_run": true }));
     let level = "Another level of the log, until the process ends";
     paths.act::<LogLevelBody, LogLevelAnswer>("log/level", "put", level, &json!({ "level": "debug" }));
 }

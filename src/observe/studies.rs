@@ -25,6 +25,7 @@ use crate::ops::{Failover, FailoverOptions};
 use crate::plan::Wish;
 
 use super::api::{Api, fresh};
+use super::live::Live;
 use super::problem::{Kind, Problem};
 
 /// How long an answer is given again.
@@ -77,7 +78,7 @@ fn written(answer: &impl Serialize) -> Result<Bytes, Problem> {
     serde_json::to_vec(answer).map(Bytes::from).map_err(|error| Kind::Refused.because(error.to_string()))
 }
 
-pub(super) fn routes() -> Router<Api> {
+pub(super) fn routes() -> Router<Live> {
     Router::new()
         .route("/api/v1/mirrors/{mirror}/groups", get(groups))
         .route("/api/v1/mirrors/{mirror}/drills", get(drills))

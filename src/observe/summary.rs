@@ -7,6 +7,7 @@ use crate::engine::Board;
 use crate::ops::{GroupsStatus, MirrorStatus, PartitionStatus};
 
 use super::backups::{BackupBoard, BackupPass, Complete};
+use super::config_board::ConfigView;
 use super::lookout::MirrorLook;
 use super::verdict::{Verdict, lost_records};
 
@@ -24,6 +25,8 @@ pub struct MirrorsAnswer {
     pub mirrors: Vec<Summary>,
     /// Backups that this process keeps.
     pub backups: Vec<BackupSummary>,
+    /// The configuration in force; `null` where this process does not read it again.
+    pub config: Option<ConfigView>,
 }
 
 /// A backup at a glance.

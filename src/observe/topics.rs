@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::ops::{GapView, MapView, MirrorStatus, PartitionStatus, map_of};
 
 use super::api::{Api, fresh};
+use super::live::Live;
 use super::lookout::Look;
 use super::problem::{Kind, Problem};
 use super::verdict::worst_state;
@@ -119,7 +120,7 @@ pub struct PlacedGap<'a> {
     pub gap: &'a GapView,
 }
 
-pub(super) fn routes() -> Router<Api> {
+pub(super) fn routes() -> Router<Live> {
     Router::new()
         .route("/api/v1/mirrors/{mirror}/topics", get(topics))
         .route("/api/v1/mirrors/{mirror}/topics/{topic}", get(topic))

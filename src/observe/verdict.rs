@@ -104,7 +104,8 @@ fn behind(status: &MirrorStatus) -> Reason {
     }
     let starting = count(status, |p| p.state == "starting");
     if starting > 0 {
-        return Some((Level::Watch, format!("Not begun yet: {}.", of_all(starting, status))));
+        let why = status.reason.as_ref().map(|why| format!(" {why}")).unwrap_or_default();
+        return Some((Level::Watch, format!("Not begun yet: {}.{why}", of_all(starting, status))));
     }
     let words = || format!("Behind: a failover now would lose the last {}.", span(status.rpo_seconds));
     (status.rpo_seconds > RPO_WATCH_S).then(|| (Level::Watch, words()))
@@ -178,11 +179,13 @@ mod tests {
         MirrorStatus {
             name: "dr".to_owned(),
             state: "mirroring",
+            reason: None,
             rpo_seconds,
             bandwidth_bytes_per_s: None,
             bandwidth_from: "file",
             groups: None,
             fleet: None,
+            sync: None,
             partitions,
         }
     }

@@ -9,8 +9,12 @@ use crate::config::{MirrorConfig, Start};
 use crate::engine::shard::now_ms;
 use crate::engine::topology::matching_topics;
 use crate::engine::{EngineError, producer_expiration_ms};
+use crate::plan::rights::Side;
 
 use super::MirrorState;
+use super::rights::probe::MissingRight;
+
+mod rights;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -35,6 +39,9 @@ pub struct Finding {
     pub subject: String,
     /// What was found and what to do about it.
     pub detail: String,
+    /// The right that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub right: Option<MissingRight>,
 }
 
 /// The report of one mirror, `--json`.
@@ -53,7 +60,7 @@ impl CheckReport {
     }
 
     fn add(&mut self, severity: Severity, check: &'static str, subject: impl Into<String>, detail: impl Into<String>) {
-        self.findings.push(Finding { severity, check, subject: subject.into(), detail: detail.into() });
+        self.findings.push(Finding { severity, check, subject: subject.into(), detail: detail.into(), right: None });
     }
 }
 
@@ -76,20 +83,48 @@ const TARGET_APIS: [(ApiKey, i16, &str); 9] = [
     (ApiKey::DeleteRecords, 0, "0.11"),
 ];
 
+/// What a check looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Looked<'a> {
+    /// The mirror.
+    pub mirror: &'a MirrorConfig,
+    /// Who kmirror is, where that is said on the command line.
+    pub principals: &'a BTreeMap<Side, String>,
+}
+
 /// Looks at both clusters. Only an unreachable cluster is an error; everything else is a finding.
-pub async fn check(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<CheckReport, EngineError> {
+pub async fn check(looked: Looked<'_>, source: &Cluster, target: &Cluster) -> Result<CheckReport, EngineError> {
+    let config = looked.mirror;
     let mut report = CheckReport { mirror: config.name.clone(), findings: Vec::new() };
     check_reach(&mut report, source, target);
     check_versions(&mut report, source, &SOURCE_APIS).await;
     check_versions(&mut report, target, &TARGET_APIS).await;
     let found = matching_topics(config, source, &[]).await?;
+    rights::check_rights(&mut report, looked, &found, source, target).await?;
     for topic in &found.failed {
         let error = source.api_error("Metadata", topic.error, &topic.name);
         report.add(Severity::Problem, "topic", topic.name.clone(), error.to_string());
     }
-    let topics = found.topics;
-    check_selection(&mut report, config, &topics);
-    check_replication_factor(&mut report, config, target).await?;
+    match check_data(&mut report, config, source, target, &found.topics).await {
+        // It is among the rights that are missing, or it is another one.
+        Err(EngineError::Client(error)) if error.is_unauthorised() => {
+            let detail = format!("{error}; what could not be looked at for that is not in this report");
+            report.add(Severity::Problem, "rights", config.name.clone(), detail);
+        }
+        outcome => outcome?,
+    }
+    Ok(report)
+}
+
+async fn check_data(
+    report: &mut CheckReport,
+    config: &MirrorConfig,
+    source: &Cluster,
+    target: &Cluster,
+    topics: &[TopicMeta],
+) -> Result<(), EngineError> {
+    check_selection(report, config, topics);
+    check_replication_factor(report, config, target).await?;
     let names: Vec<String> = topics.iter().map(|t| config.target_topic(&t.name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let there = if names.is_empty() { target.metadata() } else { target.refresh(Topics::Named(&names)).await? };
@@ -103,19 +138,19 @@ pub async fn check(config: &MirrorConfig, source: &Cluster, target: &Cluster) ->
         );
     }
     let expiration_ms = producer_expiration_ms(target).await?;
-    for topic in &topics {
+    for topic in topics {
         let name = config.target_topic(&topic.name);
-        if let Err(error) = check_topic(&mut report, source, target, topic, &name).await {
+        if let Err(error) = check_topic(report, source, target, topic, &name).await {
             report.add(Severity::Problem, "topic", topic.name.clone(), error.to_string());
         }
         if let Some(mirror) = there.topic(&name).filter(|m| !m.partitions.is_empty()) {
-            check_foreign(&mut report, target, topic, mirror, state.as_ref()).await?;
+            check_foreign(report, target, topic, mirror, state.as_ref()).await?;
         }
     }
     if config.start == Start::Earliest {
-        check_age(&mut report, source, &topics, expiration_ms).await?;
+        check_age(report, source, topics, expiration_ms).await?;
     }
-    Ok(report)
+    Ok(())
 }
 
 fn check_reach(report: &mut CheckReport, source: &Cluster, target: &Cluster) {

@@ -14,7 +14,7 @@ use crate::client::{
     Cluster, Metadata, NewTopic, ReadError, ReadOptions, TopicPartition, Topics, append_batch, read_log,
 };
 use crate::config::{Config, Heartbeats, MirrorConfig};
-use crate::engine::{Board, EngineError, connect_source, connect_target, now_ms};
+use crate::engine::{Board, EngineError, Lacks, connect_source, connect_target, now_ms};
 
 use super::records::DECODE_LIMIT_BYTES;
 
@@ -87,6 +87,7 @@ async fn write(config: &Config, mirror: &MirrorConfig, heartbeats: &Heartbeats, 
             Ok(())
         };
         let outcome = outcome.await;
+        board.note_outcome(Lacks::Heartbeats, &outcome);
         told.tell(&outcome);
         if outcome.is_err() {
             tokio::time::sleep(PAUSE).await;

@@ -14,13 +14,15 @@ mod map_view;
 mod rebuild;
 mod records;
 pub(crate) mod replaying;
+pub mod rights;
 mod state;
 mod status;
+pub mod sync;
 pub(crate) mod time;
 mod translate;
 mod verify;
 
-pub use check::{CheckReport, Finding, Severity, check};
+pub use check::{CheckReport, Finding, Looked, Severity, check};
 pub use command::{AcceptError, Command, bandwidth, check_accepted_range, parse_rate, send_command};
 pub use failover::{
     Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,
@@ -33,5 +35,6 @@ pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};
 pub use replaying::{ORIGIN, REPLAY, ReplayError};
 pub use state::MirrorState;
 pub use status::{GapView, GroupsStatus, MirrorStatus, PartitionStatus, StatusReport, status};
+pub use sync::keep_in_sync;
 pub use translate::{TranslateAnswer, TranslateError, TranslateQuestion, translate};
 pub use verify::{Found, VerifiedPartition, VerifyOptions, VerifyReport, verify};

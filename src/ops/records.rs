@@ -9,7 +9,7 @@ use crate::engine::EngineError;
 use crate::mirror::{FetchedRecords, GapReason, Intake, Isolation};
 
 /// Caps what one compressed batch may unfold to.
-pub(super) const DECODE_LIMIT_BYTES: usize = 256 << 20;
+pub(super) const DECODE_LIMIT_BYTES: usize = 64 << 20;
 
 /// The record at an offset; `None` where there is none (any more): a marker, compaction, retention, or beyond the end.
 pub(super) async fn record_at(

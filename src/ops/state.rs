@@ -146,6 +146,11 @@ impl StateFollower {
         Ok(self.control.as_ref().map(|control| &control.state))
     }
 
+    /// The control partition, as it was last looked at; `None` where the mirror has never been.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.control.as_ref()
+    }
+
     /// The partition of the state topic that holds what was said to the mirror.
     pub(crate) fn control_partition(&self) -> Option<&TopicPartition> {
         self.control.as_ref().map(|control| &control.tp)

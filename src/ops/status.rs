@@ -20,6 +20,8 @@ use crate::mirror::{Gap, GapReason, Headroom, Isolation, PartitionState};
 use super::MirrorState;
 use super::fleet::FleetView;
 use super::groups::{SyncRecord, last_sync};
+use super::rights::probe_run;
+use super::sync::SyncStatus;
 use super::translate::settled_end_below;
 
 /// `status --json`.
@@ -38,6 +40,9 @@ pub struct MirrorStatus {
     pub name: String,
     /// `starting`, `mirroring`, `paused`, `halted` (some partition is) or `promoted`.
     pub state: &'static str,
+    /// Why it does not begin: rights that it lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Age of the oldest record not mirrored yet, over all partitions, seconds: what a failover now would lose. −1 where some
     /// partition does not tell.
     pub rpo_seconds: f64,
@@ -50,6 +55,8 @@ pub struct MirrorStatus {
     /// The instances that share the mirror; absent where the file has no `fleet`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetView>,
+    /// What follows the source beside records: what waits; `null` where nothing does (`sync`).
+    pub sync: Option<SyncStatus>,
     /// Every selected source partition.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -142,7 +149,27 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
         partitions.push((tp, row));
     }
     let partitions = look_closer(config, source, partitions, &held).await?;
-    Ok(summary(config, &state, partitions, groups(config, target).await))
+    let mut status = summary(config, &state, partitions, groups(config, target).await);
+    if status.state == "starting" {
+        status.reason = lacks(config, source, target).await;
+    }
+    Ok(status)
+}
+
+/// Rights for want of which a mirror may not begin, as this principal has them.
+async fn lacks(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Option<String> {
+    let found = matching_topics(config, source, &[]).await.ok()?;
+    // That it could not be found out says nothing of the mirror.
+    let probed = probe_run(config, &BTreeMap::new(), &found, (source, target)).await.ok()?;
+    let missing = probed.into_iter().flat_map(|(_, probed)| probed.missing).filter(|right| right.is_needed);
+    let words: Vec<String> = missing.map(|right| format!("{}: {}", right.words, right.command)).collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+/// Why mirror topics that are not there may not be made, by their names.
+async fn refused(target: &Cluster, missing: &BTreeSet<String>) -> BTreeMap<String, ClientError> {
+    let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+    target.refused_creations(&names).await.unwrap_or_default()
 }
 
 async fn groups(config: &MirrorConfig, target: &Cluster) -> Option<GroupsStatus> {
@@ -199,6 +226,8 @@ async fn look(
     let there = target.refresh(Topics::Named(&names)).await?;
     let mut sources = Vec::new();
     let mut targets = BTreeMap::new();
+    let absent = names.iter().filter(|name| there.topic(name).is_none()).map(|name| (*name).to_owned()).collect();
+    let refused = refused(target, &absent).await;
     for topic in topics {
         let name = config.target_topic(&topic.name);
         let mirror = there.topic(&name);
@@ -210,6 +239,8 @@ async fn look(
             } else if let Some(error) = mirror.map(|m| m.error).filter(|error| *error != 0) {
                 let error = target.api_error("Metadata", error, &name);
                 targets.insert((topic.name.clone(), partition), Err(error));
+            } else if let Some(error) = refused.get(&name) {
+                targets.insert((topic.name.clone(), partition), Err(error.clone()));
             }
             sources.push((tp, name.clone()));
         }
@@ -452,11 +483,13 @@ fn summary(
     MirrorStatus {
         name: config.name.clone(),
         state: name,
+        reason: None,
         rpo_seconds,
         bandwidth_bytes_per_s: said.limit_bytes_per_s(config.limits.bandwidth_bytes_per_s),
         bandwidth_from: said.origin(),
         groups,
         fleet: None,
+        sync: config.sync.is_wanted().then(|| SyncStatus::of(config, &state.control)),
         partitions,
     }
 }

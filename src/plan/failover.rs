@@ -150,6 +150,8 @@ pub struct FailoverFacts {
     pub partitions: Vec<PartitionOutlook>,
     /// All topics.
     pub topics: Vec<TopicSettings>,
+    /// ACLs that were held back, in words; `None`: ACLs do not follow.
+    pub held_back_acls: Option<Vec<String>>,
 }
 
 /// What is known of consumer groups.
@@ -209,7 +211,9 @@ pub struct FailoverPlan {
     pub topics: Vec<TopicSettings>,
     /// Consumer groups as they are now, as `kmirror groups plan --json` shows them; `null` where they cannot be read.
     pub groups: Option<serde_json::Value>,
-    /// Where the ACLs of topics and selected groups differ. A failover leaves them as they are.
+    /// ACLs that were held back, and are created.
+    pub held_back_acls: Vec<String>,
+    /// Where the ACLs of topics and selected groups differ, those that were held back aside. A failover leaves them as they are.
     pub acls: AclsOutlook,
 }
 
@@ -237,6 +241,7 @@ pub fn failover_plan(facts: FailoverFacts) -> FailoverPlan {
         partitions: facts.partitions,
         topics: facts.topics.into_iter().filter(|t| !t.changes.is_empty() || !t.left.is_empty()).collect(),
         groups: None,
+        held_back_acls: facts.held_back_acls.unwrap_or_default(),
         acls: AclsOutlook::default(),
     }
 }
@@ -265,6 +270,13 @@ fn steps(facts: &FailoverFacts, mode: PromotionMode) -> Vec<PlannedStep> {
         (true, changed) => format!("apply settings that were held back or have changed, on {changed} topics"),
     };
     add("settings", settings, through(PromotionPhase::Settings));
+    if let Some(acls) = &facts.held_back_acls {
+        let acls = match acls.len() {
+            0 => "nothing: no ACL was held back".to_owned(),
+            count => format!("create {count} ACLs that were held back: writers get their rights"),
+        };
+        add("acls", acls, through(PromotionPhase::Acls));
+    }
     add("done", "note that the target is promoted".to_owned(), facts.is_done);
     add(
         "verify",
@@ -411,6 +423,7 @@ mod tests {
             fence_source: false,
             groups: GroupsFacts::NotSelected,
             partitions,
+            held_back_acls: None,
             topics: Vec::new(),
         }
     }

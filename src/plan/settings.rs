@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::topics::{DECIDED, OPENED};
+use super::topics::{DECIDED, OPENED, set_for_mirroring};
+use crate::mirror::{SyncKey, SyncKind, Synced};
 
-/// They belong to the cluster that they were set on, at a promotion as well.
-const NEVER: [&str; 2] = ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas"];
+/// They belong to the cluster that they were set on, at a promotion as well. What was mirrored is of message format v2.
+const NEVER: [&str; 3] =
+    ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas", "message.format.version"];
 const MIN_INSYNC: &str = "min.insync.replicas";
+const BY_HAND: &str = "what is here was set by hand";
 
 /// One config of a mirror topic, as it is and as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -49,6 +52,20 @@ pub struct SettingFacts<'a> {
     pub known: &'a BTreeSet<String>,
     /// The least number of replicas of a partition of the mirror topic.
     pub replicas: usize,
+    /// What the mirror has set on the topic; `None`: all of it, for nobody else has seen the topic.
+    pub synced: Option<&'a Synced>,
+}
+
+impl SettingFacts<'_> {
+    /// Whether somebody has set or taken away by hand what stands there.
+    fn is_by_hand(&self, topic: &str, key: &str) -> bool {
+        let Some(synced) = self.synced else { return false };
+        let found = self.target.get(key).map(String::as_str);
+        match synced.get(&SyncKey::new(SyncKind::TopicConfig, topic, key)) {
+            Some(owned) => !owned.is(found),
+            None => found.is_some_and(|found| set_for_mirroring(key) != Some(found)),
+        }
+    }
 }
 
 /// What is to change so that the topic is configured as it was on the source. Applied, nothing is left to change.
@@ -64,7 +81,8 @@ pub fn promotion_settings(source_topic: &str, topic: &str, facts: SettingFacts<'
         if facts.target.get(key) == Some(value) {
             continue;
         }
-        match obstacle(key, value, facts) {
+        let by_hand = || facts.is_by_hand(topic, key).then(|| format!("{value} on the source; {BY_HAND}"));
+        match obstacle(key, value, facts).or_else(by_hand) {
             Some(why) => drop(out.left.insert(key.clone(), why)),
             None => out.changes.push(SettingChange {
                 key: key.clone(),
@@ -76,7 +94,7 @@ pub fn promotion_settings(source_topic: &str, topic: &str, facts: SettingFacts<'
     // What the mirror set for its own sake and the source had not set.
     let ours = DECIDED.iter().map(|(key, _)| *key).chain(OPENED);
     for key in ours.filter(|key| !source.contains_key(*key) && !stays(key)) {
-        if let Some(value) = facts.target.get(key) {
+        if let Some(value) = facts.target.get(key).filter(|_| !facts.is_by_hand(topic, key)) {
             out.changes.push(SettingChange { key: key.to_owned(), from: Some(value.clone()), to: None });
         }
     }
@@ -110,6 +128,7 @@ fn obstacle(key: &str, value: &str, facts: SettingFacts<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::{Owned, SyncEntry};
 
     fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
         entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -120,6 +139,7 @@ mod tests {
         target: BTreeMap<String, String>,
         overrides: BTreeMap<String, String>,
         replicas: usize,
+        synced: Synced,
     }
 
     fn settings(case: &Case) -> TopicSettings {
@@ -132,12 +152,18 @@ mod tests {
             overrides: &case.overrides,
             known: &known,
             replicas: case.replicas,
+            synced: Some(&case.synced),
         };
         promotion_settings("s", "t", facts)
     }
 
     fn case(source: &[(&str, &str)], target: &[(&str, &str)]) -> Case {
-        Case { source: Some(map(source)), target: map(target), overrides: map(&[]), replicas: 3 }
+        let mut synced = Synced::default();
+        for (key, value) in target {
+            let key = SyncKey::new(SyncKind::TopicConfig, "t", *key);
+            synced.apply(&[SyncEntry { key, owned: Owned::settled(*value) }]);
+        }
+        Case { source: Some(map(source)), target: map(target), overrides: map(&[]), replicas: 3, synced }
     }
 
     fn changes(settings: &TopicSettings) -> Vec<(&str, Option<&str>)> {
@@ -172,8 +198,36 @@ mod tests {
                 Some(value) => drop(case.target.insert(change.key.clone(), value.clone())),
                 None => drop(case.target.remove(&change.key)),
             }
+            let owned = Owned { value: change.to.clone(), before: change.to.clone() };
+            let key = SyncKey::new(SyncKind::TopicConfig, "t", &change.key);
+            case.synced.apply(&[SyncEntry { key, owned }]);
         }
         assert_eq!(changes(&settings(&case)), []);
+    }
+
+    #[test]
+    fn what_was_set_by_hand_stays_and_is_said() {
+        let mut case = case(
+            &[("retention.ms", "9"), ("cleanup.policy", "compact"), (MIN_INSYNC, "2")],
+            &[("retention.ms", "5"), ("cleanup.policy", "delete"), ("compression.type", "producer")],
+        );
+        for (key, value) in [("retention.ms", "7"), ("compression.type", "lz4"), (MIN_INSYNC, "3")] {
+            case.target.insert(key.to_owned(), value.to_owned());
+        }
+        let settings_of = settings(&case);
+        assert_eq!(changes(&settings_of), [("cleanup.policy", Some("compact"))]);
+        assert_eq!(settings_of.left.keys().collect::<Vec<_>>(), [MIN_INSYNC, "retention.ms"]);
+        // Of a topic that nobody else has seen, all is the mirror's.
+        let known = case.target.keys().chain(case.source.iter().flat_map(BTreeMap::keys)).cloned().collect();
+        let facts = SettingFacts {
+            source: case.source.as_ref(),
+            target: &case.target,
+            overrides: &case.overrides,
+            known: &known,
+            replicas: 3,
+            synced: None,
+        };
+        assert_eq!(promotion_settings("s", "t", facts).changes.len(), 4);
     }
 
     #[test]

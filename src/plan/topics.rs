@@ -13,16 +13,24 @@ pub(super) const DECIDED: [(&str, &str); 2] =
 pub(super) const OPENED: [&str; 3] =
     ["message.timestamp.before.max.ms", "message.timestamp.after.max.ms", "message.timestamp.difference.max.ms"];
 
-/// Never copied: they belong to the cluster that they were set on. The first two can be applied at promotion.
-const HELD_BACK: [&str; 4] = [
+/// Never copied: they belong to the cluster that they were set on. The first two can be applied at promotion. A topic with an
+/// older `message.format.version` (known before Kafka 4.0, heeded before 3.0) takes no idempotent producer.
+const HELD_BACK: [&str; 5] = [
     "min.insync.replicas",
     "unclean.leader.election.enable",
+    "message.format.version",
     "leader.replication.throttled.replicas",
     "follower.replication.throttled.replicas",
 ];
 
 /// The largest value of a Kafka `LONG` configuration.
 const LONG_MAX: &str = "9223372036854775807";
+
+/// What the mirror sets this config to for its own sake, whatever the source has; `None`: it does not.
+pub fn set_for_mirroring(key: &str) -> Option<&'static str> {
+    let decided = DECIDED.iter().find(|(decided, _)| *decided == key).map(|(_, value)| *value);
+    decided.or_else(|| OPENED.contains(&key).then_some(LONG_MAX))
+}
 
 /// The configuration that a mirror topic is created with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

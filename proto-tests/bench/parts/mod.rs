@@ -4,6 +4,7 @@ mod batches;
 mod groups;
 mod map;
 mod mirror;
+mod state;
 mod wire;
 
 /// Prepared work, to be done once.
@@ -23,7 +24,8 @@ pub(crate) type Prepare = Box<dyn FnMut() -> Run>;
 
 /// All work whose name contains one of these words; no words: all there is.
 pub(crate) fn chosen(words: &[String]) -> Vec<Work> {
-    let all = [batches::all(), mirror::all(), map::all(), groups::all(), wire::all()].into_iter().flatten();
+    let all =
+        [batches::all(), mirror::all(), map::all(), groups::all(), state::all(), wire::all()].into_iter().flatten();
     all.filter(|work| words.is_empty() || words.iter().any(|word| work.name.contains(word))).collect()
 }
 

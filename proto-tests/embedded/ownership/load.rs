@@ -77,7 +77,12 @@ impl Load {
 
     /// Waits until all that was written up to now is on the target.
     pub(super) fn await_flow(&self) {
-        let ends: Vec<i64> = (0..PARTITIONS).map(|p| self.source.log(&self.topic, p).unwrap().end_offset).collect();
+        // What nothing was written to is empty, and flows for nobody.
+        let ends = wait_until("records in every partition", LIMIT, || {
+            let end = |p| self.source.log(&self.topic, p).unwrap().end_offset;
+            let ends: Vec<i64> = (0..PARTITIONS).map(end).collect();
+            if ends.iter().all(|end| *end > 0) { Ok(ends) } else { Err(format!("{ends:?}")) }
+        });
         wait_until("the records written so far", LIMIT, || {
             let there = |p: i32| self.target.records(&self.topic, p, 0).map_or(0, |records| records.len() as i64);
             let behind: Vec<i32> = (0..).zip(&ends).filter(|(p, end)| there(*p) < **end).map(|(p, _)| p).collect();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 
 use kmirror::config::Config;
-use kmirror::engine::{Board, Budget, Desk, EngineError, Seat, run_member};
+use kmirror::engine::{Board, Budget, Desk, EngineError, Seat, Settings, run_member};
 use kmirror::plan::{Assignment, Held, ShardStage};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -19,7 +19,6 @@ type End = Option<Result<(), EngineError>>;
 
 pub(super) struct Member {
     pub(super) name: &'static str,
-    pub(super) board: Board,
     desk: Desk,
     epoch: u64,
     handle: Handle,
@@ -37,12 +36,12 @@ impl Member {
         let (stop, stopped) = watch::channel(false);
         let (die, dead) = oneshot::channel();
         let (told, handle) = mpsc::channel();
-        let shown = board.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             told.send(runtime.handle().clone()).unwrap();
             let terms = Arc::new(config.mirrors[0].clone());
-            let run = run_member(config, terms, Budget::new(8 << 20), shown, seat, stopped);
+            let (_same, settings) = watch::channel(Settings { all: config, mirror: terms });
+            let run = run_member(settings, Budget::new(8 << 20), board, seat, stopped);
             runtime.block_on(async {
                 tokio::select! {
                     outcome = run => Some(outcome),
@@ -51,7 +50,7 @@ impl Member {
             })
         });
         let handle = handle.recv().unwrap();
-        Self { name, board, desk, epoch: 0, handle, stop, die: Some(die), thread: Some(thread) }
+        Self { name, desk, epoch: 0, handle, stop, die: Some(die), thread: Some(thread) }
     }
 
     /// Its next assignment; the shards among them that others were told to release.

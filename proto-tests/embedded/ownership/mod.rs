@@ -80,12 +80,14 @@ fn shards_that_are_handed_over_go_on_unmarked_and_the_others_never_notice() {
         load.forget_stalls();
         a.assign(other_half(), &[], true);
         b.assign(half(), &half(), false);
-        (a.await_settled(), b.await_settled());
+        a.await_settled();
+        b.await_settled();
         load.await_flow();
         longest.push(load.stalls(&moved));
         b.assign([], &[], false);
         a.assign(all(), &half(), true);
-        (a.await_settled(), b.await_settled());
+        a.await_settled();
+        b.await_settled();
         load.await_flow();
         longest.push(load.stalls(&moved));
     }
@@ -93,7 +95,8 @@ fn shards_that_are_handed_over_go_on_unmarked_and_the_others_never_notice() {
     eprintln!("longest stall of partitions that moved, and of those that did not: {longest:?}");
     assert_eq!(markers(&pair), [0; PARTITIONS as usize], "a move that was no hand-over");
     ends_well(&pair, &written);
-    (a.stop(), b.stop());
+    a.stop();
+    b.stop();
 }
 
 #[test]
@@ -103,7 +106,8 @@ fn shards_of_a_member_that_stands_still_are_taken_and_it_writes_nothing_when_it_
     let mut b = Member::start("b", &pair.mirror);
     a.assign(half(), &[], true);
     b.assign(other_half(), &[], false);
-    (a.await_settled(), b.await_settled());
+    a.await_settled();
+    b.await_settled();
     let load = Load::start(&pair);
     load.await_flow();
     load.forget_stalls();
@@ -127,7 +131,8 @@ fn shards_of_a_member_that_stands_still_are_taken_and_it_writes_nothing_when_it_
     // What a newer assignment names it takes again.
     b.assign(other_half(), &[], true);
     a.assign(half(), &half(), false);
-    (a.await_settled(), b.await_settled());
+    a.await_settled();
+    b.await_settled();
     load.await_flow();
     let written = load.stop();
     assert_eq!(markers(&pair), before, "a move that was no hand-over");
@@ -135,7 +140,8 @@ fn shards_of_a_member_that_stands_still_are_taken_and_it_writes_nothing_when_it_
         (0..).zip(&before).filter(|(_, count)| **count > 0).map(|(partition, _)| partition).collect();
     assert_eq!(marked, partitions_of(&pair, &half()), "{before:?}");
     ends_well(&pair, &written);
-    (a.stop(), b.stop());
+    a.stop();
+    b.stop();
 }
 
 #[test]
@@ -147,14 +153,17 @@ fn shards_of_a_member_that_died_are_taken_over_and_the_others_go_on() {
     a.assign(0..6, &[], true);
     b.assign(6..11, &[], false);
     c.assign(11..SHARDS, &[], false);
-    (a.await_settled(), b.await_settled(), c.await_settled());
+    a.await_settled();
+    b.await_settled();
+    c.await_settled();
     let load = Load::start(&pair);
     load.await_flow();
     load.forget_stalls();
     a.kill();
     b.assign((0..3).chain(6..11), &[], true);
     c.assign((3..6).chain(11..SHARDS), &[], false);
-    (b.await_settled(), c.await_settled());
+    b.await_settled();
+    c.await_settled();
     load.await_flow();
     let moved: Vec<u32> = (0..6).collect();
     let moved = partitions_of(&pair, &moved);

@@ -13,9 +13,10 @@ use std::time::Duration;
 use super::jars;
 use super::process::{Process, wait_ready};
 use super::proxy::{Fault, Proxy};
+use super::zookeeper::ZooKeeper;
 
 /// Starting a JVM on a busy two-core machine takes its time; this only bounds a hang.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// A release of Apache Kafka that the tests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +25,8 @@ pub(crate) enum Version {
     V4_3_1,
     /// The last 3.x line, as source and as target.
     V3_9_1,
+    /// The oldest that kmirror speaks to, and the one on ZooKeeper.
+    V2_8_2,
 }
 
 impl Version {
@@ -32,7 +35,12 @@ impl Version {
         match self {
             Self::V4_3_1 => "4.3.1",
             Self::V3_9_1 => "3.9.1",
+            Self::V2_8_2 => "2.8.2",
         }
+    }
+
+    fn is_on_zookeeper(self) -> bool {
+        self == Self::V2_8_2
     }
 }
 
@@ -118,10 +126,10 @@ impl ClusterSpec {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     spec: ClusterSpec,
-    id: String,
     nodes: Vec<Node>,
-    /// Of the controllers, as server.properties wants it.
-    voters: String,
+    /// Where the metadata is, as server.properties says it.
+    metadata: String,
+    _zookeeper: Option<ZooKeeper>,
     folder: PathBuf,
 }
 
@@ -129,6 +137,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 pub(crate) struct Node {
     id: u16,
+    version: Version,
     port: u16,
     controller_port: u16,
     front: Option<Front>,
@@ -158,21 +167,37 @@ impl Cluster {
     /// Formats, starts, and waits until every node serves requests and knows the others.
     pub(crate) fn start(spec: ClusterSpec) -> Self {
         let folder = run_folder(spec.version.name());
-        let id = jars::run(java(&spec).args(["kafka.tools.StorageTool", "random-uuid"])).trim().to_owned();
         let ports: Vec<(u16, u16)> = (0..spec.nodes).map(|_| (free_port(), free_port())).collect();
         let voters: Vec<String> =
             ports.iter().enumerate().map(|(at, (_, port))| format!("{}@127.0.0.1:{port}", at + 1)).collect();
-        let mut cluster = Self { nodes: Vec::new(), voters: voters.join(","), spec, id, folder };
+        let zookeeper = spec.version.is_on_zookeeper().then(|| ZooKeeper::start(spec.version, &folder));
+        let metadata = match &zookeeper {
+            Some(zookeeper) => format!("zookeeper.connect={}", zookeeper.address()),
+            None => format!("controller.quorum.voters={}", voters.join(",")),
+        };
+        let mut cluster = Self { nodes: Vec::new(), metadata, _zookeeper: zookeeper, spec, folder };
         for (at, (port, controller_port)) in ports.into_iter().enumerate() {
             let id = at as u16 + 1;
             let folder = cluster.folder.join(format!("node-{id}"));
             fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
             let front = cluster.spec.proxied.then(Front::new);
             let listener_ports = cluster.spec.listeners.iter().map(|_| free_port()).collect();
-            cluster.nodes.push(Node { id, port, controller_port, front, listener_ports, folder, process: None });
+            let version = cluster.spec.version;
+            cluster.nodes.push(Node {
+                id,
+                version,
+                port,
+                controller_port,
+                front,
+                listener_ports,
+                folder,
+                process: None,
+            });
             cluster.configure(at);
         }
-        cluster.format();
+        if !cluster.spec.version.is_on_zookeeper() {
+            cluster.format();
+        }
         for at in 0..cluster.nodes.len() {
             cluster.launch(at);
         }
@@ -272,6 +297,13 @@ impl Cluster {
         self.wait_ready();
     }
 
+    /// Shuts a node down and starts it as another release, on its data: one step of a rolling upgrade.
+    pub(crate) fn upgrade_node(&mut self, id: u16, version: Version) {
+        self.shut_down_node(id);
+        self.node(id).version = version;
+        self.restart_node(id);
+    }
+
     /// CPU seconds used by all nodes so far.
     #[allow(dead_code, reason = "proto-tests/bench uses it")]
     pub(crate) fn cpu_s(&self) -> f64 {
@@ -295,20 +327,25 @@ impl Cluster {
     fn configure(&self, at: usize) {
         let node = &self.nodes[at];
         let file = node.folder.join("server.properties");
-        let text = properties(&self.spec, node, &self.voters);
+        let text = properties(&self.spec, node, &self.metadata);
         fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
     }
 
+    fn java(&self) -> Command {
+        java(self.spec.version, self.spec.heap_mb, self.spec.quick)
+    }
+
     fn format(&self) {
+        let id = jars::run(self.java().args(["kafka.tools.StorageTool", "random-uuid"]));
         for node in &self.nodes {
             let file = node.folder.join("server.properties");
-            jars::run(java(&self.spec).args(["kafka.tools.StorageTool", "format", "-t", &self.id, "-c"]).arg(file));
+            jars::run(self.java().args(["kafka.tools.StorageTool", "format", "-t", id.trim(), "-c"]).arg(file));
         }
     }
 
     fn launch(&mut self, at: usize) {
-        let mut command = java(&self.spec);
         let node = &mut self.nodes[at];
+        let mut command = java(node.version, self.spec.heap_mb, self.spec.quick);
         let log = node.folder.join("broker.log");
         command.arg("kafka.Kafka").arg(node.folder.join("server.properties"));
         node.process = Some(Process::start(&command, &log, &log, Some(&node.folder.join("data"))));
@@ -358,21 +395,27 @@ pub(crate) fn older() -> &'static Cluster {
     OLDER.get_or_init(|| Cluster::start(ClusterSpec::new(Version::V3_9_1)))
 }
 
-fn java(spec: &ClusterSpec) -> Command {
+/// Kafka 2.8.2, on ZooKeeper, that tests share.
+pub(crate) fn oldest() -> &'static Cluster {
+    static OLDEST: OnceLock<Cluster> = OnceLock::new();
+    OLDEST.get_or_init(|| Cluster::start(ClusterSpec::new(Version::V2_8_2)))
+}
+
+pub(super) fn java(version: Version, heap_mb: u32, quick: bool) -> Command {
     let mut command = Command::new("java");
-    command.args([&format!("-Xmx{}m", spec.heap_mb), "-Xms64m", "-XX:+UseSerialGC", "-XX:-UsePerfData"]);
-    if spec.quick {
+    command.args([&format!("-Xmx{heap_mb}m"), "-Xms64m", "-XX:+UseSerialGC", "-XX:-UsePerfData"]);
+    if quick {
         // Tests are mostly start-up: the second compiler would work for code that soon stops running.
         command.arg("-XX:TieredStopAtLevel=1");
     }
     command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
-    command.arg("-cp").arg(jars::class_path(spec.version));
+    command.arg("-cp").arg(jars::class_path(version));
     command
 }
 
 /// Retention is off unless a topic asks for it: tests write records with old timestamps, and a broker that looks every
 /// second would delete them under the test's hands.
-fn properties(spec: &ClusterSpec, node: &Node, voters: &str) -> String {
+fn properties(spec: &ClusterSpec, node: &Node, metadata: &str) -> String {
     let copies = spec.nodes.min(3);
     let in_sync = copies.min(2);
     let Node { id, port, controller_port, .. } = node;
@@ -388,13 +431,17 @@ fn properties(spec: &ClusterSpec, node: &Node, voters: &str) -> String {
         let _ = write!(protocols, ",{name}:{protocol}");
     }
     let data = node.folder.join("data");
+    let role = if spec.version.is_on_zookeeper() {
+        format!("broker.id={id}")
+    } else {
+        let _ = write!(listeners, ",CONTROLLER://127.0.0.1:{controller_port}");
+        format!("process.roles=broker,controller\nnode.id={id}\ncontroller.listener.names=CONTROLLER")
+    };
     let mut text = format!(
-        "process.roles=broker,controller
-node.id={id}
-controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listeners}
+        "{role}
+{metadata}
+listeners=PLAINTEXT://127.0.0.1:{port}{listeners}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
-controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT{protocols}
 log.dirs={}
 auto.create.topics.enable=false

@@ -11,6 +11,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 mod smoke;
 pub(crate) mod wait;
+mod zookeeper;
 
 pub(crate) use cluster::{Cluster, ClusterSpec, Version, source, target};
 pub(crate) use driver::{Produce, TopicSpec, Transact, driver};

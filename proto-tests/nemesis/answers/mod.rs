@@ -8,6 +8,8 @@ mod metadata;
 mod offsets;
 mod rights;
 
+pub(crate) use rights::take_rights;
+
 use std::sync::Arc;
 use std::time::Duration;
 

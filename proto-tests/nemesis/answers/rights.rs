@@ -13,7 +13,7 @@ use crate::embedded::{Pair, append, numbered, value};
 use crate::kafka::harness::wait_until;
 
 /// As Kafka answers who may neither describe nor read a topic. The one that may be read has another leader.
-fn take_rights(source: &Arc<Cluster>, topic: &str) -> Vec<Intercept> {
+pub(crate) fn take_rights(source: &Arc<Cluster>, topic: &str) -> Vec<Intercept> {
     let hidden = topic.to_owned();
     let metadata = source.intercept(ApiKey::Metadata, None, move |context: &RequestContext<'_>| {
         let RequestKind::Metadata(request) = context.request else { return Action::Pass };

@@ -264,7 +264,7 @@ impl Task<'_> {
         configs.insert(MARKED.to_owned(), mark.value(UNFINISHED));
         let new: Vec<NewTopic> =
             topics.values().map(|topic| NewTopic { configs: configs.clone(), ..(*topic).clone() }).collect();
-        if let Some((_, error)) = target.create_topics_if_absent(&new).await?.pop() {
+        if let Some((_, error)) = target.create_topics_if_absent(&new).await?.refused.pop() {
             return Err(error.into());
         }
         let names: Vec<&str> = new.iter().map(|topic| topic.name.as_str()).collect();
@@ -364,7 +364,14 @@ impl Task<'_> {
         let partitions = metadata.topic(&topic.name).into_iter().flat_map(|topic| &topic.partitions);
         let replicas = partitions.map(|partition| partition.replicas).min().unwrap_or(1);
         let (overrides, wanted) = (BTreeMap::new(), &topic.configs);
-        let facts = SettingFacts { source: Some(wanted), target: &own, overrides: &overrides, known: &known, replicas };
+        let facts = SettingFacts {
+            source: Some(wanted),
+            target: &own,
+            overrides: &overrides,
+            known: &known,
+            replicas,
+            synced: None,
+        };
         let settings = promotion_settings(source, &topic.name, facts);
         let mut changes: BTreeMap<String, Option<String>> =
             settings.changes.into_iter().map(|change| (change.key, change.to)).collect();

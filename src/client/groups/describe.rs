@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::{EachGroup, GroupCall};
 use crate::client::connection::Connection;
 use crate::client::retry::Tries;
-use crate::client::{ClientError, Cluster, Topics};
+use crate::client::{Allowed, ClientError, Cluster, Topics};
 use crate::groups::GroupType;
 
 /// GROUP_ID_NOT_FOUND: there is no such group, or it is one of another kind.
@@ -168,6 +168,44 @@ impl Cluster {
     /// that answers within `patience` is an error of that group alone.
     pub async fn describe_groups(&self, groups: &[String], patience: Duration) -> EachGroup<GroupView> {
         self.ask_coordinators(Describe, groups.to_vec(), patience).await
+    }
+
+    /// What may be done with groups of these names, whether there are such groups or not.
+    pub async fn allowed_on_groups(&self, groups: &[String], patience: Duration) -> EachGroup<Allowed> {
+        self.ask_coordinators(Authorised, groups.to_vec(), patience).await
+    }
+}
+
+/// DescribeGroups, for the operations alone.
+#[derive(Debug, Clone, Copy)]
+struct Authorised;
+
+/// The last version that tells the operations on a group that is not there (KIP-1043 made it an error).
+const TELLS_OF_WHAT_IS_NOT_THERE: i16 = 5;
+
+impl GroupCall for Authorised {
+    type Answer = Allowed;
+    const API: &'static str = "DescribeGroups";
+    const AT_ONCE: usize = 50;
+
+    async fn ask(
+        &self,
+        cluster: &Cluster,
+        at: &Connection,
+        groups: &[String],
+    ) -> Result<EachGroup<Allowed>, ClientError> {
+        let ids = groups.iter().map(|group| group_id(group)).collect();
+        let request = DescribeGroupsRequest::default().with_groups(ids).with_include_authorized_operations(true);
+        let response = at.call_in(request, TELLS_OF_WHAT_IS_NOT_THERE).await?;
+        let allowed = |group: DescribedGroup| {
+            let id = group.group_id.to_string();
+            let allowed = match group.error_code {
+                0 => Ok(Allowed::of(group.authorized_operations)),
+                code => Err(cluster.api_error("DescribeGroups", code, &id)),
+            };
+            (id, allowed)
+        };
+        Ok(response.groups.into_iter().map(allowed).collect())
     }
 }
 

@@ -5,11 +5,12 @@
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AlterClientQuotasRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest,
     CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest,
-    DescribeAclsRequest, DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    DescribeProducersRequest, DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest, WriteTxnMarkersRequest,
+    DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeProducersRequest, DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
+    WriteTxnMarkersRequest,
 };
 
 use super::{Field, Kind, Layout, Shaped};
@@ -22,7 +23,7 @@ use members::{HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, SYNC_GROUP};
 use sasl::{SASL_AUTHENTICATE, SASL_HANDSHAKE};
 
 use changes::{
-    ALTER_CLIENT_QUOTAS, CREATE_ACLS, DELETE_ACLS, DESCRIBE_ACLS, DESCRIBE_CLIENT_QUOTAS,
+    ALTER_CLIENT_QUOTAS, CREATE_ACLS, DELETE_ACLS, DELETE_TOPICS, DESCRIBE_ACLS, DESCRIBE_CLIENT_QUOTAS,
     DESCRIBE_USER_SCRAM_CREDENTIALS, INCREMENTAL_ALTER_CONFIGS,
 };
 
@@ -61,6 +62,7 @@ shaped! {
     ApiVersionsRequest: API_VERSIONS,
     CreateTopicsRequest: CREATE_TOPICS,
     DeleteRecordsRequest: DELETE_RECORDS,
+    DeleteTopicsRequest: DELETE_TOPICS,
     InitProducerIdRequest: INIT_PRODUCER_ID,
     AddPartitionsToTxnRequest: ADD_PARTITIONS_TO_TXN,
     EndTxnRequest: END_TXN,

@@ -170,7 +170,8 @@ fn secrets_of_backups_are_shown_nowhere() {
         "  to: [{ url: memory://, options: { aws_access_key_id: '${env:S}', aws_secret_access_key: hunter2 } }]\n  \
          encryption: { key: { command: 'vault --token hunter2' } }\n",
     );
-    let (config, shown) = parse(&text, "k.yaml", &env).unwrap();
+    let Loaded { config, written } = parse(&text, "k.yaml", &env).unwrap();
+    let shown = written.shown;
     assert_eq!(config.backups[0].to[0].options["aws_access_key_id"], "hunter2");
     let debug = format!("{config:?}");
     assert!(debug.contains("aws_secret_access_key") && !debug.contains("hunter2"), "{debug}");

@@ -115,11 +115,19 @@ impl Runner {
         self.count_batches();
         let connections = (self.shared.source.open_connections(), self.shared.target.open_connections());
         self.board.connected(connections);
+        // Before the first discovery nothing is known of partitions, which is not the same as that there are none: nobody is ready.
+        if self.discovered {
+            self.show(now_ms);
+        }
+        self.weigh(now_ms);
+    }
+
+    fn show(&mut self, now_ms: u64) {
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let silent: Vec<Option<i64>> = self.parts.ids().into_iter().map(|id| self.silent_since(id)).collect();
-        let views = self.parts.all_mut().zip(silent).map(|(part, silent)| view(part, silent, at_ms));
+        let parts = self.parts.all_mut().zip(silent).filter(|(part, _)| part.selected);
+        let views = parts.map(|(part, silent)| view(part, silent, at_ms));
         self.board.publish(now_ms, views);
-        self.weigh(now_ms);
     }
 
     /// When the partition was last heard of, where its leader is silent.

@@ -4,7 +4,7 @@ use crate::config::Policy;
 use crate::mirror::{Halt, HaltKind};
 
 use super::super::events::PartId;
-use super::super::part::{Leave, Stage};
+use super::super::part::{Leave, Parked, Stage};
 use super::super::shard_worker::Job;
 use super::Runner;
 
@@ -28,6 +28,7 @@ impl Runner {
             Stage::Halted { flow, .. } => flow,
             Stage::Starting => None,
         };
+        part.parked = Parked::No;
         part.stage = Stage::Halted { halt: halt.clone(), flow };
         self.touched.insert(id);
         self.drop_breaks(id);

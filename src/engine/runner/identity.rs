@@ -10,7 +10,7 @@ use crate::mirror::{Halt, HaltKind, shard_of, target_recreated};
 use super::super::EngineError;
 use super::super::attach::{Pair, halt_of};
 use super::super::events::PartId;
-use super::super::part::{Again, Flow, Leave, Part, Stage};
+use super::super::part::{Again, Flow, Leave, Parked, Part, Stage};
 use super::super::shard_worker::Job;
 use super::super::topology::MirroredTopic;
 use super::Runner;
@@ -25,7 +25,10 @@ impl Runner {
         let key = (pair.source.topic.clone(), pair.source.partition);
         match self.by_source.get(&key).copied() {
             None => self.add_part(key, pair),
-            Some(id) => self.check_identity(id, pair),
+            Some(id) => {
+                self.check_identity(id, pair);
+                self.come_back(id);
+            }
         }
     }
 
@@ -40,8 +43,9 @@ impl Runner {
     }
 
     pub(super) fn wait_for_attachment(&mut self, id: PartId) {
-        let Some(part) = self.parts.get(id) else { return };
-        if let Some(shard) = self.shards.get_mut(part.shard as usize) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        part.parked = if part.selected { Parked::No } else { Parked::Away };
+        if let Some(shard) = self.shards.get_mut(part.shard as usize).filter(|_| part.selected) {
             shard.waiting.push(id);
         }
     }
@@ -119,7 +123,7 @@ impl Runner {
         let Some(part) = self.parts.get_mut(id) else { return };
         // One that is under way to its shard comes back first; one that waits to be tried again is at hand.
         let away = match part.stage {
-            Stage::Starting => part.again.is_empty(),
+            Stage::Starting => part.again.is_empty() && part.parked != Parked::Away,
             Stage::Leaving { .. } => true,
             Stage::Flowing(_) | Stage::Halted { .. } => false,
         };
@@ -159,6 +163,7 @@ impl Runner {
             return self.leave_to_others(id, flow);
         }
         let Some(part) = self.parts.get_mut(id) else { return };
+        part.parked = Parked::No;
         for fetcher in self.fetchers.values_mut() {
             if fetcher.wants.remove(&id).is_some() {
                 fetcher.forgets.push(FetchChange::forget(&part.pair.source));

@@ -13,8 +13,9 @@ mod noting;
 mod ownership;
 mod parts;
 mod producing;
+mod reloading;
 mod rights;
-mod stopping;
+pub(in crate::engine) mod stopping;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -31,7 +32,6 @@ use crate::config::{Config, MirrorConfig};
 use crate::mirror::{Break, Clock, Halt};
 use crate::plan::ShardStage;
 
-use super::EngineError;
 use super::budget::Budget;
 use super::control::Control;
 use super::events::{Event, PartId, Ticket};
@@ -43,6 +43,7 @@ use super::shard_worker::Job;
 use super::throttle::Throttle;
 use super::topology::MirroredTopic;
 use super::turns::Turns;
+use super::{EngineError, Settings, changed};
 
 /// How often topics are looked up: a new topic is mirrored within this time.
 const DISCOVERY_EVERY: Duration = Duration::from_secs(3);
@@ -167,6 +168,8 @@ pub(crate) struct Runner {
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     tasks: JoinSet<()>,
+    /// What the mirror goes by from now on.
+    settings: watch::Receiver<Settings>,
     stop: watch::Receiver<bool>,
     stopping: bool,
     /// A promotion has been announced.
@@ -203,6 +206,7 @@ impl Runner {
     /// Opens the control partition and stands ready.
     pub(crate) async fn new(
         shared: Shared,
+        settings: watch::Receiver<Settings>,
         seat: Seat,
         stop: watch::Receiver<bool>,
         board: super::board::Board,
@@ -234,6 +238,7 @@ impl Runner {
             sender,
             events,
             tasks: JoinSet::new(),
+            settings,
             stop,
             stopping: false,
             promoted: false,
@@ -279,6 +284,10 @@ impl Runner {
                 event = self.events.recv() => event,
                 () = told_to_stop(&mut self.stop), if !self.stopping => {
                     self.stopping = true;
+                    None
+                }
+                () = changed(&mut self.settings), if !self.stopping => {
+                    self.heed_settings();
                     None
                 }
                 () = self.fleet.seat.changed() => {
@@ -342,6 +351,7 @@ impl Runner {
             Event::Control(outcome) => self.on_control(outcome)?,
             Event::Cleared { shards, outcome } => self.on_cleared(shards, outcome)?,
             Event::ConfigsNoted => self.on_configs_noted(),
+            Event::Released { part, outcome } => self.on_released(part, outcome)?,
         }
         Ok(())
     }

@@ -7,10 +7,12 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::client::Topics;
+use crate::mirror::HaltKind;
 use crate::plan::ShardStage;
 
 use super::super::EngineError;
 use super::super::attach::{Attached, Pair, Wanted};
+use super::super::board::Lacks;
 use super::super::control::Control;
 use super::super::events::{Event, Holdings, PartId};
 use super::super::part::{Again, Leave, Stage};
@@ -88,12 +90,14 @@ impl Runner {
     }
 
     pub(super) fn spawn_discovery(&mut self) {
-        let shared = self.shared.clone();
+        let (shared, control) = (self.shared.clone(), self.control.clone());
         let prepares = self.fleet.is_elected();
-        let mirrored: BTreeSet<String> = self.parts.all().map(|part| part.pair.source.topic.clone()).collect();
+        let selected = self.parts.all().filter(|part| part.selected);
+        let mirrored: BTreeSet<String> = selected.map(|part| part.pair.source.topic.clone()).collect();
         self.spawn(async move {
             let mirrored: Vec<&str> = mirrored.iter().map(String::as_str).collect();
             let clusters = (&shared.source, &shared.target);
+            let prepares = prepares.then_some(&control);
             let found = discover(&shared.all, &shared.config, clusters, &mirrored, prepares).await;
             Some(Event::Discovered(found))
         });
@@ -112,6 +116,8 @@ impl Runner {
             Err(EngineError::Client(error)) if self.discovered => {
                 tracing::error!(mirror = %self.shared.config.name, %error, "topic discovery failed, trying again");
                 self.counting.failed("discovery");
+                let error = error.is_unauthorised().then(|| error.to_string());
+                self.board.note_want(Lacks::Topics, error.as_deref());
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -122,11 +128,20 @@ impl Runner {
                     mirror = %self.shared.config.name, topic = %problem.topic, target_topic = %problem.target_topic,
                     detail = %problem.detail, "the topic is not mirrored"
                 );
+                if problem.is_unauthorised {
+                    self.counting.halted(HaltKind::Unauthorised);
+                }
             }
         }
         self.problems = topology.problems;
+        let refused = self.problems.iter().filter(|problem| problem.is_unauthorised);
+        self.board.note_want(Lacks::Topics, refused.map(|problem| problem.detail.as_str()));
+        self.board.note_want(Lacks::Mirror, None);
         self.discovered = true;
-        self.on_topics(topology.topics);
+        // What was looked for by topics that were selected before is not wanted any more.
+        let wanted = topology.topics.into_iter().filter(|topic| self.shared.config.topics.matches(&topic.source.0));
+        let wanted = wanted.collect();
+        self.on_topics(wanted);
         self.follow_leaders();
         Ok(())
     }
@@ -281,6 +296,7 @@ impl Runner {
                     part.start(&config, &footing, expiration_ms);
                     self.touched.insert(id);
                     self.on_flowing(id);
+                    self.leave_unselected(id);
                 }
                 Attached::Halted(halt) => {
                     if let Some(part) = self.parts.get_mut(id) {
@@ -340,6 +356,7 @@ impl Runner {
         match stage {
             Stage::Leaving { flow, why } if flow.appender.in_flight() == 0 => match why {
                 Leave::Recreated => self.adopt(id, Some(flow)),
+                Leave::Unselected => self.park(id, &flow),
                 Leave::TakeOver(_) if flow.appender.displacements().is_empty() => self.wait_for_retake(id),
                 Leave::TakeOver(_) | Leave::Displaced => {
                     let displacements = flow.appender.displacements().to_vec();

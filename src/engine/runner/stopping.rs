@@ -15,10 +15,10 @@ use super::super::shard_worker::Job;
 use super::Runner;
 
 /// How long a stop waits for the shards' state; what is not released in time is settled by the next start.
-const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
+pub(in crate::engine) const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a stop waits for answers that are under way.
-pub(super) const DRAIN_DEADLINE_MS: u64 = 15_000;
+pub(in crate::engine) const DRAIN_DEADLINE_MS: u64 = 15_000;
 
 impl Runner {
     pub(super) fn stop_is_overdue(&self) -> bool {

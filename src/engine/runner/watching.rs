@@ -35,7 +35,7 @@ impl Runner {
         self.watching.next_look_ms = now_ms + LOOK_EVERY_MS;
         let isolation = self.shared.config.isolation;
         let committed = isolation == Isolation::ReadCommitted;
-        let parts = self.parts.iter_mut();
+        let parts = self.parts.iter_mut().filter(|(_, part)| part.selected);
         let questions: Vec<_> = parts.filter_map(|(id, part)| part.question(id, committed, now_ms)).collect();
         if questions.is_empty() {
             return;
@@ -65,7 +65,7 @@ impl Runner {
     /// Says what has changed: once that something is the matter, and once that it is over.
     fn tell(&mut self, id: PartId, now_ms: u64) {
         let now_ms = signed(now_ms);
-        let Some(part) = self.parts.get_mut(id) else { return };
+        let Some(part) = self.parts.get_mut(id).filter(|part| part.selected) else { return };
         let ended = part.ends_hold();
         let (tp, watch) = (&part.pair.source, &mut part.watch);
         let (mirror, topic, partition) = (&self.shared.config.name, &tp.topic, tp.partition);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::GapReason;
 use super::StateError;
 use super::codec::{corrupt, seal, unseal};
+use super::synced::{ENTRIES_AT_ONCE, SyncEntry, Synced};
 
 const KIND: u8 = 64;
 
@@ -160,6 +161,21 @@ pub enum ControlRecord {
         /// When they were read, ms.
         at_ms: i64,
     },
+    /// What the mirror sets on the target beside records, noted before it is set.
+    Synced {
+        /// What.
+        entries: Vec<SyncEntry>,
+        /// When it was said, ms.
+        at_ms: i64,
+    },
+}
+
+impl ControlRecord {
+    /// Records of these entries, none of them too large.
+    pub fn synced(entries: &[SyncEntry], at_ms: i64) -> Vec<Self> {
+        let portions = entries.chunks(ENTRIES_AT_ONCE);
+        portions.map(|entries| Self::Synced { entries: entries.to_vec(), at_ms }).collect()
+    }
 }
 
 /// A promotion.
@@ -205,6 +221,8 @@ pub enum PromotionPhase {
     SettingsBegun,
     /// Topic settings that were held back are applied.
     Settings,
+    /// ACLs that were held back are created.
+    Acls,
     /// One of a newer kmirror.
     #[serde(other)]
     Unknown,
@@ -300,6 +318,7 @@ pub struct ControlState {
     source_configs: BTreeMap<String, BTreeMap<String, String>>,
     source_fenced: BTreeSet<String>,
     bandwidth: Bandwidth,
+    synced: Synced,
 }
 
 impl ControlState {
@@ -347,6 +366,7 @@ impl ControlState {
             ControlRecord::SourceConfigs { topic, configs, .. } => {
                 self.source_configs.insert(topic.clone(), configs.clone());
             }
+            ControlRecord::Synced { entries, .. } => self.synced.apply(entries),
             _ => {}
         }
     }
@@ -462,6 +482,11 @@ impl ControlState {
     /// What a source topic was last seen configured with of its own.
     pub fn source_configs(&self, topic: &str) -> Option<&BTreeMap<String, String>> {
         self.source_configs.get(topic)
+    }
+
+    /// What the mirror has set on the target beside records.
+    pub fn synced(&self) -> &Synced {
+        &self.synced
     }
 }
 

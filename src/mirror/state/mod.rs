@@ -6,6 +6,7 @@
 pub mod codec;
 mod control;
 mod snapshot;
+mod synced;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,6 +20,7 @@ pub use control::{
     Unfenced, UnfencedReason, decode_control, encode_control,
 };
 pub use snapshot::{RECORD_BYTES, seen_records, segments_records};
+pub use synced::{Owned, SyncEntry, SyncKey, SyncKind, Synced};
 
 /// Name of the state topic.
 pub fn state_topic(mirror: &str) -> String {

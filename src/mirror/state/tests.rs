@@ -206,6 +206,29 @@ fn encode_len(record: &StateRecord) -> usize {
     codec::encode_state(record).len()
 }
 
+/// Bytes of all records of a snapshot of so many partitions, with maps of so many segments each.
+fn snapshot_bytes(partitions: u32, segments_each: u32) -> usize {
+    let mut state = ShardState::default();
+    for index in 0..partitions {
+        state.apply(&declare(index)).unwrap();
+        state.apply(&StateRecord::Resume { index, epoch: 0, end: 0 }).unwrap();
+        let gap = |number| if number == 0 { vec![] } else { vec![(GapReason::Control, 1)] };
+        let steps = (0..segments_each).map(|number| step(u64::from(number.min(1)) * 100, gap(number))).collect();
+        segments_records(vec![(index, steps)]).iter().for_each(|record| state.apply(record).unwrap());
+    }
+    state.snapshot(7).iter().map(encode_len).sum()
+}
+
+/// `docs/sizing.md` reckons with these.
+#[test]
+fn what_partitions_and_segments_take_in_a_snapshot() {
+    let partition = snapshot_bytes(1_000, 1) / 1_000;
+    let segment = (snapshot_bytes(1, 100_000) - partition) as f64 / 100_000.0;
+    // Names of eight and six characters are in it.
+    assert!((80..=120).contains(&partition), "{partition} bytes a partition");
+    assert!((2.0..=4.0).contains(&segment), "{segment} bytes a segment");
+}
+
 #[test]
 fn a_newer_version_and_an_unknown_type_are_told_from_damage() {
     let mut newer = codec::encode_state(&StateRecord::Baseline).to_vec();

@@ -6,8 +6,9 @@ use metrics_exporter_prometheus::PrometheusRecorder;
 use super::super::BackupBoard;
 use super::super::catalog::{Kind, METRICS, PLACE};
 use super::super::clusters::{ClusterBoard, ClusterHealth};
+use super::super::config_board::ConfigBoard;
 use super::*;
-use crate::engine::{Budget, Drilled};
+use crate::engine::{Budget, Drilled, SyncCounts};
 use crate::mirror::Halt;
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -69,6 +70,7 @@ fn everything() -> Shown {
     let mirror = board("dr", vec![part("orders", 0), PartView { state: "halted", ..part("orders", 1) }]);
     mirror.groups_in_step(NOW_MS);
     mirror.groups_synced(4);
+    mirror.synced(SyncCounts { at_ms: NOW_MS, pending: 2, ..SyncCounts::default() });
     mirror.heartbeat(NOW_MS - 2_000);
     mirror.drilled(Drilled { at_ms: Some(NOW_MS), passed: true });
     let clusters = ClusterBoard::default();
@@ -82,7 +84,15 @@ fn everything() -> Shown {
     clusters.note("primary", Some(health));
     clusters.note("standby", None);
     let backups = vec![BackupBoard::new("nightly")];
-    Shown { boards: vec![mirror], backups, budget: Some(Budget::new(4 << 20)), clusters, max_series: 10 }
+    Shown {
+        boards: vec![mirror],
+        backups,
+        budget: Some(Budget::new(4 << 20)),
+        clusters,
+        max_series: 10,
+        config: Some(ConfigBoard::new("0123".to_owned())),
+        reload: None,
+    }
 }
 
 #[test]
@@ -100,7 +110,7 @@ fn what_is_shown_is_the_catalog_and_nothing_else() {
     };
     let mut seen = BTreeSet::new();
     for series in series(&text).into_keys() {
-        let (name, labels) = series.split_once('{').unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((&series, ""));
         let metric = METRICS.iter().find(|metric| metric.name == name).or_else(|| of_histogram(name));
         let metric = metric.unwrap_or_else(|| panic!("{series} is not in the catalog"));
         let names: Vec<&str> = labels.split('"').step_by(2).map(|at| at.trim_matches(['{', '}', ',', '='])).collect();

@@ -41,6 +41,15 @@ async function content(at) {
   }
 }
 
+// What somebody who has changed the configuration wants to know, whatever is looked at.
+function notices() {
+  const config = overview.config;
+  if (!config) return [];
+  const refused = config.refused && el("p", { class: "bad" }, `The configuration file as it is now was refused as a whole; the one before goes on. ${config.refused.why}`);
+  const waits = config.pending_restart.length > 0 && el("p", {}, `With the next start of the process only: ${config.pending_restart.join(", ")}.`);
+  return [refused, waits].filter(Boolean);
+}
+
 let turn = 0;
 
 async function show(anew = false) {
@@ -55,7 +64,7 @@ async function show(anew = false) {
   if (mine !== turn || (writes && hash === shownAt)) return;
   const places = [["All mirrors", "#/"], ...at.places];
   $("path").replaceChildren(...places.flatMap(([words, href], n) => [n > 0 ? " / " : "", link(href, words, { "aria-current": n === places.length - 1 ? "page" : null })]));
-  put(found, hash);
+  put([...notices(), ...found], hash);
   document.title = at.name ? `${at.name} – kmirror` : "kmirror";
 }
 

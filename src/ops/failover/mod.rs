@@ -20,13 +20,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::acls::{self, names_of};
+use super::sync::create_held_back;
 use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::control::Control;
 use crate::engine::{EngineError, connect_source, connect_target, now_ms};
 use crate::groups::Overwrite;
 use crate::mirror::{ControlRecord, Promotion, PromotionMode, PromotionPhase, PromotionStep, Unfenced, UnfencedReason};
-use crate::plan::{AclNames, FailoverFacts, FailoverPlan, GroupsFacts, PartitionOutlook, Wish, failover_plan};
+use crate::plan::{
+    Acl, AclBinding, AclNames, FailoverFacts, FailoverPlan, GroupsFacts, PartitionOutlook, Wish, failover_plan,
+    held_back_acls,
+};
 
 pub use groups::PromotedGroups;
 pub use report::{FailoverReport, LossManifest, LossRange, Sampled, StepReport, UnseenRange, Verification};
@@ -157,7 +161,9 @@ impl Failover {
         let mut plan = plan(mirror, &options, &control, (found, groups), trouble)?;
         let (topics, selected) = names_of(&plan.partitions, groups_plan.as_ref());
         let names = AclNames { topics: &topics, groups: &selected, fenced: control.state.source_fenced() };
-        plan.acls = acls::compare(source.as_ref(), &target, names, options.source_timeout).await;
+        let held = if mirror.sync.acls { held_back_acls(control.state.synced()) } else { Vec::new() };
+        let held: Vec<Acl> = held.iter().filter_map(AclBinding::compared).collect();
+        plan.acls = acls::compare(source.as_ref(), (&target, held), names, options.source_timeout).await;
         plan.groups = groups_plan;
         Ok(Self { config: Arc::clone(config), mirror: mirror.clone(), options, source, target, control, plan })
     }
@@ -183,6 +189,8 @@ impl Failover {
         self.pause("groups").await;
         let settings = self.settings_step(&mut steps).await?;
         self.pause("settings").await;
+        let acls = self.acls_step(&mut steps).await?;
+        self.pause("acls").await;
         self.done_step().await?;
         self.pause("done").await;
         let step = Instant::now();
@@ -196,7 +204,7 @@ impl Failover {
         steps.push(StepReport::through("verify", step, None));
         unfenced.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         tracing::info!(mirror = %self.mirror.name, seconds = begun.elapsed().as_secs_f64(), "the target is promoted");
-        let acts = report::Acts { steps, groups, settings, unfenced, verification };
+        let acts = report::Acts { steps, groups, settings, acls, unfenced, verification };
         report::report(&self.mirror, &self.control.state, found, acts).ok_or_else(|| {
             let detail = "the promotion was called off by somebody else".to_owned();
             EngineError::Unexpected { mirror: self.mirror.name.clone(), detail }.into()
@@ -419,13 +427,36 @@ impl Failover {
             self.pause("settings_begun").await;
         }
         let topics = self.survey().await?.topics;
-        let applied = settings::apply(&self.target, topics).await;
+        let applied = settings::apply(&self.control, &self.target, topics).await?;
         if applied.failed.is_empty() {
             self.step_through(PromotionPhase::Settings, Vec::new()).await?;
         }
         let detail = Some(format!("{} topics changed, {} failed", applied.changed.len(), applied.failed.len()));
         steps.push(StepReport::through("settings", step, detail));
         Ok(applied)
+    }
+
+    /// Creates the ACLs that were held back. What keeps it from that keeps nobody from the promotion: it is said, and the next call
+    /// does it.
+    async fn acls_step(&mut self, steps: &mut Vec<StepReport>) -> Result<HeldBackAcls, FailoverError> {
+        let is_through = self.control.state.promotion_step(PromotionPhase::Acls).is_some();
+        if is_through || !self.mirror.sync.acls {
+            return Ok(HeldBackAcls::default());
+        }
+        let step = Instant::now();
+        let (created, failed) = match create_held_back(&mut self.control, &self.target).await {
+            Ok(done) => done,
+            Err(error) if error.client().is_some_and(|error| !error.is_unreachable()) => {
+                (Vec::new(), vec![error.to_string()])
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if failed.is_empty() {
+            self.step_through(PromotionPhase::Acls, Vec::new()).await?;
+        }
+        let detail = Some(format!("{} created, {} failed", created.len(), failed.len()));
+        steps.push(StepReport::through("acls", step, detail));
+        Ok(HeldBackAcls { created: created.iter().map(ToString::to_string).collect(), failed })
     }
 
     async fn done_step(&mut self) -> Result<(), FailoverError> {
@@ -483,6 +514,13 @@ pub(super) fn overwrite(mirror: &MirrorConfig, asked: Option<Overwrite>, is_done
     })
 }
 
+/// What became of the ACLs that were held back.
+#[derive(Debug, Default)]
+struct HeldBackAcls {
+    created: Vec<String>,
+    failed: Vec<String>,
+}
+
 /// What became of the groups, if anything; or why nothing did.
 type GroupsDone = Result<Option<PromotedGroups>, String>;
 
@@ -505,8 +543,13 @@ fn plan(
     source_trouble: Option<String>,
 ) -> Result<FailoverPlan, EngineError> {
     let state = &control.state;
-    let phases =
-        [PromotionPhase::Fenced, PromotionPhase::Groups, PromotionPhase::SettingsBegun, PromotionPhase::Settings];
+    let phases = [
+        PromotionPhase::Fenced,
+        PromotionPhase::Groups,
+        PromotionPhase::SettingsBegun,
+        PromotionPhase::Settings,
+        PromotionPhase::Acls,
+    ];
     // An intent of a version that did not say of which kind it is was written without a drain.
     let begun = state.standing_promotion().map(|p| p.mode.unwrap_or(PromotionMode::Unplanned));
     let fenced_well = |phase: &PromotionPhase| {
@@ -528,6 +571,10 @@ fn plan(
         groups,
         partitions: found.partitions,
         topics: found.topics,
+        held_back_acls: mirror
+            .sync
+            .acls
+            .then(|| held_back_acls(state.synced()).iter().map(ToString::to_string).collect()),
     }))
 }
 

@@ -13,7 +13,7 @@ use super::super::time::rfc3339;
 use super::groups::PromotedGroups;
 use super::settings::Applied;
 use super::survey::Survey;
-use super::{GroupsDone, is_in_doubt};
+use super::{GroupsDone, HeldBackAcls, is_in_doubt};
 
 /// A step as this call has done it.
 #[derive(Debug, Clone, Serialize)]
@@ -136,6 +136,8 @@ pub struct FailoverReport {
     pub groups: Option<PromotedGroups>,
     /// Topic settings that this call has applied.
     pub settings: Vec<TopicSettings>,
+    /// ACLs that this call has created: they had been held back.
+    pub acls: Vec<String>,
     /// What was looked at in the end.
     pub verification: Verification,
     /// Of an unplanned failover.
@@ -149,6 +151,7 @@ pub(super) struct Acts {
     pub(super) steps: Vec<StepReport>,
     pub(super) groups: GroupsDone,
     pub(super) settings: Applied,
+    pub(super) acls: HeldBackAcls,
     pub(super) unfenced: Vec<Unfenced>,
     pub(super) verification: Verification,
 }
@@ -187,6 +190,7 @@ pub(super) fn report(
         unfenced: acts.unfenced,
         groups: acts.groups.ok().flatten(),
         settings: acts.settings.changed,
+        acls: acts.acls.created,
         verification: acts.verification,
     })
 }
@@ -234,6 +238,12 @@ fn problems(acts: &Acts, damaged: &[String]) -> Vec<String> {
     unfenced
         .chain(group_problems(&acts.groups))
         .chain(acts.settings.failed.iter().cloned())
+        .chain(
+            acts.acls
+                .failed
+                .iter()
+                .map(|what| format!("an ACL that was held back is not there: {what}; call kmirror failover again")),
+        )
         .chain(acts.verification.problems.iter().cloned())
         .chain(sampled)
         .chain(damaged)

@@ -328,6 +328,8 @@ async fn settings(
             overrides: &mirror.target_topics.configs,
             known: &known,
             replicas: replicas(topic),
+            // On the way home the standby's settings are the newer ones, whoever has set those of the old source.
+            synced: Some(control.synced()).filter(|_| !mirror.is_way_home()),
         };
         Some(promotion_settings(source_topic, topic, facts))
     };

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::client::{Cluster, ListedGroup};
 use crate::config::{Config, GroupSync, MirrorConfig};
-use crate::engine::{Board, EngineError, connect_mirror, now_ms};
+use crate::engine::{Board, EngineError, Lacks, connect_mirror, now_ms};
 use crate::groups::{
     ByPartition, Decision, GroupPlan, GroupType, Ledger, Options, Outcome, Overwrite, Planner, Skip, SourceGroup,
     TargetGroup, Views,
@@ -205,6 +205,9 @@ impl Sync {
         found.record.groups = (sources.groups.len() + sources.failed.len()) as u64;
         found.record.failed = found.failed.len() as u64;
         found.record.at_ms = if found.failed.is_empty() { began_ms } else { self.last.at_ms };
+        // What an authorizer refuses is known by Kafka's name of the error.
+        let refused = found.failed.values().filter(|why| why.contains("_AUTHORIZATION_FAILED"));
+        self.board.note_want(Lacks::Groups, refused.map(String::as_str));
         self.said.groups(&mirror.name, found.failed, found.left_alone);
         if let Some(tp) = ends.follower.control_partition() {
             let at = (tp.topic.clone(), tp.partition);
@@ -380,6 +383,11 @@ impl Sync {
     }
 
     fn tell(&mut self, outcome: Result<Round, EngineError>) {
+        match &outcome {
+            // Some of its groups may stand still: that is noted with them.
+            Ok(Round::Whole(_)) => {}
+            outcome => self.board.note_outcome(Lacks::Groups, outcome),
+        }
         match outcome {
             Ok(Round::Whole(record)) => {
                 self.said.well(&self.mirror.name, &record);

@@ -11,7 +11,7 @@ use crate::engine::EngineError;
 use crate::mirror::{FetchedRecords, GapReason, Intake, Isolation, Ready, SourceRecord, TargetRecord};
 
 /// Caps what one compressed batch may unfold to.
-const DECODE_LIMIT_BYTES: usize = 256 << 20;
+const DECODE_LIMIT_BYTES: usize = 64 << 20;
 
 fn options(committed: bool) -> ReadOptions {
     ReadOptions { max_bytes: 4 << 20, max_wait_ms: 0, committed, ..ReadOptions::default() }

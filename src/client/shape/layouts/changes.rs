@@ -1,7 +1,7 @@
-//! Layouts of what answers to changes of configs and ACLs, and to questions about ACLs, quotas and users.
+//! Layouts of what answers to changes of topics, configs and ACLs, and to questions about ACLs, quotas and users.
 
 use super::super::Layout;
-use super::{array, int8, int16, int32, int64, string};
+use super::{array, int8, int16, int32, int64, string, uuid};
 
 pub(super) const INCREMENTAL_ALTER_CONFIGS: Layout = Layout {
     versions: (0, 1),
@@ -11,6 +11,23 @@ pub(super) const INCREMENTAL_ALTER_CONFIGS: Layout = Layout {
         array(
             "responses",
             &[int16("error_code"), string("error_message").nullable(0), int8("resource_type"), string("resource_name")],
+        ),
+    ],
+};
+
+pub(super) const DELETE_TOPICS: Layout = Layout {
+    versions: (1, 6),
+    flexible: 4,
+    fields: &[
+        int32("throttle_time_ms"),
+        array(
+            "responses",
+            &[
+                string("name").nullable(6),
+                uuid("topic_id").since(6),
+                int16("error_code"),
+                string("error_message").since(5).nullable(5),
+            ],
         ),
     ],
 };

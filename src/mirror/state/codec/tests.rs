@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::batch::goldens::unhex;
 use crate::mirror::{
-    Bandwidth, ControlRecord, Generation, HaltKind, Promotion, PromotionMode, PromotionPhase, PromotionStep, Scope,
-    Unfenced, UnfencedReason, decode_control, encode_control,
+    Bandwidth, ControlRecord, Generation, HaltKind, Owned, Promotion, PromotionMode, PromotionPhase, PromotionStep,
+    Scope, SyncEntry, SyncKey, SyncKind, Unfenced, UnfencedReason, decode_control, encode_control,
 };
 
 const OURS: (i64, i16) = (4000, 7);
@@ -224,6 +224,19 @@ fn records_of_a_promotion_are_written_and_read_as_on_record() {
                 at_ms: 9,
             },
             r#""source_configs","topic":"a","configs":{"retention.ms":"5"},"at_ms":9"#,
+        ),
+        (
+            ControlRecord::Synced {
+                entries: vec![
+                    SyncEntry {
+                        key: SyncKey::new(SyncKind::TopicConfig, "b", "retention.ms"),
+                        owned: Owned { value: Some(text("5")), before: Some(text("4")) },
+                    },
+                    SyncEntry { key: SyncKey::new(SyncKind::Acl, "", "x"), owned: Owned::default() },
+                ],
+                at_ms: 9,
+            },
+            r#""synced","entries":[{"kind":"topic_config","of":"b","key":"retention.ms","value":"5","before":"4"},{"kind":"acl","key":"x"}],"at_ms":9"#,
         ),
         (
             ControlRecord::SourceFenced { topics: vec![text("a")], is_fenced: true, at_ms: 9 },
