@@ -30,6 +30,8 @@ struct Tally {
     shards_moved: usize,
     partitions_moved: usize,
     worst_moved: usize,
+    /// What one instance had on average, at each change.
+    fair_shards: usize,
 }
 
 struct World {
@@ -144,6 +146,10 @@ impl World {
         let different: BTreeSet<u32> = owned.iter().copied().collect();
         assert_eq!((owned.len(), different.len()), (self.shard_count as usize, self.shard_count as usize));
         assert_eq!(targets.values().filter(|target| target.elected).count(), 1);
+        // Of shards that nobody has owned yet no load is known.
+        if self.generation == 0 {
+            return;
+        }
         let cost = |shard: &u32| self.loads[*shard as usize].cost();
         let takers: Vec<&Member> = self.members.iter().filter(|member| !member.said.draining).collect();
         let loads: Vec<u64> = takers.iter().map(|m| targets[&m.id].shards.keys().map(cost).sum()).collect();
@@ -162,6 +168,8 @@ impl World {
         let moved: Vec<u32> = all.filter(|(_, origin)| **origin != Origin::Kept).map(|(shard, _)| *shard).collect();
         let tally = self.tallies.entry(change).or_default();
         tally.changes += 1;
+        let instances = self.members.len() + usize::from(change == Change::Dies);
+        tally.fair_shards += self.shard_count as usize / instances;
         tally.shards_moved += moved.len();
         tally.partitions_moved += moved.iter().map(|shard| self.partitions[*shard as usize] as usize).sum::<usize>();
         tally.worst_moved = tally.worst_moved.max(moved.len());
@@ -208,9 +216,8 @@ fn a_fleet_moves_little_and_shares_evenly() {
         );
         for change in [Change::Comes, Change::Dies, Change::Drains] {
             let tally = world.tallies[&change];
-            // Half as much again as what the one that comes or goes has at the least.
-            let fair = shards / 4;
-            assert!(tally.shards_moved <= tally.changes * fair, "seed {seed}: {change:?} {tally:?}");
+            // What the one that comes or goes has must move; the loads of the others may be put right with it.
+            assert!(tally.shards_moved <= tally.fair_shards * 2, "seed {seed}: {change:?} {tally:?}");
         }
         if seed == 0 {
             eprintln!("{SMALL:?}:\n{}", world.report());
@@ -231,7 +238,7 @@ fn a_large_fleet_moves_little_and_shares_evenly() {
         json!({ "members": instances, "topics": 1_000, "partitions": partitions / 1_000, "changes": 20, "seed": 1 });
     let kafkas = driver().try_call("sticky_moves", "", asked).unwrap();
     eprintln!("Kafka's cooperative sticky assignor, partitions moved on average: {kafkas:?}");
-    let fair = partitions as f64 / instances as f64;
+    let fair = f64::from(partitions) / instances as f64;
     // Ours go by load: the heaviest shards move, and so fewer of them and fewer partitions.
     let ours = world.tallies[&Change::Comes];
     assert!(ours.partitions_moved as f64 <= 1.5 * fair * ours.changes as f64, "{ours:?}, a fair share is {fair}");
