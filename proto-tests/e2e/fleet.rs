@@ -93,6 +93,18 @@ fn await_turn(mirror: &Mirror, before: usize) {
     });
 }
 
+/// Waits until `status` shows so many instances that go by the same file and share all shards.
+fn await_shown(mirror: &Mirror, instances: usize) {
+    wait_until("the fleet in status", LIMIT, || {
+        let fleet = mirror.json(&["status"], 0)["mirrors"][0]["fleet"].clone();
+        let members = fleet["members"].as_array().cloned().unwrap_or_default();
+        let owned: Vec<_> = members.iter().filter_map(|member| member["shards"].as_array()).flatten().collect();
+        let elected = members.iter().filter(|member| member["elected"] == true).count();
+        let is_whole = owned.len() == 16 && elected == 1 && fleet["is_skewed"] == false;
+        if members.len() == instances && is_whole { Ok(()) } else { Err(fleet.to_string()) }
+    });
+}
+
 #[test]
 fn instances_come_and_go_and_die_and_sleep_and_no_record_is_lost_or_there_twice() {
     if !real_kafka_wanted("instances_come_and_go_and_die_and_sleep_and_no_record_is_lost_or_there_twice") {
@@ -111,6 +123,7 @@ fn instances_come_and_go_and_die_and_sleep_and_no_record_is_lost_or_there_twice(
     fourth.start();
     await_turn(&fourth, 0);
     took.push(("a fourth came", load.await_flow("with a fourth")));
+    await_shown(&fourth, 4);
     // One dies.
     let mut dead = fleet.remove(0);
     dead.kill();

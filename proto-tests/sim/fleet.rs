@@ -239,8 +239,8 @@ fn a_large_fleet_moves_little_and_shares_evenly() {
     let kafkas = driver().try_call("sticky_moves", "", asked).unwrap();
     eprintln!("Kafka's cooperative sticky assignor, partitions moved on average: {kafkas:?}");
     let fair = f64::from(partitions) / instances as f64;
-    // Ours go by load: the heaviest shards move, and so fewer of them and fewer partitions.
+    // Ours go by load: what has drifted apart since, within the hysteresis, is put right by the way.
     let ours = world.tallies[&Change::Comes];
-    assert!(ours.partitions_moved as f64 <= 1.5 * fair * ours.changes as f64, "{ours:?}, a fair share is {fair}");
+    assert!(ours.partitions_moved as f64 <= 2.5 * fair * ours.changes as f64, "{ours:?}, a fair share is {fair}");
     assert!(kafkas["comes"].as_f64().unwrap() > 0.0);
 }
