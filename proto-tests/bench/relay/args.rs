@@ -32,7 +32,10 @@ pub(crate) struct Args {
     /// Mirrors in the one process, each with a topic of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) mirrors: u32,
-    /// Instead of that: how the cost of a byte, batch, record, partition and mirror grows with their number
+    /// Instances that share the one mirror as a fleet
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "mirrors")]
+    pub(crate) instances: u32,
+    /// Instead of that: how the cost of a byte, batch, record, partition, mirror and instance grows with their number
     #[arg(long)]
     pub(crate) growth: bool,
     /// Also write every reading to this file

@@ -100,7 +100,8 @@ impl<'a> Ends<'a> {
         Ok(Self { of, source, target })
     }
 
-    pub(crate) fn config(&self) -> String {
+    /// What a process between them is to do; one of a fleet shares it with others.
+    pub(crate) fn config(&self, fleet: bool) -> String {
         let address = |cluster: &Cluster| cluster.bootstrap().join(",");
         let mut text = format!(
             "clusters:\n  source: {{ bootstrap: [\"{}\"] }}\n  target: {{ bootstrap: [\"{}\"] }}\nmirrors:\n",
@@ -113,7 +114,15 @@ impl<'a> Ends<'a> {
                 "  - {{ name: {topic}, source: source, target: target, topics: {{ include: [{topic}] }} }}"
             );
         }
+        if fleet {
+            text.push_str("fleet: {}\n");
+        }
         text
+    }
+
+    /// Of the fleet's group: how often its members have changed.
+    pub(crate) fn generation(&self) -> i32 {
+        self.of.topics.iter().map(|mirror| self.target.group_generation(&format!("kmirror.{mirror}"))).sum()
     }
 
     /// Says, once asked, whether every partition has been fetched: all of kmirror's start lies behind it then.

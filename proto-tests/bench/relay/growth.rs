@@ -18,7 +18,7 @@ struct Axis {
     set: fn(&mut Args, u32),
 }
 
-const AXES: [Axis; 4] = [
+const AXES: [Axis; 5] = [
     Axis {
         name: "records in a batch of 16 KiB",
         points: &[1, 4, 16, 64, 256],
@@ -38,6 +38,11 @@ const AXES: [Axis; 4] = [
         name: "mirrors of 12 partitions in one process",
         points: &[1, 2, 4, 8, 16],
         set: |args, point| args.mirrors = point,
+    },
+    Axis {
+        name: "instances of a fleet, 48 partitions",
+        points: &[1, 2, 3],
+        set: |args, point| (args.partitions, args.instances) = (48, point),
     },
 ];
 

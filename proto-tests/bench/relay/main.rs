@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
     let measure = |args: &Args, source: &Source| {
         runtime.block_on(async {
             let ends = Ends::start(source).await?;
-            mirror::measure(&args.kmirror, &ends).await
+            mirror::measure(&args.kmirror, &ends, args.instances).await
         })
     };
     if args.growth {

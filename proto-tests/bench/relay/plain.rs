@@ -54,7 +54,7 @@ pub(crate) fn measure(bytes: u64, buffer: usize) -> anyhow::Result<Reading> {
     let (sender, sink) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
     let mut child = start(&sender, &sink, buffer)?;
     let (sender, sink) = (sender.accept()?.0, sink.accept()?.0);
-    let watch = Stopwatch::start(child.id())?;
+    let watch = Stopwatch::start(vec![child.id()])?;
     let sending = thread::spawn(move || send(sender, bytes));
     let arrived = receive(sink)?;
     let reading = watch.stop(bytes)?;

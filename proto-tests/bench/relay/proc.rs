@@ -28,6 +28,14 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    fn of_all(pids: &[u32]) -> anyhow::Result<Self> {
+        let each = pids.iter().map(|pid| Self::of(*pid)).collect::<anyhow::Result<Vec<_>>>()?;
+        let sum = |of: fn(&Self) -> f64| each.iter().map(of).sum();
+        Ok(Self { user: sum(|cpu| cpu.user), system: sum(|cpu| cpu.system) })
+    }
+}
+
 impl Sub for Cpu {
     type Output = Self;
 
@@ -57,22 +65,25 @@ pub(crate) struct Reading {
 
 /// A measurement under way.
 pub(crate) struct Stopwatch {
-    pid: u32,
+    pids: Vec<u32>,
     began: Instant,
     cpu: Cpu,
     ends: Cpu,
 }
 
 impl Stopwatch {
-    /// Of this process and of what lies between its ends.
-    pub(crate) fn start(pid: u32) -> anyhow::Result<Self> {
-        Ok(Self { pid, cpu: Cpu::of(pid)?, ends: Cpu::of(std::process::id())?, began: Instant::now() })
+    /// Of this process and of those that lie between its ends.
+    pub(crate) fn start(pids: Vec<u32>) -> anyhow::Result<Self> {
+        let (cpu, ends) = (Cpu::of_all(&pids)?, Cpu::of(std::process::id())?);
+        Ok(Self { pids, cpu, ends, began: Instant::now() })
     }
 
+    /// CPU time is that of all of them, memory that of the largest.
     pub(crate) fn stop(self, bytes: u64) -> anyhow::Result<Reading> {
         let wall = self.began.elapsed();
-        let (cpu, ends) = (Cpu::of(self.pid)? - self.cpu, Cpu::of(std::process::id())? - self.ends);
-        Ok(Reading { bytes, wall, cpu, ends, peak_bytes: peak_bytes(self.pid)? })
+        let (cpu, ends) = (Cpu::of_all(&self.pids)? - self.cpu, Cpu::of(std::process::id())? - self.ends);
+        let peaks = self.pids.iter().map(|pid| peak_bytes(*pid)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Reading { bytes, wall, cpu, ends, peak_bytes: peaks.into_iter().max().unwrap_or(0) })
     }
 }
 
