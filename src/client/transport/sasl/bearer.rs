@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-use super::{printable, redacted};
+use super::{msk, printable, redacted};
 use crate::client::command;
 use crate::config::{ClientCredentials, TokenSource};
 
@@ -25,6 +25,7 @@ pub(super) const GO_ON: &[u8] = b"\x01";
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     kept: tokio::sync::Mutex<Option<(Instant, SecretString)>>,
+    signer: msk::Signer,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +50,10 @@ impl Tokens {
                 (secret.read(command::printed).await.map_err(|detail| format!("sasl.token: {detail}"))?, KEPT)
             }
             TokenSource::Endpoint(endpoint) => ask(endpoint).await?,
+            // Signing costs nothing, and each connection is to have the whole life of a token.
+            TokenSource::MskIam { region } => {
+                (self.signer.token(region).await.map_err(|detail| format!("sasl.msk_iam: {detail}"))?, KEPT)
+            }
         };
         let token = checked(&token)?;
         *kept = Some((Instant::now() + serves, token.clone()));

@@ -2,6 +2,11 @@
 
 mod bearer;
 pub(crate) mod fuzzing;
+#[cfg(feature = "msk-iam")]
+mod msk;
+#[cfg(not(feature = "msk-iam"))]
+#[path = "msk_absent.rs"]
+mod msk;
 mod scram;
 
 use std::time::Duration;
