@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
-use kafka_protocol::messages::describe_client_quotas_response::{EntityData as DescribedPart, EntryData as DescribedQuota};
+use kafka_protocol::messages::describe_client_quotas_response::{
+    EntityData as DescribedPart, EntryData as DescribedQuota,
+};
 use kafka_protocol::messages::describe_user_scram_credentials_response::DescribeUserScramCredentialsResult as DescribedUser;
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, ApiVersionsRequest, DescribeClientQuotasRequest, DescribeUserScramCredentialsRequest,

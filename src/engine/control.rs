@@ -151,7 +151,8 @@ impl Control {
     pub(crate) fn generation(&self) -> Result<Generation, EngineError> {
         let unexpected = |detail: String| EngineError::Unexpected { mirror: self.mirror.clone(), detail };
         let generation = self.state.generation().cloned();
-        let generation = generation.ok_or_else(|| unexpected("the control partition holds no generation".to_owned()))?;
+        let generation =
+            generation.ok_or_else(|| unexpected("the control partition holds no generation".to_owned()))?;
         // The control partition is the one behind those of the shards. Room for shards is made by this number, and whoever may
         // write there may write any.
         if i32::try_from(generation.shards) == Ok(self.tp.partition) {

@@ -65,8 +65,7 @@ fn planned(view: View<'_>, offset: i64, input: &mut Input<'_>) {
     let views: Views<'_> =
         [("t".to_owned(), TopicView { target_topic: "t".to_owned(), partitions: BTreeMap::from([(0, view)]) })].into();
     let source = SourceGroup { kind: GroupType::Classic, offsets: committed(offset) };
-    let target =
-        TargetGroup { kind: GroupType::Classic, live: false, ever_joined: true, offsets: committed(found) };
+    let target = TargetGroup { kind: GroupType::Classic, live: false, ever_joined: true, offsets: committed(found) };
     let ledger = Ledger::default();
     let options = Options { refresh_ms: 1, overwrite: Overwrite::Own };
     let planner = Planner::new(&views, &ledger, options, 0);

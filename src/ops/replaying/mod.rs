@@ -18,8 +18,8 @@ use crate::mirror::Isolation;
 use super::records::Stretch;
 
 pub(crate) use appender::{Appender, Replayer};
-pub(crate) use mark::{BATCH_BYTES, BATCH_RECORDS, Due, in_parts, size_of};
 pub(super) use mark::origin;
+pub(crate) use mark::{BATCH_BYTES, BATCH_RECORDS, Due, in_parts, size_of};
 pub use mark::{ORIGIN, REPLAY};
 
 const CLEANUP_POLICY: &str = "cleanup.policy";

@@ -70,7 +70,9 @@ impl Tokens {
 pub(super) fn checked(token: &SecretString) -> Result<SecretString, String> {
     let text = token.expose_secret().trim();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("the token holds characters that no token has: give it alone, without quotes or a header".to_owned());
+        return Err(
+            "the token holds characters that no token has: give it alone, without quotes or a header".to_owned()
+        );
     }
     Ok(SecretString::from(text))
 }
@@ -101,11 +103,7 @@ async fn ask(endpoint: &ClientCredentials) -> Result<(SecretString, Duration), S
 }
 
 /// The token, and how long it may be kept.
-pub(super) fn read_answer(
-    status: u16,
-    body: &[u8],
-    secret: &SecretString,
-) -> Result<(SecretString, Duration), String> {
+pub(super) fn read_answer(status: u16, body: &[u8], secret: &SecretString) -> Result<(SecretString, Duration), String> {
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     let Some(answer) = answer else { return Err(format!("it answers {status} with what is not JSON")) };
     let Some(token) = answer.access_token.map(SecretString::from).filter(|_| (200..300).contains(&status)) else {

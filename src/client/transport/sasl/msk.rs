@@ -94,11 +94,8 @@ mod tests {
     const AT: u64 = 1_767_323_045;
 
     fn signed(region: &str, session: Option<&str>, at_s: u64) -> Url {
-        let credential = AwsCredential {
-            key_id: KEY.to_owned(),
-            secret_key: SECRET.to_owned(),
-            token: session.map(str::to_owned),
-        };
+        let credential =
+            AwsCredential { key_id: KEY.to_owned(), secret_key: SECRET.to_owned(), token: session.map(str::to_owned) };
         let token = token(&credential, region, SystemTime::UNIX_EPOCH + Duration::from_secs(at_s)).unwrap();
         let url = URL_SAFE_NO_PAD.decode(token.expose_secret()).unwrap();
         Url::parse(std::str::from_utf8(&url).unwrap()).unwrap()
