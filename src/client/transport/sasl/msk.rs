@@ -185,7 +185,7 @@ mod tests {
                        86400&X-Amz-SignedHeaders=host";
         assert_eq!(
             signature(&Url::parse(example).unwrap(), "UNSIGNED-PAYLOAD"),
-            "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c031957d157751f604d404"
+            "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
         );
     }
 }
