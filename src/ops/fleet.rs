@@ -69,7 +69,7 @@ pub async fn fleet_view(mirror: &str, target: &Cluster) -> Result<Option<FleetVi
 }
 
 /// The view of a group as its coordinator describes it; `None` where it is none of a fleet.
-pub fn shown(group: String, described: DescribedFleet) -> Option<FleetView> {
+pub(super) fn shown(group: String, described: DescribedFleet) -> Option<FleetView> {
     if described.protocol_type != PROTOCOL_TYPE {
         return None;
     }
