@@ -77,17 +77,16 @@ fn answered(input: &mut Input<'_>) {
     let instance_id = (input.u8() & 1 == 1).then(|| "a".to_owned());
     let terms = Terms { session_timeout_ms: 10_000, heartbeat_ms: 3_000, instance_id, survey_ms: 60_000 };
     let (mut machine, mut now_ms) = (Membership::new(terms), 0);
-    let mut asked_sync = false;
     while !input.is_empty() {
         now_ms += u64::from(input.u8()) * 100;
-        match machine.next(now_ms) {
+        let asked_sync = match machine.next(now_ms) {
             Next::Ended(_) => return,
             Next::Wait { until_ms } => {
                 assert!(until_ms > now_ms, "a wait that is over already would never end");
                 continue;
             }
-            Next::Ask(ask) => asked_sync = matches!(ask, Ask::Sync { .. }),
-        }
+            Next::Ask(ask) => matches!(ask, Ask::Sync { .. }),
+        };
         let answer = an_answer(input);
         let synced = matches!(answer, Answer::Synced(_));
         match machine.answered(now_ms, answer) {
