@@ -1,6 +1,8 @@
 //! What the project promises of its own files: who may know whom, how long a file may be, and that README, help and
 //! examples name only what exists. Nothing here starts a broker.
 
+mod licences;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,10 +7,25 @@ use kafka_protocol::messages::ApiKey;
 use kmirror::broker::{Action, Cluster, ClusterOptions, RequestContext, RequestKind, ResponseKind};
 use kmirror::client::{Cluster as Client, ClusterSpec, ReadOptions, TopicPartition, Topics, read_log};
 
-use super::append;
+use super::{Pair, append};
+use crate::kafka::harness::wait_until;
 
 const TOPIC: &str = "throttled";
 const THROTTLED: usize = 6;
+
+/// An answer that tells nothing.
+fn nothing(response: &mut ResponseKind, throttle_ms: i32) {
+    if let ResponseKind::Fetch(response) = response {
+        response.responses.clear();
+        response.throttle_time_ms = throttle_ms;
+    }
+}
+
+async fn connected(cluster: &Cluster) -> (Client, TopicPartition) {
+    let client = Client::connect(ClusterSpec::new("it", cluster.bootstrap(), "test".to_owned())).await.unwrap();
+    let topic_id = client.refresh(Topics::All).await.unwrap().topic(TOPIC).unwrap().id;
+    (client, TopicPartition { topic: TOPIC.to_owned(), topic_id, partition: 0 })
+}
 
 /// Who gave a read up for it would begin the take-over of its shard anew, and ask for the same bytes for ever.
 #[tokio::test]
@@ -23,19 +38,46 @@ async fn a_read_that_is_put_off_outlasts_its_deadline_and_asks_for_less() {
     cluster.intercept(ApiKey::Fetch, Some(THROTTLED), move |context: &RequestContext<'_>| {
         let RequestKind::Fetch(request) = context.request else { return Action::Pass };
         inside.lock().unwrap().push(request.max_bytes);
-        Action::Edit(Box::new(|response| {
-            if let ResponseKind::Fetch(response) = response {
-                response.responses.clear();
-            }
-        }))
+        Action::Edit(Box::new(|response| nothing(response, 1)))
     });
-    let client = Client::connect(ClusterSpec::new("it", cluster.bootstrap(), "test".to_owned())).await.unwrap();
-    let topic_id = client.refresh(Topics::All).await.unwrap().topic(TOPIC).unwrap().id;
-    let tp = TopicPartition { topic: TOPIC.to_owned(), topic_id, partition: 0 };
+    let (client, tp) = connected(&cluster).await;
     // The pauses between so many tries are longer together.
     let options = ReadOptions { deadline: Duration::from_millis(700), max_bytes: 64 << 10, ..ReadOptions::default() };
     let slice = read_log(&client, &tp, 0, options).await.unwrap();
     assert_eq!(slice.batches.iter().map(|batch| i64::from(batch.header.records_count)).sum::<i64>(), 10);
     let kib = |kib: i32| kib << 10;
     assert_eq!(*asked.lock().unwrap(), [64, 32, 16, 8, 4, 4].map(kib));
+}
+
+/// Without a pause it is no throttle, and to wait for its end would be to wait for ever: tansu 0.6.0 answers so to a Fetch that is not to
+/// wait.
+#[tokio::test]
+async fn an_answer_without_the_partition_that_was_asked_for_is_none() {
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    cluster.create_topic(TOPIC, 1, 1, &[]).unwrap();
+    append(&cluster, TOPIC, 0, "", 0, 10);
+    cluster.intercept(ApiKey::Fetch, None, |_| Action::Edit(Box::new(|response| nothing(response, 0))));
+    let (client, tp) = connected(&cluster).await;
+    let options = ReadOptions { deadline: Duration::from_millis(300), ..ReadOptions::default() };
+    let read = tokio::time::timeout(Duration::from_secs(20), read_log(&client, &tp, 0, options)).await;
+    let error = read.expect("it goes on for ever").unwrap_err().to_string();
+    assert!(error.contains("it says nothing of throttled:0, which was asked for, and does not throttle"), "{error}");
+}
+
+/// A cluster that puts everything off holds up the start, and not the end.
+#[test]
+fn a_mirror_that_cannot_begin_can_be_stopped() {
+    let mut pair = Pair::new("put-off", 1, 1, "");
+    let asked = Arc::new(Mutex::new(0));
+    let inside = Arc::clone(&asked);
+    pair.target.intercept(ApiKey::Fetch, None, move |_| {
+        *inside.lock().unwrap() += 1;
+        Action::Edit(Box::new(|response| nothing(response, 1)))
+    });
+    pair.mirror.start();
+    wait_until("its state to be asked for", crate::e2e::mirror::LIMIT, || match *asked.lock().unwrap() {
+        0 => Err("not yet".to_owned()),
+        _ => Ok(()),
+    });
+    pair.mirror.stop();
 }

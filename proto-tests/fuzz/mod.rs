@@ -80,7 +80,7 @@ macro_rules! each_target {
     };
 }
 
-each_target!(archive batch config intake map state wire);
+each_target!(access archive batch config fleet groups intake map notes sasl state wire);
 
 #[test]
 fn replay() {

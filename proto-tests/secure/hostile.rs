@@ -20,8 +20,15 @@ const SASL_AUTHENTICATE: i16 = 36;
 /// What it answers to the nth token of SASL: an error code, and bytes.
 type Script = Arc<dyn Fn(usize, &[u8]) -> (i16, Vec<u8>) + Send + Sync>;
 
+/// What it answers to a version of ApiVersions that it does not know: as KIP-511 has it.
+const UNSUPPORTED: &[u8] = &[0, 35, 0, 0, 0, 0];
+
 /// Its address, and how many connections it has seen.
 async fn broker(script: Script) -> (String, Arc<AtomicUsize>) {
+    broker_with(UNSUPPORTED, script).await
+}
+
+async fn broker_with(unsupported: &'static [u8], script: Script) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let seen = Arc::new(AtomicUsize::new(0));
@@ -29,13 +36,13 @@ async fn broker(script: Script) -> (String, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             counter.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(serve(stream, Arc::clone(&script)));
+            tokio::spawn(serve(stream, unsupported, Arc::clone(&script)));
         }
     });
     (address, seen)
 }
 
-async fn serve(mut stream: TcpStream, script: Script) {
+async fn serve(mut stream: TcpStream, unsupported: &[u8], script: Script) {
     let mut tokens = 0;
     while let Ok(length) = stream.read_i32().await {
         let mut request = vec![0; usize::try_from(length).unwrap()];
@@ -49,7 +56,7 @@ async fn serve(mut stream: TcpStream, script: Script) {
         let mut answer = BytesMut::new();
         answer.put_i32(correlation);
         match key {
-            API_VERSIONS if version > 0 => answer.put_slice(&[0, 35, 0, 0, 0, 0]),
+            API_VERSIONS if version > 0 => answer.put_slice(unsupported),
             API_VERSIONS => {
                 answer.put_slice(&[0, 0, 0, 0, 0, 3]);
                 for (key, min, max) in [(API_VERSIONS, 0, 0), (SASL_HANDSHAKE, 0, 1), (SASL_AUTHENTICATE, 0, 1)] {
@@ -77,6 +84,16 @@ async fn serve(mut stream: TcpStream, script: Script) {
             return;
         }
     }
+}
+
+/// librdkafka's mock of a broker (2.16) answers in the layout of the version that it does not know.
+#[tokio::test]
+async fn versions_are_asked_for_anew_whatever_comes_with_the_refusal() {
+    const OF_THE_MOCK: &[u8] = &[0, 35, 1, 0, 18, 0, 0, 0, 2, 0, 0, 0, 0];
+    let (address, _) = broker_with(OF_THE_MOCK, Arc::new(|_, _| (58, Vec::new()))).await;
+    let more = ", sasl: { mechanism: PLAIN, username: alice, password: hunter2 }";
+    let error = Cluster::connect(spec(Path::new(""), &address, more)).await.unwrap_err();
+    assert!(error.to_string().contains("SASL_AUTHENTICATION_FAILED"), "{error}");
 }
 
 async fn refused(mechanism: &str, script: Script) -> (ClientError, usize) {

@@ -58,20 +58,7 @@ impl Cluster {
             Err(error) if error.code() == Some(SECURITY_DISABLED) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let bindings = resources.iter().flat_map(|found| {
-            found.acls.iter().map(|acl| {
-                let numbers = AclNumbers {
-                    resource: found.resource_type,
-                    pattern: found.pattern_type,
-                    operation: acl.operation,
-                    permission: acl.permission_type,
-                };
-                numbers.binding(&found.resource_name, &acl.principal, &acl.host)
-            })
-        });
-        let mut bindings: Vec<AclBinding> = bindings.collect();
-        bindings.sort();
-        Ok(Some(bindings))
+        Ok(Some(bindings(&resources)))
     }
 
     /// Creates ACLs; one that is there already stays. Gives those that the cluster refuses, and why. Needs ALTER on the cluster.
@@ -236,6 +223,24 @@ impl Cluster {
         }
         Ok(count)
     }
+}
+
+/// In order.
+pub(super) fn bindings(resources: &[DescribeAclsResource]) -> Vec<AclBinding> {
+    let bindings = resources.iter().flat_map(|found| {
+        found.acls.iter().map(|acl| {
+            let numbers = AclNumbers {
+                resource: found.resource_type,
+                pattern: found.pattern_type,
+                operation: acl.operation,
+                permission: acl.permission_type,
+            };
+            numbers.binding(&found.resource_name, &acl.principal, &acl.host)
+        })
+    });
+    let mut bindings: Vec<AclBinding> = bindings.collect();
+    bindings.sort();
+    bindings
 }
 
 /// `None` where its words are none of Kafka's.

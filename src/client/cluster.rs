@@ -366,7 +366,7 @@ impl Cluster {
         }))
     }
 
-    fn address(&self, node: i32) -> Option<String> {
+    pub(super) fn address(&self, node: i32) -> Option<String> {
         if node < 0 {
             let index = usize::try_from(-1 - i64::from(node)).ok()?;
             return self.era().spec.bootstrap.get(index).cloned();

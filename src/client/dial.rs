@@ -107,7 +107,6 @@ fn host(address: &str) -> &str {
 async fn api_versions(line: &Line) -> Result<HashMap<i16, (i16, i16)>, ClientError> {
     let mut response = ask_versions(line, 3).await?;
     if response.error_code == UNSUPPORTED_VERSION {
-        // An older broker answers in v0 whatever was asked (KIP-511).
         response = ask_versions(line, 0).await?;
     }
     if response.error_code != 0 {
@@ -126,8 +125,10 @@ async fn ask_versions(line: &Line, version: i16) -> Result<ApiVersionsResponse, 
     let mut frame = encode(&line.shared.cluster, &request, version, 0)?;
     frame.flexible_response = false;
     let body = line.submit_now(frame).await?;
-    let answered_in_v0 = body.get(..2) == Some(&UNSUPPORTED_VERSION.to_be_bytes());
-    let version = if answered_in_v0 { 0 } else { version };
+    if body.get(..2) == Some(&UNSUPPORTED_VERSION.to_be_bytes()) {
+        // What follows is laid out as in v0 (KIP-511), or as was asked (librdkafka's mock), and is not needed: v0 is asked for next.
+        return Ok(ApiVersionsResponse::default().with_error_code(UNSUPPORTED_VERSION));
+    }
     line.shared.decode::<ApiVersionsRequest>(version, body)
 }
 

@@ -184,10 +184,13 @@ async fn read_once(
     if response.error_code != 0 {
         return Err(failed(response.error_code).into());
     }
-    let data = response.responses.into_iter().flat_map(|t| t.partitions).next();
-    // A broker that throttles answers without any partition (`FetchRequest.getErrorResponse`, KIP-219): that says nothing of
-    // the log, least of all that it ends here.
-    let Some(data) = data else { return Err(failed(THROTTLING_QUOTA_EXCEEDED).into()) };
+    let throttle_ms = response.throttle_time_ms;
+    let Some(data) = response.responses.into_iter().flat_map(|t| t.partitions).next() else {
+        // A broker that throttles answers without any partition (`FetchRequest.getErrorResponse`, KIP-219), and for how long:
+        // that says nothing of the log, least of all that it ends here. Without the pause it is no answer.
+        let error = if throttle_ms > 0 { failed(THROTTLING_QUOTA_EXCEEDED) } else { untold(cluster, leader, tp) };
+        return Err(error.into());
+    };
     match data.error_code {
         0 => {}
         OFFSET_OUT_OF_RANGE => {
@@ -229,6 +232,15 @@ async fn read_once(
             .map(|t| (t.producer_id.0, t.first_offset))
             .collect(),
     })
+}
+
+fn untold(cluster: &Cluster, leader: i32, tp: &TopicPartition) -> ClientError {
+    ClientError::Protocol {
+        cluster: cluster.name().to_owned(),
+        address: cluster.address(leader).unwrap_or_else(|| format!("broker {leader}")),
+        api: "Fetch",
+        detail: format!("it says nothing of {tp}, which was asked for, and does not throttle"),
+    }
 }
 
 /// The epoch to name, where the leader knows the field.

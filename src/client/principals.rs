@@ -4,6 +4,10 @@
 use std::collections::BTreeMap;
 
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_protocol::messages::describe_client_quotas_response::{
+    EntityData as DescribedPart, EntryData as DescribedQuota,
+};
+use kafka_protocol::messages::describe_user_scram_credentials_response::DescribeUserScramCredentialsResult as DescribedUser;
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, ApiVersionsRequest, DescribeClientQuotasRequest, DescribeUserScramCredentialsRequest,
 };
@@ -94,18 +98,7 @@ impl Cluster {
                 }
             });
             match outcome {
-                Ok(entries) => {
-                    let quota = |entry: kafka_protocol::messages::describe_client_quotas_response::EntryData| {
-                        let entity = entry.entity.into_iter();
-                        ClientQuota {
-                            entity: entity
-                                .map(|e| (e.entity_type.to_string(), e.entity_name.map(|name| name.to_string())))
-                                .collect(),
-                            values: entry.values.into_iter().map(|v| (v.key.to_string(), v.value)).collect(),
-                        }
-                    };
-                    return Ok(entries.into_iter().map(quota).collect());
-                }
+                Ok(entries) => return Ok(entries.into_iter().map(quota).collect()),
                 Err(error) => tries.again(self, error, &[]).await?,
             }
         }
@@ -188,8 +181,7 @@ impl Cluster {
                 RESOURCE_NOT_FOUND => continue,
                 code => return Err(self.api_error_with(API, code, &found.user, found.error_message.as_deref())),
             }
-            let mechanisms = found.credential_infos.iter().map(|info| (info.mechanism, info.iterations)).collect();
-            users.push(ScramUser { user: found.user.to_string(), mechanisms });
+            users.push(scram_user(&found));
         }
         users.sort_by(|a, b| a.user.cmp(&b.user));
         Ok(users)
@@ -210,6 +202,19 @@ impl Cluster {
             code => Err(self.api_error("ApiVersions", code, "finalized features")),
         }
     }
+}
+
+pub(super) fn quota(entry: DescribedQuota) -> ClientQuota {
+    let part = |part: DescribedPart| (part.entity_type.to_string(), part.entity_name.map(|name| name.to_string()));
+    ClientQuota {
+        entity: entry.entity.into_iter().map(part).collect(),
+        values: entry.values.into_iter().map(|value| (value.key.to_string(), value.value)).collect(),
+    }
+}
+
+pub(super) fn scram_user(found: &DescribedUser) -> ScramUser {
+    let mechanisms = found.credential_infos.iter().map(|info| (info.mechanism, info.iterations)).collect();
+    ScramUser { user: found.user.to_string(), mechanisms }
 }
 
 fn text(text: &str) -> StrBytes {

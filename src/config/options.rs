@@ -209,6 +209,8 @@ pub const OPTIONS: &[Opt] = &[
     opt("clusters.*.sasl.oauth.client_id", LIVE, TEXT, "The client.").required(),
     opt("clusters.*.sasl.oauth.client_secret", LIVE, SECRET, "Its secret, sent by HTTP Basic.").secret().required(),
     opt("clusters.*.sasl.oauth.scope", LIVE, TEXT, "The scope to ask for."),
+    opt("clusters.*.sasl.msk_iam", LIVE, Kind::Section, "Signs tokens for Amazon MSK with AWS credentials, for OAUTHBEARER; a build with the cargo feature `msk-iam` can. The credentials are those of the environment, of a web identity, of the container or of the instance: the first that is there, as for `s3://`."),
+    opt("clusters.*.sasl.msk_iam.region", LIVE, Kind::One(Scalar::Name), "The AWS region of the cluster, such as `eu-central-1`.").required(),
     opt("mirrors", LIVE, Kind::Sections, "The mirrors, each one directed flow from a source to a target. May be absent where there are backups."),
     opt("mirrors[].name", LIVE, Kind::One(Scalar::Name), "Unique; names the state topic `__kmirror.<name>` on the target. Another name is another mirror, which starts anew.").required(),
     opt("mirrors[].source", FIXED, Kind::One(Scalar::Cluster), "The cluster to read from.").required(),

@@ -60,6 +60,13 @@ pub(super) struct Sasl {
     pub(super) password: Option<String>,
     pub(super) token: Option<String>,
     pub(super) oauth: Option<Oauth>,
+    pub(super) msk_iam: Option<MskIam>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MskIam {
+    pub(super) region: String,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -53,6 +53,11 @@ pub enum TokenSource {
     Token(Secret),
     /// An OIDC token endpoint.
     Endpoint(ClientCredentials),
+    /// Signed by kmirror itself, for Amazon MSK.
+    MskIam {
+        /// AWS region of the cluster.
+        region: String,
+    },
 }
 
 /// The client credentials grant (RFC 6749, 4.4).
@@ -102,7 +107,7 @@ pub(super) fn check_mechanism(name: &str) -> Result<(), String> {
         )),
         "AWS_MSK_IAM" => Err(
             "is not supported by itself: MSK takes IAM tokens by OAUTHBEARER as well; write mechanism: OAUTHBEARER, \
-             and a token from ${command:…} that prints one"
+             and msk_iam: { region: … }"
                 .to_owned(),
         ),
         _ => Err(format!("is none of {MECHANISMS}")),
@@ -157,9 +162,11 @@ impl Validator<'_> {
                     self.error(&format!("{at}.{key}"), message);
                 }
             }
-            return self.tokens(at, sasl.token, sasl.oauth).map(SaslConfig::OauthBearer);
+            return self.tokens(at, sasl).map(SaslConfig::OauthBearer);
         };
-        for (key, there) in [("token", sasl.token.is_some()), ("oauth", sasl.oauth.is_some())] {
+        let of_tokens =
+            [("token", sasl.token.is_some()), ("oauth", sasl.oauth.is_some()), ("msk_iam", sasl.msk_iam.is_some())];
+        for (key, there) in of_tokens {
             if there {
                 self.error(&format!("{at}.{key}"), format!("is for OAUTHBEARER alone, not for {}", sasl.mechanism));
             }
@@ -172,18 +179,21 @@ impl Validator<'_> {
         Some(hash.map_or_else(|| SaslConfig::Plain(login.clone()), |hash| SaslConfig::Scram(hash, login.clone())))
     }
 
-    fn tokens(&mut self, at: &str, token: Option<String>, oauth: Option<raw::Oauth>) -> Option<TokenSource> {
-        match (token, oauth) {
-            (Some(token), None) => Some(TokenSource::Token(self.secret(&format!("{at}.token"), &token)?)),
-            (None, Some(oauth)) => Some(TokenSource::Endpoint(ClientCredentials {
+    fn tokens(&mut self, at: &str, sasl: raw::Sasl) -> Option<TokenSource> {
+        match (sasl.token, sasl.oauth, sasl.msk_iam) {
+            (Some(token), None, None) => Some(TokenSource::Token(self.secret(&format!("{at}.token"), &token)?)),
+            (None, None, Some(msk)) => Some(TokenSource::MskIam { region: msk.region }),
+            (None, Some(oauth), None) => Some(TokenSource::Endpoint(ClientCredentials {
                 client_secret: self.secret(&format!("{at}.oauth.client_secret"), &oauth.client_secret)?,
                 token_endpoint: oauth.token_endpoint,
                 client_id: oauth.client_id,
                 scope: oauth.scope,
             })),
-            (token, _) => {
-                let given = if token.is_some() { "both" } else { "neither" };
-                self.error(at, format!("takes exactly one of token and oauth for OAUTHBEARER, not {given}"));
+            (token, oauth, msk) => {
+                let given = [("token", token.is_some()), ("oauth", oauth.is_some()), ("msk_iam", msk.is_some())];
+                let given: Vec<&str> = given.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect();
+                let given = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
+                self.error(at, format!("takes exactly one of token, oauth and msk_iam for OAUTHBEARER, not {given}"));
                 None
             }
         }

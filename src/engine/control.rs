@@ -149,10 +149,20 @@ impl Control {
 
     /// The generation in force.
     pub(crate) fn generation(&self) -> Result<Generation, EngineError> {
-        self.state.generation().cloned().ok_or_else(|| EngineError::Unexpected {
-            mirror: self.mirror.clone(),
-            detail: "the control partition holds no generation".to_owned(),
-        })
+        let unexpected = |detail: String| EngineError::Unexpected { mirror: self.mirror.clone(), detail };
+        let generation = self.state.generation().cloned();
+        let generation =
+            generation.ok_or_else(|| unexpected("the control partition holds no generation".to_owned()))?;
+        // The control partition is the one behind those of the shards. Room for shards is made by this number, and whoever may
+        // write there may write any.
+        if i32::try_from(generation.shards) == Ok(self.tp.partition) {
+            return Ok(generation);
+        }
+        Err(unexpected(format!(
+            "the control partition, {}, speaks of {} shards, and the topic has partitions for {}: were partitions added to it, or \
+             has somebody else written there?",
+            self.tp, generation.shards, self.tp.partition
+        )))
     }
 
     /// Reads what was written since; true where something was.

@@ -180,19 +180,22 @@ async fn run_once(
 ) -> Result<(), EngineError> {
     let Settings { all: config, mirror } = settings.borrow_and_update().clone();
     let (config, mirror) = (&config, &mirror);
-    let (source, target) = connect_mirror(config, mirror).await?;
-    board.found((source.cluster_id(), target.cluster_id()));
-    let expiration_ms = producer_expiration_ms(&target).await?;
-    let shared = Shared {
-        all: Arc::clone(config),
-        config: Arc::clone(mirror),
-        source,
-        target,
-        budget: budget.clone(),
-        expiration_ms,
+    let opening = async {
+        let (source, target) = connect_mirror(config, mirror).await?;
+        board.found((source.cluster_id(), target.cluster_id()));
+        let expiration_ms = producer_expiration_ms(&target).await?;
+        let (all, config, budget) = (Arc::clone(config), Arc::clone(mirror), budget.clone());
+        let shared = Shared { all, config, source, target, budget, expiration_ms };
+        let runner = Runner::new(shared.clone(), settings.clone(), seat, stop.clone(), board.clone()).await?;
+        Ok::<_, EngineError>((shared, runner))
     };
-    let outcome = Runner::new(shared.clone(), settings.clone(), seat, stop, board.clone()).await?.run().await;
-    match outcome {
+    // Nothing is held yet, and a cluster may take its time, or for ever.
+    let mut stopped = stop.clone();
+    let (shared, runner) = tokio::select! {
+        opened = opening => opened?,
+        _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+    };
+    match runner.run().await {
         // A promotion's fence may strike before the news of it do.
         Err(EngineError::Fenced { .. }) if is_promoted(&shared).await => {
             board.promote();

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::MirrorStatus;
-use crate::client::{ClientError, Cluster, FleetMember};
+use crate::client::{ClientError, Cluster, DescribedFleet, FleetMember};
 use crate::config::Config;
 use crate::plan::fleet::{Assignment, Load, PROTOCOL_TYPE, Subscription, group_id};
 
@@ -65,9 +65,13 @@ pub struct FleetInstance {
 /// Its coordinator does not answer, or refuses to tell.
 pub async fn fleet_view(mirror: &str, target: &Cluster) -> Result<Option<FleetView>, ClientError> {
     let group = group_id(mirror);
-    let Some(described) = target.describe_fleet(&group, PATIENCE).await? else { return Ok(None) };
+    Ok(target.describe_fleet(&group, PATIENCE).await?.and_then(|described| shown(group, described)))
+}
+
+/// The view of a group as its coordinator describes it; `None` where it is none of a fleet.
+pub(super) fn shown(group: String, described: DescribedFleet) -> Option<FleetView> {
     if described.protocol_type != PROTOCOL_TYPE {
-        return Ok(None);
+        return None;
     }
     let mut shard_count = 0;
     let mut members = Vec::new();
@@ -80,14 +84,14 @@ pub async fn fleet_view(mirror: &str, target: &Cluster) -> Result<Option<FleetVi
     members.sort_by(|a: &FleetInstance, b| (&a.host, &a.member_id).cmp(&(&b.host, &b.member_id)));
     let given: BTreeSet<u32> = members.iter().flat_map(|member| member.shards.iter().copied()).collect();
     let runs: BTreeSet<_> = members.iter().map(|m| (&m.software, &m.config_hash, m.state_version)).collect();
-    Ok(Some(FleetView {
+    Some(FleetView {
         group,
         state: described.state.to_string(),
         shard_count,
         unassigned: (0..shard_count).filter(|shard| !given.contains(shard)).collect(),
         is_skewed: runs.len() > 1,
         members,
-    }))
+    })
 }
 
 /// A mirror's status with its fleet, where the file has one. What the group does not tell leaves the rest as it is.
@@ -117,7 +121,12 @@ fn instance(member: FleetMember, said: Option<Subscription>) -> FleetInstance {
         elected: given.elected,
         draining: said.is_some_and(|said| said.draining),
         shards: given.shards.into_keys().collect(),
-        bytes_per_second: loads.values().map(|load| load.bytes_per_second).sum(),
-        backlog_records: loads.values().map(|load| load.backlog_records).sum(),
+        bytes_per_second: sum(loads.values().map(|load| load.bytes_per_second)),
+        backlog_records: sum(loads.values().map(|load| load.backlog_records)),
     }
+}
+
+/// Of what members say, and so of any numbers.
+fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }

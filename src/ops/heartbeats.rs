@@ -161,7 +161,7 @@ async fn follow(
                 let Some(written_ms) = written_ms(&record) else { continue };
                 board.heartbeat(written_ms);
                 if record.offset >= known {
-                    took.record((now - written_ms).max(0) as f64 / 1000.0);
+                    took.record(now.saturating_sub(written_ms).max(0) as f64 / 1000.0);
                 }
             }
         }
@@ -195,8 +195,8 @@ fn unexpected(mirror: &MirrorConfig, error: &BatchError) -> EngineError {
     EngineError::Unexpected { mirror: mirror.name.clone(), detail: format!("a heartbeat: {error}") }
 }
 
-/// When a heartbeat was written; `None` where the record is none.
-fn written_ms(record: &Record) -> Option<i64> {
+/// When a heartbeat was written, ms since the epoch; `None` where the record is none.
+pub(super) fn written_ms(record: &Record) -> Option<i64> {
     let mut value = record.value.clone().filter(|value| value.len() == 10)?;
     (value.get_i16() == 0).then(|| value.get_i64())
 }

@@ -8,6 +8,8 @@ pub mod drill;
 pub mod failback;
 mod failover;
 mod fleet;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod groups;
 mod heartbeats;
 mod map_view;

@@ -22,7 +22,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn change(map: &mut OffsetMap, input: &mut Input<'_>) -> bool {
+pub fn change(map: &mut OffsetMap, input: &mut Input<'_>) -> bool {
     match input.u8() % 7 {
         0 | 1 => map.push(&a_break(input)).is_ok(),
         2 => map.take_over(input.offset(), input.offset(), 1).is_ok(),

@@ -3,22 +3,32 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "the crate in fuzz/ has these as its public functions")]
 
+pub mod access;
 pub mod archive;
 pub mod batch;
 pub mod config;
+pub mod fleet;
+pub mod groups;
 pub mod intake;
 pub mod map;
+pub mod notes;
+pub mod sasl;
 pub mod state;
 pub mod wire;
 
 pub type Target = fn(&[u8]);
 
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 12] = [
+    ("access", access::run),
     ("archive", archive::run),
     ("batch", batch::run),
     ("config", config::run),
+    ("fleet", fleet::run),
+    ("groups", groups::run),
     ("intake", intake::run),
     ("map", map::run),
+    ("notes", notes::run),
+    ("sasl", sasl::run),
     ("state", state::run),
     ("wire", wire::run),
 ];

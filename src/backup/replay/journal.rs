@@ -42,8 +42,19 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn reach(&self) -> i64 {
-        self.positions.values().sum()
+    /// Out of a record's value.
+    pub(super) fn parse(value: &[u8]) -> Result<Self, String> {
+        let (_, body) = envelope::open(KIND, value).map_err(|error| error.to_string())?;
+        serde_json::from_slice(body).map_err(|error| error.to_string())
+    }
+
+    /// The value of its record.
+    pub(super) fn to_value(&self) -> Vec<u8> {
+        wrapped(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    pub(super) fn reach(&self) -> i64 {
+        self.positions.values().fold(0, |sum, position| sum.saturating_add(*position))
     }
 }
 
@@ -111,10 +122,8 @@ impl Journal {
     }
 
     fn take(&self, record: &Record, all: &mut BTreeMap<String, Progress>) -> Result<(), BackupError> {
-        let wrong = |error: &dyn std::fmt::Display| damaged(&self.cluster, record.offset, &error.to_string());
-        let value = record.value.as_deref().unwrap_or_default();
-        let (_, body) = envelope::open(KIND, value).map_err(|error| wrong(&error))?;
-        let progress: Progress = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
+        let progress = Progress::parse(record.value.as_deref().unwrap_or_default())
+            .map_err(|error| damaged(&self.cluster, record.offset, &error))?;
         let is_better = all.get(&progress.id).is_none_or(|known| known.reach() <= progress.reach());
         if is_better {
             all.insert(progress.id.clone(), progress);
@@ -124,13 +133,12 @@ impl Journal {
 
     /// Notes how far a replay has come. It may land twice: it means the same.
     pub(super) async fn write(&self, progress: &Progress) -> Result<(), BackupError> {
-        let value = envelope::wrap(KIND, &serde_json::to_vec(progress).unwrap_or_default(), None);
         let record = Record {
             offset: 0,
             timestamp: progress.at_ms,
             attributes: 0,
             key: Some(Bytes::from(progress.id.clone())),
-            value: Some(value.into()),
+            value: Some(progress.to_value().into()),
             headers: Vec::new(),
         };
         let batch = batch::encode(&[record], Codec::None, Stamp::NONE)
@@ -138,6 +146,11 @@ impl Journal {
         self.cluster.append_plain(&self.tp, batch.bytes).await?;
         Ok(())
     }
+}
+
+/// A record's value with this body.
+pub(super) fn wrapped(body: &[u8]) -> Vec<u8> {
+    envelope::wrap(KIND, body, None)
 }
 
 fn damaged(cluster: &Cluster, offset: i64, detail: &str) -> BackupError {

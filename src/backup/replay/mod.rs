@@ -32,6 +32,13 @@ use source::{Cursor, Merge, Reading};
 pub use pacer::Speed;
 pub use plan::{ReplayPlan, ReplayRow, ReplayWish};
 
+/// How far a replay has come by this record, written again: for the fuzz targets alone.
+#[doc(hidden)]
+pub fn reread_progress(body: &[u8]) -> Option<(i64, Vec<u8>)> {
+    let progress = Progress::parse(&journal::wrapped(body)).ok()?;
+    Some((progress.reach(), progress.to_value()))
+}
+
 /// How often it is noted how far it came.
 const NOTED_EVERY: Duration = Duration::from_secs(5);
 /// How long a record that is due waits for others to go with, where it need not go at once.

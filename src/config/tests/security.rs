@@ -42,6 +42,8 @@ fn every_mechanism_has_what_it_needs() {
     let oauth = "{ token_endpoint: https://login.example.org/token, client_id: me, client_secret: \"${file:pw}\" }";
     let issued = cluster(&format!("sasl: {{ mechanism: OAUTHBEARER, oauth: {oauth} }}")).sasl.unwrap();
     assert!(matches!(issued, SaslConfig::OauthBearer(TokenSource::Endpoint(_))), "{issued:?}");
+    let signed = cluster("sasl: { mechanism: OAUTHBEARER, msk_iam: { region: eu-central-1 } }").sasl.unwrap();
+    assert_eq!(signed, SaslConfig::OauthBearer(TokenSource::MskIam { region: "eu-central-1".to_owned() }));
 }
 
 #[test]
@@ -58,7 +60,10 @@ fn every_mistake_is_told_without_the_secret() {
         ("tls: { server_name: \"a b\" }".to_owned(), "tls.server_name \"a b\" is not a host name"),
         (format!("sasl: {{ {login} }}"), "sasl.mechanism is missing"),
         (format!("sasl: {{ mechanism: GSSAPI, {login} }}"), "(Kerberos) is not supported"),
-        (format!("sasl: {{ mechanism: AWS_MSK_IAM, {login} }}"), "write mechanism: OAUTHBEARER"),
+        (
+            format!("sasl: {{ mechanism: AWS_MSK_IAM, {login} }}"),
+            "write mechanism: OAUTHBEARER, and msk_iam: { region: … }",
+        ),
         (format!("sasl: {{ mechanism: plain, {login} }}"), "is none of PLAIN, SCRAM-SHA-256"),
         ("sasl: { mechanism: PLAIN, username: me }".to_owned(), "needs username and password for PLAIN"),
         (format!("sasl: {{ mechanism: PLAIN, {login}, token: hunter2 }}"), "sasl.token is for OAUTHBEARER alone"),
@@ -66,7 +71,20 @@ fn every_mistake_is_told_without_the_secret() {
             format!("sasl: {{ mechanism: OAUTHBEARER, {login}, token: hunter2 }}"),
             "sasl.username is of no use to OAUTHBEARER",
         ),
-        ("sasl: { mechanism: OAUTHBEARER }".to_owned(), "exactly one of token and oauth for OAUTHBEARER, not neither"),
+        (
+            "sasl: { mechanism: OAUTHBEARER }".to_owned(),
+            "exactly one of token, oauth and msk_iam for OAUTHBEARER, not none",
+        ),
+        (
+            "sasl: { mechanism: OAUTHBEARER, token: hunter2, msk_iam: { region: eu-central-1 } }".to_owned(),
+            "not token and msk_iam",
+        ),
+        ("sasl: { mechanism: OAUTHBEARER, msk_iam: {} }".to_owned(), "sasl.msk_iam.region is missing"),
+        ("sasl: { mechanism: OAUTHBEARER, msk_iam: { region: \"a/b\" } }".to_owned(), "region \"a/b\" is not"),
+        (
+            format!("sasl: {{ mechanism: PLAIN, {login}, msk_iam: {{ region: eu-central-1 }} }}"),
+            "sasl.msk_iam is for OAUTHBEARER alone",
+        ),
         (oauth("http://login.example.org/token"), "must begin with https://"),
         (oauth("https://me:hunter2@login.example.org/token"), "holds a user or a password"),
         (

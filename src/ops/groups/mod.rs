@@ -29,6 +29,7 @@ use super::state::StateFollower;
 
 pub use apply::{Applied, Commits, Refused, RolledBack, apply, rollback, rollback_plan};
 pub use read::SettledEnd;
+pub(super) use record::read as read_sync;
 pub use record::{SyncRecord, last_sync};
 pub use report::{FailedGroup, GroupsReport, LastSync, StandingGroup, UnreadablePartition};
 pub use sync::{WRITES_END_WITHIN, keep_in_step};

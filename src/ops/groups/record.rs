@@ -38,7 +38,7 @@ pub struct SyncRecord {
 impl SyncRecord {
     /// How long ago that was, ms.
     pub fn age_ms(&self, now_ms: i64) -> i64 {
-        (now_ms - self.at_ms).max(0)
+        now_ms.saturating_sub(self.at_ms).max(0)
     }
 }
 
@@ -51,10 +51,13 @@ pub async fn last_sync(mirror: &str, target: &Cluster) -> Result<Option<SyncReco
     let mut fetched = target.fetch_group_offsets(std::slice::from_ref(&group), false, PATIENCE).await;
     let Some(answers) = fetched.remove(&group).transpose()? else { return Ok(None) };
     let newest = answers.offsets.iter().map(|(_, _, committed)| committed).max_by_key(|committed| committed.offset);
-    Ok(newest.and_then(|committed| {
-        let found: SyncRecord = serde_json::from_str(&committed.metadata).ok()?;
-        Some(SyncRecord { at_ms: committed.offset, ..found })
-    }))
+    Ok(newest.and_then(|committed| read(&committed.metadata, committed.offset)))
+}
+
+/// What stands in the metadata of a committed offset; `None` where that is something else.
+pub(in crate::ops) fn read(metadata: &str, offset: i64) -> Option<SyncRecord> {
+    let found: SyncRecord = serde_json::from_str(metadata).ok()?;
+    Some(SyncRecord { at_ms: offset, ..found })
 }
 
 /// Keeps a record; `at` is the control partition.

@@ -41,7 +41,7 @@ pub(super) fn marked(due: &Due, at: i64, mark: Option<&str>) -> Record {
 }
 
 /// Where a record comes from, if this replay put it here. The last headers count: a record may have been replayed before, by another.
-pub(super) fn origin(record: &Record, mark: Option<&str>) -> Option<(String, i32, i64)> {
+pub(in crate::ops) fn origin(record: &Record, mark: Option<&str>) -> Option<(String, i32, i64)> {
     let (last, rest) = record.headers.split_last()?;
     let origin = match mark {
         None => last,

@@ -18,6 +18,7 @@ use crate::mirror::Isolation;
 use super::records::Stretch;
 
 pub(crate) use appender::{Appender, Replayer};
+pub(super) use mark::origin;
 pub(crate) use mark::{BATCH_BYTES, BATCH_RECORDS, Due, in_parts, size_of};
 pub use mark::{ORIGIN, REPLAY};
 
@@ -134,7 +135,7 @@ pub(crate) async fn read_back(
     }
     let mut stretch = Stretch::new(cluster, tp, Isolation::ReadUncommitted, range);
     while let Some(records) = stretch.next().await? {
-        for (topic, partition, offset) in records.iter().filter_map(|record| mark::origin(record, mark)) {
+        for (topic, partition, offset) in records.iter().filter_map(|record| origin(record, mark)) {
             let (last, count) = there.entry((topic, partition)).or_insert((-1, 0));
             (*last, *count) = (offset.max(*last), *count + 1);
         }

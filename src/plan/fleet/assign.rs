@@ -87,7 +87,9 @@ fn costs(
     let known: Vec<Option<u64>> =
         (0..shard_count).map(|shard| told(shard).or_else(|| remembered.get(&shard).copied())).collect();
     let some: Vec<u64> = known.iter().copied().flatten().collect();
-    let mean = some.iter().sum::<u64>().checked_div(some.len() as u64).unwrap_or(1).max(1);
+    // What members say of their load is theirs to say, and may be anything.
+    let sum = some.iter().fold(0_u64, |sum, cost| sum.saturating_add(*cost));
+    let mean = sum.checked_div(some.len() as u64).unwrap_or(1).max(1);
     known.into_iter().map(|cost| cost.unwrap_or(mean).max(1)).collect()
 }
 
@@ -157,7 +159,8 @@ impl<'a> Table<'a> {
         });
         orphans.sort_by_key(|shard| (std::cmp::Reverse(self.cost(*shard)), *shard));
         for shard in orphans {
-            let after = |member: &usize| (self.relative(self.loads[*member] + self.cost(shard), *member), *member);
+            let cost = self.cost(shard);
+            let after = |member: &usize| (self.relative(self.loads[*member].saturating_add(cost), *member), *member);
             if let Some(member) = self.takers().min_by_key(after) {
                 self.give(member, shard);
             }

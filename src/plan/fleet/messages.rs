@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Load, Origin};
 
+/// The most shards that a member may speak of: a number out of thin air would have the leader share out billions of them.
+/// No mirror has nearly as many ([`Subscription::shard_count`]).
+pub const SHARDS_MAX: u32 = 1 << 14;
+
 /// What a member says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
@@ -80,9 +84,13 @@ impl Subscription {
     /// From JoinGroup's answer.
     ///
     /// # Errors
-    /// They are no subscription.
+    /// They are no subscription, or one to more than [`SHARDS_MAX`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
-        serde_json::from_slice(bytes).map_err(|error| MessageError(error.to_string()))
+        let said: Self = serde_json::from_slice(bytes).map_err(|error| MessageError(error.to_string()))?;
+        if said.shard_count > SHARDS_MAX {
+            return Err(MessageError(format!("{} shards, and no mirror has more than {SHARDS_MAX}", said.shard_count)));
+        }
+        Ok(said)
     }
 }
 
@@ -115,6 +123,15 @@ mod tests {
         assert_eq!(Subscription::from_bytes(&read.to_bytes()).unwrap(), read);
         assert!(Subscription::from_bytes(b"{\"host\":\"a\"}").is_err());
         assert!(Subscription::from_bytes(&[0, 1, 2]).is_err());
+    }
+
+    #[test]
+    fn a_count_of_shards_out_of_thin_air_is_refused() {
+        let says = |count: u32| Subscription::from_bytes(format!(r#"{{"host":"a","shard_count":{count}}}"#).as_bytes());
+        assert_eq!(says(SHARDS_MAX).unwrap().shard_count, SHARDS_MAX);
+        let error = says(SHARDS_MAX + 1).unwrap_err().to_string();
+        assert!(error.contains("16385 shards, and no mirror has more than 16384"), "{error}");
+        assert!(says(u32::MAX).is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod messages;
 
 pub use assign::{HEAVY_PERCENT, LIGHT_PERCENT, SETTLED_PERCENT, assign};
 pub use membership::{Answer, Ask, End, Joined, Membership, Next, Terms, Told};
-pub use messages::{Assignment, MessageError, Subscription};
+pub use messages::{Assignment, MessageError, SHARDS_MAX, Subscription};
 
 use std::collections::BTreeMap;
 

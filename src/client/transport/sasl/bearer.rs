@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-use super::{printable, redacted};
+use super::{msk, printable, redacted};
 use crate::client::command;
 use crate::config::{ClientCredentials, TokenSource};
 
@@ -25,6 +25,7 @@ pub(super) const GO_ON: &[u8] = b"\x01";
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     kept: tokio::sync::Mutex<Option<(Instant, SecretString)>>,
+    signer: msk::Signer,
 }
 
 #[derive(Deserialize)]
@@ -49,14 +50,12 @@ impl Tokens {
                 (secret.read(command::printed).await.map_err(|detail| format!("sasl.token: {detail}"))?, KEPT)
             }
             TokenSource::Endpoint(endpoint) => ask(endpoint).await?,
+            // Signing costs nothing, and each connection is to have the whole life of a token.
+            TokenSource::MskIam { region } => {
+                (self.signer.token(region).await.map_err(|detail| format!("sasl.msk_iam: {detail}"))?, KEPT)
+            }
         };
-        let is_token = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_token(token.expose_secret().trim()) {
-            return Err(
-                "the token holds characters that no token has: give it alone, without quotes or a header".to_owned()
-            );
-        }
-        let token = SecretString::from(token.expose_secret().trim());
+        let token = checked(&token)?;
         *kept = Some((Instant::now() + serves, token.clone()));
         Ok(token)
     }
@@ -67,14 +66,27 @@ impl Tokens {
     }
 }
 
+/// The token without what is around it.
+pub(super) fn checked(token: &SecretString) -> Result<SecretString, String> {
+    let text = token.expose_secret().trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(
+            "the token holds characters that no token has: give it alone, without quotes or a header".to_owned()
+        );
+    }
+    Ok(SecretString::from(text))
+}
+
 /// The client's first message.
 pub(super) fn message(token: &SecretString) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(format!("n,,\x01auth=Bearer {}\x01\x01", token.expose_secret()).into_bytes())
 }
 
 /// What a server says of a token that it refuses (RFC 7628, 3.2.2).
-pub(super) fn refusal(answer: &[u8]) -> String {
-    printable(&String::from_utf8_lossy(answer))
+///
+/// Redacted before it is cut: a token that the cut goes through would not be found any more.
+pub(super) fn refusal(answer: &[u8], token: &SecretString) -> String {
+    printable(&redacted(&String::from_utf8_lossy(answer), token))
 }
 
 /// Asks the endpoint; how long the token may be kept goes with it.
@@ -87,12 +99,17 @@ async fn ask(endpoint: &ClientCredentials) -> Result<(SecretString, Duration), S
         Ok(Err(error)) => return Err(failed(&error)),
         Ok(Ok(answer)) => answer,
     };
-    let answer: Option<Answer> = serde_json::from_slice(&body).ok();
-    let Some(answer) = answer else { return Err(failed(&format!("it answers {status} with what is not JSON"))) };
+    read_answer(status, &body, &secret).map_err(|detail| failed(&detail))
+}
+
+/// The token, and how long it may be kept.
+pub(super) fn read_answer(status: u16, body: &[u8], secret: &SecretString) -> Result<(SecretString, Duration), String> {
+    let answer: Option<Answer> = serde_json::from_slice(body).ok();
+    let Some(answer) = answer else { return Err(format!("it answers {status} with what is not JSON")) };
     let Some(token) = answer.access_token.map(SecretString::from).filter(|_| (200..300).contains(&status)) else {
         let words = [answer.error, answer.error_description].into_iter().flatten().collect::<Vec<_>>().join(": ");
-        let words = printable(&redacted(&words, &secret));
-        return Err(failed(&format!("it answers {status}; {words}")));
+        let words = printable(&redacted(&words, secret));
+        return Err(format!("it answers {status}; {words}"));
     };
     let seconds = match answer.expires_in {
         Some(serde_json::Value::Number(number)) => number.as_u64(),
@@ -156,4 +173,17 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::WORDS_MAX;
+    use super::*;
+
+    #[test]
+    fn a_token_that_the_cut_goes_through_does_not_show() {
+        let answer = format!("{}the-token", "x".repeat(WORDS_MAX - 4));
+        let shown = refusal(answer.as_bytes(), &"the-token".into());
+        assert!(!shown.contains("the"), "{shown}");
+    }
 }

@@ -1,6 +1,12 @@
 //! SASL: SaslHandshake, then SaslAuthenticate until both sides are content (KIP-43, KIP-152), and how long that holds (KIP-368).
 
 mod bearer;
+pub(crate) mod fuzzing;
+#[cfg(feature = "msk-iam")]
+mod msk;
+#[cfg(not(feature = "msk-iam"))]
+#[path = "msk_absent.rs"]
+mod msk;
 mod scram;
 
 use std::time::Duration;
@@ -178,7 +184,7 @@ impl Exchange<'_> {
         if answer.auth_bytes.is_empty() {
             return Ok(answer);
         }
-        let words = redacted(&bearer::refusal(&answer.auth_bytes), self.secret);
+        let words = bearer::refusal(&answer.auth_bytes, self.secret);
         // Whatever it answers now, the token was refused.
         match self.send(bearer::GO_ON).await {
             Err(error @ ClientError::Authentication { .. }) => Err(error),

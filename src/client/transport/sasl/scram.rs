@@ -71,6 +71,12 @@ pub(super) fn prove(
     })
 }
 
+/// Whether a challenge is one that is answered at once.
+pub(super) fn is_cheap(server_first: &[u8]) -> bool {
+    let text = std::str::from_utf8(server_first).unwrap_or_default();
+    Challenge::parse(text).is_ok_and(|challenge| challenge.iterations.get() == ITERATIONS_MIN)
+}
+
 impl Proof {
     /// Whether `server-final-message` shows that the server knows the password as well.
     pub(super) fn verify(&self, server_final: &[u8]) -> Result<(), String> {

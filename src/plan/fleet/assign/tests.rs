@@ -231,3 +231,17 @@ proptest! {
         prop_assert_eq!(moved, fleet[0].said.held.len());
     }
 }
+
+/// Members may say anything of their load.
+#[test]
+fn loads_at_the_end_of_all_numbers_share_out_every_shard() {
+    let all = [(0, u64::MAX), (1, u64::MAX), (2, 1)];
+    let mut members = [member("a", &all), member("b", &[]), member("c", &[])];
+    members[1].said.elsewhere = u64::MAX;
+    for count in [3, 8] {
+        let targets = assigned(count, &members);
+        let mut given: Vec<u32> = targets.values().flat_map(|target| target.shards.keys().copied()).collect();
+        given.sort_unstable();
+        assert_eq!(given, (0..count).collect::<Vec<_>>());
+    }
+}
