@@ -105,6 +105,32 @@ fn await_shown(mirror: &Mirror, instances: usize) {
     });
 }
 
+/// Lines of the mirror that only the second file has.
+const LIMITS: &str = "    limits: { bandwidth: 1GiB }\n";
+
+fn is_other_file(mirror: &Mirror) -> bool {
+    std::fs::read_to_string(&mirror.config).unwrap().contains(LIMITS)
+}
+
+fn put_other_file(mirror: &Mirror) {
+    let text = std::fs::read_to_string(&mirror.config).unwrap();
+    std::fs::write(&mirror.config, text.replace(FLEET, &format!("{LIMITS}{FLEET}"))).unwrap();
+    assert!(is_other_file(mirror));
+}
+
+/// Waits until `status` shows that one of so many instances goes by another file than the others.
+fn await_skewed(mirror: &Mirror, instances: usize) {
+    wait_until("the other file in status", LIMIT, || {
+        let fleet = mirror.json(&["status"], 0)["mirrors"][0]["fleet"].clone();
+        let members = fleet["members"].as_array().cloned().unwrap_or_default();
+        let mut files: Vec<&str> = members.iter().filter_map(|member| member["config_hash"].as_str()).collect();
+        files.sort_unstable();
+        files.dedup();
+        let is_skewed = fleet["is_skewed"] == true && files.len() == 2;
+        if members.len() == instances && is_skewed { Ok(()) } else { Err(fleet.to_string()) }
+    });
+}
+
 #[test]
 fn instances_come_and_go_and_die_and_sleep_and_no_record_is_lost_or_there_twice() {
     if !real_kafka_wanted("instances_come_and_go_and_die_and_sleep_and_no_record_is_lost_or_there_twice") {
@@ -124,6 +150,12 @@ fn instances_come_and_go_and_die_and_sleep_and_no_record_is_lost_or_there_twice(
     await_turn(&fourth, 0);
     took.push(("a fourth came", load.await_flow("with a fourth")));
     await_shown(&fourth, 4);
+    // Another file reaches one of them before the others.
+    put_other_file(&fleet[1]);
+    await_skewed(&fourth, 4);
+    fleet.iter().chain([&fourth]).filter(|mirror| !is_other_file(mirror)).for_each(put_other_file);
+    await_shown(&fourth, 4);
+    took.push(("another file was taken up", load.await_flow("by another file")));
     // One dies.
     let mut dead = fleet.remove(0);
     dead.kill();

@@ -101,6 +101,12 @@ impl Mirror {
         self.start_as(|command| command)
     }
 
+    /// Starts it with nothing said on the command line: the level of the log is the file's.
+    pub(crate) fn start_by_file(&mut self) -> &mut Self {
+        let plain = self.command(&["run"]);
+        self.start_as(|_| plain)
+    }
+
     /// Starts what `dress` makes of the command, such as the same under a limit.
     pub(crate) fn start_as(&mut self, dress: impl FnOnce(Command) -> Command) -> &mut Self {
         assert!(self.process.is_none(), "it runs already");

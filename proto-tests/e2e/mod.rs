@@ -14,6 +14,7 @@ mod log;
 mod many;
 pub(crate) mod mirror;
 mod reencoded;
+mod reload;
 mod starting;
 mod state_size;
 mod story;

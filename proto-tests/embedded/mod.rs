@@ -25,7 +25,7 @@ mod reload;
 mod replay;
 mod shapes;
 mod starting;
-mod state;
+pub(crate) mod state;
 mod sync;
 mod takeover;
 mod threats;

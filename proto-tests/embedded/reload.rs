@@ -102,16 +102,7 @@ impl Stage {
 
     fn start(&mut self) {
         self.put(&self.text());
-        self.mirror.start_as(|command| {
-            let args: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
-            let mut plain = std::process::Command::new(command.get_program());
-            // Without --log-level: the file's is in force.
-            plain.args(args.iter().filter(|arg| *arg != "--log-level" && *arg != "info"));
-            if let Some(folder) = command.get_current_dir() {
-                plain.current_dir(folder);
-            }
-            plain
-        });
+        self.mirror.start_by_file();
     }
 
     fn values(&self, topic: &str, partition: i32) -> Vec<String> {

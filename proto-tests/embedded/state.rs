@@ -40,7 +40,7 @@ fn end_of(pair: &Pair, state_partition: i32) -> i64 {
 }
 
 /// Puts a value behind the shard's records that bears its owner's producer id.
-fn place(pair: &Pair, state_partition: i32, value: Bytes) -> i64 {
+pub(crate) fn place(pair: &Pair, state_partition: i32, value: Bytes) -> i64 {
     let topic = log_of(pair);
     let last = pair.target.read(&topic, state_partition, 0).unwrap().last().expect("records").header;
     let stamp = Stamp { producer_id: last.producer_id, producer_epoch: last.producer_epoch, base_sequence: 900 };
@@ -49,6 +49,28 @@ fn place(pair: &Pair, state_partition: i32, value: Bytes) -> i64 {
     bytes[..8].copy_from_slice(&at.to_be_bytes());
     pair.target.place(&topic, state_partition, bytes.freeze()).unwrap();
     at
+}
+
+/// The record with the next version of the format.
+pub(crate) fn newer(record: &[u8]) -> Bytes {
+    let mut record = BytesMut::from(record);
+    record[2] += 1;
+    record.freeze()
+}
+
+/// A control record that says this.
+pub(crate) fn control_record(json: &str) -> Bytes {
+    let mut record = BytesMut::from(&b"KM\x01\x40"[..]);
+    record.extend_from_slice(json.as_bytes());
+    let crc = crc32c::crc32c(&record);
+    record.extend_from_slice(&crc.to_be_bytes());
+    record.freeze()
+}
+
+/// Says it to the mirror.
+pub(crate) fn say(pair: &Pair, record: Bytes) {
+    let said = [(None, Some(record))];
+    pair.target.append_records(&log_of(pair), 16, Codec::None, 1_790_000_000_000, &said).unwrap();
 }
 
 /// A partition halts over its state, and names the rebuild.
@@ -220,15 +242,53 @@ fn what_somebody_else_writes_to_the_state_topic_is_passed_over() {
 #[test]
 fn a_state_of_a_newer_version_ends_the_process() {
     let mut pair = stopped("state-newer", "");
-    let mut record = BytesMut::from(&encode_state(&StateRecord::Baseline)[..]);
-    record[2] = 2;
-    place(&pair, shard(&pair, 0), record.freeze());
+    place(&pair, shard(&pair, 0), newer(&encode_state(&StateRecord::Baseline)));
     pair.mirror.start();
     assert_eq!(pair.mirror.await_end(), 1);
     assert!(pair.mirror.log().contains("format version 2, this kmirror knows up to 1"), "{}", pair.mirror.log());
-    let refused = pair.mirror.output(&["state", "rebuild", "--yes"]);
-    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("use the newer kmirror"), "{refused:?}");
+    is_left_to_the_newer_one(&pair);
+}
+
+/// Every command that would go by it says so, and changes nothing.
+fn is_left_to_the_newer_one(pair: &Pair) {
+    let before: Vec<i64> = (0..17).map(|partition| end_of(pair, partition)).collect();
+    let commands: [&[&str]; 4] = [
+        &["state", "rebuild", "--yes"],
+        &["status"],
+        &["failover", "--unplanned", "--yes"],
+        &["translate", "--topic", &pair.topic, "--partition", "0", "--offset", "3"],
+    ];
+    for command in commands {
+        let refused = pair.mirror.output(command);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("use the newer kmirror"), "{refused:?}");
+    }
+    let after: Vec<i64> = (0..17).map(|partition| end_of(pair, partition)).collect();
+    assert_eq!(before, after);
+    let start = |partition| pair.target.log(&log_of(pair), partition).unwrap().start_offset;
+    assert_eq!(start(16), 0, "what was said to the mirror is there");
+}
+
+/// A word to the mirror that this kmirror does not know, while it runs and before the next start.
+#[test]
+fn a_newer_word_to_the_mirror_ends_the_process_and_is_no_damage() {
+    for (name, record) in [
+        ("control-newer-word", control_record(r#"{"type":"quorum","at_ms":1}"#)),
+        ("control-newer-scope", control_record(r#"{"type":"pause","scope":"topic","at_ms":1}"#)),
+        ("control-newer-version", newer(&control_record(r#"{"type":"heartbeat","at_ms":1}"#))),
+    ] {
+        let mut pair = stopped(name, "");
+        pair.mirror.start();
+        pair.write(0, 15, 16);
+        pair.await_values(0, &numbered("", 0, 16));
+        say(&pair, record);
+        assert_eq!(pair.mirror.await_end(), 1);
+        let log = pair.mirror.log();
+        assert!(log.contains("use the newer kmirror") && !log.contains("state rebuild"), "{log}");
+        pair.mirror.start();
+        assert_eq!(pair.mirror.await_end(), 1);
+        is_left_to_the_newer_one(&pair);
+    }
 }
 
 /// The control partition says which generation it is, and whether the target was promoted: nothing moves without it.

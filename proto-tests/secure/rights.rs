@@ -55,7 +55,8 @@ fn configuration(kafka: &Cluster, archive: &std::path::Path) -> String {
         "clusters:\n{}{}mirrors:\n  - name: rights\n    source: from\n    target: to\n    topics: {{ include: [\"rights-.*\"] }}\n    \
          rename: \"dr.{{topic}}\"\n    groups: {{ include: [{GROUP}], interval: 1s }}\n    heartbeats: {{ interval: 200ms }}\n\
          backups:\n  - {{ name: nightly, cluster: from, topics: {{ include: [\"rights-.*\"] }}, groups: {{ include: [{GROUP}] }}, \
-         to: [{{ url: \"file://{}\" }}] }}\n",
+         to: [{{ url: \"file://{}\" }}] }}\n\
+         fleet: {{ session_timeout: 6s }}\n",
         cluster("from", "KMIRROR_READER"),
         cluster("to", "KMIRROR_WRITER"),
         archive.display()
@@ -194,6 +195,8 @@ fn each_that_lacks_is_named(rig: &Rig) {
         let lookers: Vec<_> = (0..3).map(|_| scope.spawn(look)).collect();
         lookers.into_iter().for_each(|looker| looker.join().unwrap());
     });
+    the_fleets_group_is_missed(rig, &needed);
+    the_state_is_missed_once_it_is_there(rig, &needed);
 }
 
 /// What the table says of the rights on the cluster: DESCRIBE_CONFIGS for quotas, DESCRIBE for SCRAM users and ACLs.
@@ -211,6 +214,33 @@ fn quotas_are_told_to_others_than_users_are(rig: &Rig, needed: &[(String, AclBin
         }
         assert_eq!(client.allowed_on_cluster().await.unwrap(), Allowed::Hidden);
     });
+}
+
+/// Who lacks the fleet's group is told so by `status`, and ends with it.
+fn the_fleets_group_is_missed(rig: &Rig, needed: &[(String, AclBinding)]) {
+    let is_its =
+        |(_, acl): &(String, AclBinding)| (acl.resource.as_str(), acl.name.as_str()) == ("GROUP", "kmirror.rights");
+    let at = needed.iter().position(is_its).expect("the file has a fleet");
+    let as_lacking = |args: &[&str]| {
+        let mut command = rig.mirror.command(args);
+        command.env("KMIRROR_WRITER", lacking(at)).output().unwrap()
+    };
+    let wanted = format!("User:{} lacks READ on Group kmirror.rights", lacking(at));
+    let status: Value = serde_json::from_slice(&as_lacking(&["status", "--json"]).stdout).unwrap();
+    let reason = status["mirrors"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains(&wanted), "{reason}");
+    let run = as_lacking(&["run"]);
+    let log = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success() && log.contains(&wanted), "{:?}: {log}", run.status);
+}
+
+/// The run before has made its topic: what cannot be read of it keeps nothing else from being said.
+fn the_state_is_missed_once_it_is_there(rig: &Rig, needed: &[(String, AclBinding)]) {
+    let reads_state = |(_, acl): &(String, AclBinding)| acl.name == "__kmirror.rights" && acl.operation == "READ";
+    let at = needed.iter().position(reads_state).expect("a run reads its state");
+    let missing = rig.missing("reader", &lacking(at));
+    let found: Vec<&str> = missing.iter().map(|finding| finding["right"]["name"].as_str().unwrap()).collect();
+    assert!(found.contains(&"__kmirror.rights"), "{missing:#?}");
 }
 
 /// Everything with these rights alone: a run, what is asked beside it, a backup, and with a failover's rights a failover.

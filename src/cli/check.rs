@@ -59,7 +59,7 @@ pub async fn run(args: CheckArgs, ctx: &Context) -> anyhow::Result<Exit> {
     let mut reports = Vec::new();
     for mirror in ctx.mirrors(&config)? {
         let (source, target) = connect_mirror(&config, mirror).await?;
-        let looked = Looked { mirror, principals: &principals };
+        let looked = Looked { mirror, is_shared: config.fleet.is_some(), principals: &principals };
         reports.push(check(looked, &source, &target).await?);
     }
     if ctx.json {

@@ -12,7 +12,7 @@ use crate::backup::{BackupStatus, backup_status};
 use crate::config::{Config, bytes};
 use crate::engine::connect_mirror;
 use crate::ops::sync::PendingDeletion;
-use crate::ops::{FleetView, MirrorStatus, StatusReport, status, with_fleet};
+use crate::ops::{FleetView, MirrorStatus, StatusReport, status};
 
 /// Options of `status`.
 #[derive(Debug, Clone, Args)]
@@ -50,7 +50,7 @@ pub async fn run(args: StatusArgs, ctx: &Context) -> anyhow::Result<Exit> {
         let looks = async {
             let mut mirrors = Vec::new();
             for (mirror, (source, target)) in &ends {
-                mirrors.push(with_fleet(&config, status(mirror, source, target).await?, target).await);
+                mirrors.push(status(mirror, config.fleet.is_some(), (source, target)).await?);
             }
             anyhow::Ok(mirrors)
         };

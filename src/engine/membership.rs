@@ -30,6 +30,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long a runner may take to end before its member leaves all the same.
 const RUNNER_ENDS_WITHIN: Duration = Duration::from_secs(30);
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
 const CONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two joins for the sake of shards that somebody else has taken.
 const LOST_PAUSE: Duration = Duration::from_secs(5);
@@ -125,12 +126,12 @@ impl Membership {
     pub async fn keep(
         mut self,
         config: Arc<Config>,
-        stop: watch::Receiver<bool>,
+        mut stop: watch::Receiver<bool>,
         release: watch::Sender<bool>,
     ) -> Result<(), EngineError> {
-        let outcome = self.keep_on(&config, stop).await;
+        let mut target = None;
+        let outcome = self.keep_on(&config, &mut stop, &mut target).await;
         release.send_replace(true);
-        let target = outcome?;
         let runner = async { while self.desk.held.changed().await.is_ok() {} };
         let _ = timeout(RUNNER_ENDS_WITHIN, runner).await;
         self.machine.leave();
@@ -139,29 +140,31 @@ impl Membership {
             let _ = timeout(LEAVE_WITHIN, left).await;
         }
         self.workload.note(&self.mirror.name, 0);
-        Ok(())
+        outcome
     }
 
-    /// Until it is to leave: the cluster to say so to, where there was anything to join.
+    /// Until it is to leave; `there` becomes the cluster to say so to, where there was anything to join.
     async fn keep_on(
         &mut self,
         config: &Config,
-        mut stop: watch::Receiver<bool>,
-    ) -> Result<Option<Cluster>, EngineError> {
+        stop: &mut watch::Receiver<bool>,
+        there: &mut Option<Cluster>,
+    ) -> Result<(), EngineError> {
         // Without knowing how many shards there are nothing can be shared out.
         while self.desk.held.borrow().shards.is_empty() {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return Ok(None),
-                changed = self.desk.held.changed() => if changed.is_err() { return Ok(None) },
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                changed = self.desk.held.changed() => if changed.is_err() { return Ok(()) },
             }
         }
-        let Some(target) = self.connect(config, &mut stop).await? else { return Ok(None) };
+        let Some(target) = self.connect(config, stop).await? else { return Ok(()) };
+        *there = Some(target.clone());
         loop {
             if *stop.borrow() {
                 self.begin_to_stop();
             }
             if self.is_through() || self.desk.held.has_changed().is_err() {
-                return Ok(Some(target));
+                return Ok(());
             }
             self.heed_held();
             match self.machine.next(self.now_ms()) {
@@ -171,12 +174,14 @@ impl Membership {
                     tokio::select! {
                         () = sleep(pause) => {}
                         _ = self.desk.held.changed() => {}
+                        // The others are to see what it goes by now.
+                        Ok(()) = self.config_hash.changed() => self.machine.rejoin(),
                         _ = stop.wait_for(|stop| *stop), if self.draining.is_none() => {}
                     }
                 }
                 Next::Ask(ask) => {
-                    let Some(answer) = self.ask(&target, ask, &mut stop).await? else { return Ok(Some(target)) };
-                    self.heed(answer);
+                    let Some(answer) = self.ask(&target, ask, stop).await? else { return Ok(()) };
+                    self.heed(answer)?;
                 }
             }
         }
@@ -254,14 +259,14 @@ impl Membership {
         owned.map(load).collect()
     }
 
-    fn subscription(&self) -> Subscription {
+    fn subscription(&mut self) -> Subscription {
         let held = self.loads();
         let assigned = self.desk.assign.borrow();
         Subscription {
             host: host(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             state_version: u32::from(crate::mirror::STATE_VERSION),
-            config_hash: self.config_hash.borrow().clone(),
+            config_hash: self.config_hash.borrow_and_update().clone(),
             shard_count: u32::try_from(self.desk.held.borrow().shards.len()).unwrap_or(u32::MAX),
             generation: self.follows,
             awaited: assigned.shards.iter().copied().filter(|shard| !held.contains_key(shard)).collect(),
@@ -344,14 +349,14 @@ impl Membership {
         targets.iter().map(|(id, target)| (id.clone(), message(target))).collect()
     }
 
-    fn heed(&mut self, answer: Answer) {
+    fn heed(&mut self, answer: Answer) -> Result<(), EngineError> {
         if let Answer::Joined(joined) = &answer {
             self.joined = Some(joined.clone());
         }
         let now_ms = self.now_ms();
         match self.machine.answered(now_ms, answer) {
             None => {}
-            Some(Told::Given { generation, assignment }) => self.give(generation, &assignment),
+            Some(Told::Given { generation, assignment }) => self.give(generation, &assignment)?,
             Some(Told::Out) => {
                 tracing::warn!(
                     mirror = %self.mirror.name, group = %self.seat.group,
@@ -362,17 +367,20 @@ impl Membership {
                 self.desk.assign.send_modify(|assigned| assigned.elected = false);
             }
             Some(Told::Obstacle(code)) => {
-                let name = crate::client::code_name(code);
-                tracing::error!(mirror = %self.mirror.name, group = %self.seat.group, code, %name, "the fleet does not take this instance, trying again");
+                let (name, advice) = (crate::client::code_name(code), advice(code));
+                tracing::error!(mirror = %self.mirror.name, group = %self.seat.group, code, %name, advice, "the fleet does not take this instance, trying again");
             }
         }
+        Ok(())
     }
 
-    fn give(&mut self, generation: i32, assignment: &[u8]) {
-        let given = fleet::Assignment::from_bytes(assignment).unwrap_or_else(|error| {
-            tracing::error!(mirror = %self.mirror.name, group = %self.seat.group, %error, "nothing is owned");
-            fleet::Assignment::default()
-        });
+    fn give(&mut self, generation: i32, assignment: &[u8]) -> Result<(), EngineError> {
+        // It leaves, for what it is to own waits for it, and the others can have it.
+        let given = fleet::Assignment::from_bytes(assignment).map_err(|error| EngineError::NoMember {
+            mirror: self.mirror.name.clone(),
+            group: self.seat.group.clone(),
+            detail: error.to_string(),
+        })?;
         self.follows = generation;
         let handed_over = given.shards.iter().filter(|(_, origin)| **origin == Origin::Member);
         let assigned = Assignment {
@@ -386,6 +394,7 @@ impl Membership {
             from_others = assigned.handed_over.len(), elected = assigned.elected, "shards to own"
         );
         self.desk.assign.send_replace(assigned);
+        Ok(())
     }
 
     fn ended(&self, target: &Cluster, end: End) -> EngineError {
@@ -402,6 +411,16 @@ impl Membership {
             }
             End::Left => EngineError::NoMember { mirror, group, detail: "it has left".to_owned() },
         }
+    }
+}
+
+/// What to do where the group does not take an instance.
+fn advice(code: i16) -> &'static str {
+    match code {
+        INCONSISTENT_GROUP_PROTOCOL => {
+            "its members are of a version of kmirror that does not speak this one's protocol, or no kmirror: run one version everywhere"
+        }
+        _ => "it has as many members as `group.max.size` of the brokers allows",
     }
 }
 

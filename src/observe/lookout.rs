@@ -13,7 +13,7 @@ use crate::client::Cluster;
 use crate::config::{Config, MirrorConfig};
 use crate::engine::{connect_mirror, connect_target, now_ms};
 use crate::ops::time::rfc3339;
-use crate::ops::{MirrorStatus, status, with_fleet};
+use crate::ops::{MirrorStatus, status};
 
 use super::problem::Problem;
 use super::verdict::Verdict;
@@ -130,8 +130,8 @@ impl Lookout {
     async fn look_at(&self, mirror: &MirrorConfig, known: &mut BTreeMap<String, (Cluster, Cluster)>) -> MirrorLook {
         let asked = async {
             let (source, target) = self.ends(mirror, known).await?;
-            let seen = status(mirror, &source, &target).await.map_err(|error| error.to_string())?;
-            Ok(with_fleet(&self.config, seen, &target).await)
+            let seen = status(mirror, self.config.fleet.is_some(), (&source, &target));
+            seen.await.map_err(|error| error.to_string())
         };
         let found = match tokio::time::timeout(PATIENCE, asked).await {
             Ok(found) => found,

@@ -88,6 +88,8 @@ const TARGET_APIS: [(ApiKey, i16, &str); 9] = [
 pub struct Looked<'a> {
     /// The mirror.
     pub mirror: &'a MirrorConfig,
+    /// Whether a fleet shares it.
+    pub is_shared: bool,
     /// Who kmirror is, where that is said on the command line.
     pub principals: &'a BTreeMap<Side, String>,
 }
@@ -107,7 +109,7 @@ pub async fn check(looked: Looked<'_>, source: &Cluster, target: &Cluster) -> Re
     }
     match check_data(&mut report, config, source, target, &found.topics).await {
         // It is among the rights that are missing, or it is another one.
-        Err(EngineError::Client(error)) if error.is_unauthorised() => {
+        Err(error) if error.is_unauthorised() => {
             let detail = format!("{error}; what could not be looked at for that is not in this report");
             report.add(Severity::Problem, "rights", config.name.clone(), detail);
         }

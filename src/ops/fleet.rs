@@ -7,9 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::MirrorStatus;
 use crate::client::{ClientError, Cluster, DescribedFleet, FleetMember};
-use crate::config::Config;
 use crate::plan::fleet::{Assignment, Load, PROTOCOL_TYPE, Subscription, group_id};
 
 /// How long the group's coordinator is waited for.
@@ -92,20 +90,6 @@ pub(super) fn shown(group: String, described: DescribedFleet) -> Option<FleetVie
         is_skewed: runs.len() > 1,
         members,
     })
-}
-
-/// A mirror's status with its fleet, where the file has one. What the group does not tell leaves the rest as it is.
-pub async fn with_fleet(config: &Config, status: MirrorStatus, target: &Cluster) -> MirrorStatus {
-    if config.fleet.is_none() {
-        return status;
-    }
-    match fleet_view(&status.name, target).await {
-        Ok(fleet) => MirrorStatus { fleet, ..status },
-        Err(error) => {
-            tracing::warn!(mirror = %status.name, %error, "the fleet cannot be shown");
-            status
-        }
-    }
 }
 
 fn instance(member: FleetMember, said: Option<Subscription>) -> FleetInstance {

@@ -30,7 +30,7 @@ pub use failover::{
     Failover, FailoverError, FailoverOptions, FailoverReport, LossManifest, LossRange, PromotedGroups, Sampled,
     StepReport, UnseenRange, Verification,
 };
-pub use fleet::{FleetInstance, FleetView, fleet_view, with_fleet};
+pub use fleet::{FleetInstance, FleetView, fleet_view};
 pub use heartbeats::keep_beating;
 pub use map_view::{MapView, SegmentView, map_of};
 pub use rebuild::{Outcome, RebuildReport, RebuiltPartition, Walked, rebuild};

@@ -18,7 +18,7 @@ use crate::engine::topology::matching_topics;
 use crate::mirror::{Gap, GapReason, Headroom, Isolation, PartitionState};
 
 use super::MirrorState;
-use super::fleet::FleetView;
+use super::fleet::{FleetView, fleet_view};
 use super::groups::{SyncRecord, last_sync};
 use super::rights::probe_run;
 use super::sync::SyncStatus;
@@ -131,8 +131,15 @@ impl From<Gap> for GapView {
 /// Bytes read per partition to see whether what lies ahead is data at all.
 const PEEK_BYTES: i32 = 256 << 10;
 
-/// The status of one mirror.
-pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Result<MirrorStatus, EngineError> {
+/// The status of one mirror; with its fleet where one shares it.
+///
+/// # Errors
+/// A cluster does not answer, or refuses to tell.
+pub async fn status(
+    config: &MirrorConfig,
+    is_shared: bool,
+    (source, target): (&Cluster, &Cluster),
+) -> Result<MirrorStatus, EngineError> {
     let found = matching_topics(config, source, &[]).await?;
     let mut topics = found.topics;
     let (mut state, mut partitions, mut held) = look(config, source, target, &topics).await?;
@@ -151,19 +158,28 @@ pub async fn status(config: &MirrorConfig, source: &Cluster, target: &Cluster) -
     let partitions = look_closer(config, source, partitions, &held).await?;
     let mut status = summary(config, &state, partitions, groups(config, target).await);
     if status.state == "starting" {
-        status.reason = lacks(config, source, target).await;
+        status.reason = lacks((config, is_shared), source, target).await;
+    }
+    if is_shared {
+        status.fleet = shown_fleet(&config.name, target).await;
     }
     Ok(status)
 }
 
 /// Rights for want of which a mirror may not begin, as this principal has them.
-async fn lacks(config: &MirrorConfig, source: &Cluster, target: &Cluster) -> Option<String> {
-    let found = matching_topics(config, source, &[]).await.ok()?;
+async fn lacks(of: (&MirrorConfig, bool), source: &Cluster, target: &Cluster) -> Option<String> {
+    let found = matching_topics(of.0, source, &[]).await.ok()?;
     // That it could not be found out says nothing of the mirror.
-    let probed = probe_run(config, &BTreeMap::new(), &found, (source, target)).await.ok()?;
+    let probed = probe_run(of, &BTreeMap::new(), &found, (source, target)).await.ok()?;
     let missing = probed.into_iter().flat_map(|(_, probed)| probed.missing).filter(|right| right.is_needed);
     let words: Vec<String> = missing.map(|right| format!("{}: {}", right.words, right.command)).collect();
     (!words.is_empty()).then(|| words.join("; "))
+}
+
+/// What the group does not tell leaves the rest as it is.
+async fn shown_fleet(mirror: &str, target: &Cluster) -> Option<FleetView> {
+    let told = fleet_view(mirror, target).await;
+    told.inspect_err(|error| tracing::warn!(mirror, %error, "the fleet cannot be shown")).ok().flatten()
 }
 
 /// Why mirror topics that are not there may not be made, by their names.

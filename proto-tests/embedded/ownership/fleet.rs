@@ -11,9 +11,9 @@ use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::wait_until;
 
 /// The least that brokers let a session last.
-const FLEET: &str = "fleet: { session_timeout: 6s }\n";
+pub(super) const FLEET: &str = "fleet: { session_timeout: 6s }\n";
 
-fn another(pair: &Pair) -> Mirror {
+pub(super) fn another(pair: &Pair) -> Mirror {
     let addresses = |cluster: &kmirror::broker::Cluster| cluster.bootstrap().join(",");
     Mirror::between(&pair.topic, &addresses(&pair.source), &addresses(&pair.target), &[&pair.topic], FLEET)
 }
@@ -23,7 +23,7 @@ fn shards(member: &Value) -> BTreeSet<u64> {
 }
 
 /// Waits until the group has so many members, who share all shards evenly.
-fn await_shared(pair: &Pair, count: usize) -> Vec<Value> {
+pub(super) fn await_shared(pair: &Pair, count: usize) -> Vec<Value> {
     wait_until(&format!("{count} instances that share all shards"), LIMIT, || {
         let status = pair.mirror.json(&["status"], 0);
         let fleet = &status["mirrors"][0]["fleet"];
@@ -37,7 +37,7 @@ fn await_shared(pair: &Pair, count: usize) -> Vec<Value> {
     })
 }
 
-fn everywhere() -> Vec<i32> {
+pub(super) fn everywhere() -> Vec<i32> {
     (0..PARTITIONS).collect()
 }
 

@@ -3,6 +3,9 @@
 mod fleet;
 mod load;
 mod member;
+mod reload;
+mod upgrade;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -190,7 +190,7 @@ impl Stage {
         let (source, target) = connect_mirror(&self.config, mirror).await?;
         let began = Instant::now();
         loop {
-            let now = status(mirror, &source, &target).await?;
+            let now = status(mirror, false, (&source, &target)).await?;
             let behind = now.partitions.iter().find(|p| p.lag_records != 0 || p.state != "mirroring");
             let all = now.partitions.len() as u64 >= u64::from(self.args.partitions.unsigned_abs());
             match behind {

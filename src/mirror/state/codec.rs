@@ -34,6 +34,8 @@
 //! where the run in front of it has 128 records or more. The flag *fixed* stands in snapshots only.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 use uuid::Uuid;
 
 use crate::batch::varint::{get_signed, get_unsigned, put_signed, put_unsigned};
@@ -96,6 +98,15 @@ pub(super) fn unseal(bytes: &[u8]) -> Result<(u8, &[u8]), StateError> {
         return Err(corrupt("its checksum does not fit"));
     }
     Ok((kind, body))
+}
+
+/// What JSON says in a record whose checksum fits: where it is whole and fits nothing known, a newer kmirror has said it. Taken for
+/// damage it would be rebuilt, and a promotion that it tells of forgotten.
+pub(super) fn words<T: DeserializeOwned>(json: &[u8], what: &str) -> Result<T, StateError> {
+    serde_json::from_slice(json).map_err(|error| match error.classify() {
+        Category::Data => StateError::Unknown { detail: format!("{what}: {error}") },
+        Category::Io | Category::Syntax | Category::Eof => corrupt(format!("{what}: {error}")),
+    })
 }
 
 pub(super) fn corrupt(detail: impl Into<String>) -> StateError {
@@ -397,7 +408,7 @@ fn get_body(kind: u8, from: &mut Body<'_>) -> Result<StateRecord, StateError> {
             partition: from.number()?,
             halt: from.option(|from| {
                 let text = from.text()?;
-                serde_json::from_str::<Halt>(&text).map_err(|error| corrupt(format!("a halt: {error}")))
+                words::<Halt>(text.as_bytes(), "a halt")
             })?,
             resumes: from.number()?,
         },
@@ -468,7 +479,7 @@ fn get_breaks(from: &mut Body<'_>) -> Result<Vec<Break>, StateError> {
 const STEP_MIN_LEN: usize = 2;
 
 fn reason(code: u8) -> Result<GapReason, StateError> {
-    GapReason::from_code(code).ok_or_else(|| corrupt(format!("unknown gap reason {code}")))
+    GapReason::from_code(code).ok_or_else(|| StateError::Unknown { detail: format!("gap reason {code}") })
 }
 
 /// What is left of a body.

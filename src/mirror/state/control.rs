@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::GapReason;
 use super::StateError;
-use super::codec::{corrupt, seal, unseal};
+use super::codec::{seal, unseal, words};
 use super::synced::{ENTRIES_AT_ONCE, SyncEntry, Synced};
 
 const KIND: u8 = 64;
@@ -502,5 +502,5 @@ pub fn decode_control(bytes: &[u8]) -> Result<ControlRecord, StateError> {
     if kind != KIND {
         return Err(StateError::Type { kind });
     }
-    serde_json::from_slice(body).map_err(|error| corrupt(format!("a control record: {error}")))
+    words(body, "a control record")
 }

@@ -62,6 +62,12 @@ pub enum StateError {
         /// The type code.
         kind: u8,
     },
+    /// A whole record that says what this version does not know.
+    #[error("the record says something that this kmirror does not know ({detail}); use the newer kmirror")]
+    Unknown {
+        /// What.
+        detail: String,
+    },
     /// The beginning is missing.
     #[error("what was written before offset {start} is gone (retention? DeleteRecords?), and no snapshot follows")]
     CutOff {
@@ -93,7 +99,7 @@ pub enum StateError {
 impl StateError {
     /// Whether nothing is wrong with the record, but this kmirror is too old for it.
     pub fn is_newer(&self) -> bool {
-        matches!(self, Self::Version { .. } | Self::Type { .. })
+        matches!(self, Self::Version { .. } | Self::Type { .. } | Self::Unknown { .. })
     }
 }
 

@@ -239,6 +239,34 @@ fn a_newer_version_and_an_unknown_type_are_told_from_damage() {
     assert!(matches!(codec::decode_state(&trailing), Err(StateError::Corrupt { .. })));
 }
 
+/// What is whole was written on purpose: called damage, it would be rebuilt, and a promotion forgotten with it.
+#[test]
+fn a_whole_record_that_says_something_new_is_no_damage() {
+    let control = |json: &str| decode_control(&codec::seal(64, json.as_bytes())).unwrap_err();
+    for newer in [
+        r#"{"type":"quorum","at_ms":9}"#,
+        r#"{"type":"pause","scope":"topic","at_ms":9}"#,
+        r#"{"type":"promotion_intent","generation":1,"at_ms":9,"mode":"rehearsed"}"#,
+    ] {
+        let error = control(newer);
+        assert!(error.is_newer() && error.to_string().contains("use the newer kmirror"), "{newer}: {error}");
+    }
+    for damaged in [r#"{"type":"pause","scope":"all","at_ms""#, "", "pause"] {
+        assert!(matches!(control(damaged), StateError::Corrupt { .. }), "{damaged}");
+    }
+    // An entry of index 1 with a break of one record: gap reason 15, of one offset.
+    let gap = codec::seal(4, &[1, 1, 1, 0b1_0110, 1, 1 << 4 | 15, 0, 0]);
+    assert_eq!(codec::decode_state(&gap), Err(StateError::Unknown { detail: "gap reason 15".to_owned() }));
+    let halt = |json: &str| {
+        let mut body = vec![1, b't', 0, 1, u8::try_from(json.len()).unwrap()];
+        body.extend(json.as_bytes());
+        body.push(0);
+        codec::decode_state(&codec::seal(10, &body)).unwrap_err()
+    };
+    assert!(halt(r#"{"kind":"moonrise","detail":"x"}"#).is_newer());
+    assert!(!halt("{").is_newer());
+}
+
 fn gaps() -> impl Strategy<Value = Vec<(GapReason, u64)>> {
     vec(((1u8..=12).prop_map(|code| GapReason::from_code(code).unwrap()), 1u64..4), 0..3)
 }

@@ -16,7 +16,9 @@ pub(super) async fn check_rights(
     source: &Cluster,
     target: &Cluster,
 ) -> Result<(), EngineError> {
-    for (side, probed) in probe_run(looked.mirror, looked.principals, found, (source, target)).await? {
+    for (side, probed) in
+        probe_run((looked.mirror, looked.is_shared), looked.principals, found, (source, target)).await?
+    {
         let cluster = if side == Side::Source { source.name() } else { target.name() };
         if probed.missing.is_empty() {
             let detail = format!("{} rights of {} that a run needs are there", probed.there, side.word());

@@ -132,7 +132,7 @@ impl Drain<'_> {
     }
 
     async fn look(&self) -> Result<Look, FailoverError> {
-        let rows = status(self.mirror, self.source, self.target).await?.partitions;
+        let rows = status(self.mirror, false, (self.source, self.target)).await?.partitions;
         // Heartbeats go on until the promotion is announced.
         let beats = |topic: &str| self.mirror.heartbeats.as_ref().is_some_and(|heartbeats| heartbeats.topic == topic);
         let waited_for =

@@ -43,7 +43,7 @@ pub(super) async fn survey(
     let mut source_trouble = None;
     let mut rows = None;
     if let Some(source) = source {
-        match tokio::time::timeout(source_timeout, status(mirror, source, target)).await {
+        match tokio::time::timeout(source_timeout, status(mirror, false, (source, target))).await {
             Ok(Ok(status)) => rows = Some(status.partitions),
             Ok(Err(error)) => source_trouble = Some(error.to_string()),
             Err(_) => source_trouble = Some(no_answer(source_timeout)),

@@ -157,12 +157,17 @@ fn of_mirror(config: &Config, mirror: &MirrorConfig, asked: &[Command]) -> Vec<C
         }
     }
     if commands.contains(&Command::Run) {
-        commands.extend(beside_records(mirror));
-        commands.extend(config.fleet.is_some().then_some(Command::Fleet));
+        commands.extend(run_with(mirror, config.fleet.is_some()));
     }
     commands.sort_unstable();
     commands.dedup();
     commands
+}
+
+/// A run, by itself or in a fleet, and what it does beside, drills aside.
+fn run_with(mirror: &MirrorConfig, is_shared: bool) -> impl Iterator<Item = Command> {
+    let shared = is_shared.then_some(Command::Fleet);
+    std::iter::once(Command::Run).chain(beside_records(mirror)).chain(shared)
 }
 
 /// What a run does beside the mirroring of records.
@@ -264,9 +269,9 @@ impl<'a> Flow<'a> {
 }
 
 /// What a run of this mirror needs on each side.
-fn needed_by_run(mirror: &MirrorConfig) -> BTreeMap<Side, Vec<Right>> {
+fn needed_by_run(mirror: &MirrorConfig, is_shared: bool) -> BTreeMap<Side, Vec<Right>> {
     let mut found = BySide::new();
-    for command in std::iter::once(Command::Run).chain(beside_records(mirror)) {
+    for command in run_with(mirror, is_shared) {
         add_mirror(&mut found, mirror, command);
     }
     found.into_iter().map(|((_, side), rights)| (side, reduce(rights))).collect()
@@ -277,12 +282,12 @@ fn needed_by_run(mirror: &MirrorConfig) -> BTreeMap<Side, Vec<Right>> {
 /// # Errors
 /// A cluster does not answer.
 pub(crate) async fn probe_run(
-    mirror: &MirrorConfig,
+    (mirror, is_shared): (&MirrorConfig, bool),
     principals: &BTreeMap<Side, String>,
     found: &Matching,
     (source, target): (&Cluster, &Cluster),
 ) -> Result<[(Side, Probed); 2], ClientError> {
-    let mut needed = needed_by_run(mirror);
+    let mut needed = needed_by_run(mirror, is_shared);
     let here: BTreeSet<String> = found.topics.iter().chain(&found.failed).map(|topic| topic.name.clone()).collect();
     let there: BTreeSet<String> = here.iter().map(|topic| mirror.target_topic(topic)).collect();
     let groups = match &mirror.groups {

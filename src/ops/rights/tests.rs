@@ -18,7 +18,11 @@ backups:
 ";
 
 fn config() -> Config {
-    Config::parse(FILE, "k.yaml", &SystemEnv { folder: std::path::PathBuf::new() }).unwrap_or_else(|e| panic!("{e}"))
+    parsed(FILE)
+}
+
+fn parsed(file: &str) -> Config {
+    Config::parse(file, "k.yaml", &SystemEnv { folder: std::path::PathBuf::new() }).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn plan(commands: &[Command]) -> AclPlan {
@@ -73,6 +77,21 @@ fn a_run_writes_nothing_on_the_source_but_heartbeats() {
     };
     assert_eq!(who("home"), ("User:reader".to_owned(), "sasl.username", "h1:9092,h2:9092".to_owned()));
     assert_eq!(who("away"), ("User:kmirror".to_owned(), "placeholder", "a:9092".to_owned()));
+}
+
+/// What a check asks about is what a run of this file needs.
+#[test]
+fn the_fleets_group_is_asked_about_where_the_file_has_a_fleet() {
+    let asked = |file: &str| {
+        let config = parsed(file);
+        let needed = needed_by_run(&config.mirrors[0], config.fleet.is_some());
+        let of = |side: Side| needed[&side].iter().map(ToString::to_string).collect::<Vec<String>>();
+        (of(Side::Source), of(Side::Target))
+    };
+    let (alone, shared) = (asked(FILE), asked(&format!("{FILE}fleet: {{}}\n")));
+    assert_eq!(alone.0, shared.0, "nothing on the source");
+    let more: Vec<&str> = shared.1.iter().filter(|right| !alone.1.contains(right)).map(String::as_str).collect();
+    assert_eq!((more, shared.1.len()), (vec!["READ on Group kmirror.dr"], alone.1.len() + 1));
 }
 
 #[test]

@@ -5,6 +5,9 @@
 //! within [`SETTLED_PERCENT`] of it or no move would help: between the two lies the hysteresis that keeps shards where they
 //! are while loads go up and down.
 //!
+//! While versions differ, a shard goes to nobody who reads older state than its owner does; one that nobody owns goes to the newest. Where
+//! no such member is left it goes to whoever there is, and what that one cannot read stops it.
+//!
 //! The same members and loads always give the same answer, in whatever order they are named.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +31,7 @@ pub fn assign(shard_count: u32, members: &[Member], remembered: &BTreeMap<u32, u
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
     let owners = owners(shard_count, &sorted);
     let costs = costs(shard_count, &sorted, &owners, remembered);
-    let mut table = Table::new(&sorted, &costs);
+    let mut table = Table::new(&sorted, &costs, &owners);
     let orphans = table.keep(&owners);
     table.place(orphans, &awaiting(&sorted));
     table.balance();
@@ -109,18 +112,28 @@ struct Table<'a> {
     weights: Vec<u64>,
     /// Whether a member takes shards.
     takes: Vec<bool>,
+    /// The newest state that a member reads, and the one that whoever gets a shard has to read.
+    reads: Vec<u32>,
+    needs: Vec<u32>,
     loads: Vec<u64>,
     /// Shards of each member, with their cost in front.
     shards: Vec<BTreeSet<(u64, u32)>>,
 }
 
 impl<'a> Table<'a> {
-    fn new(members: &[&Member], costs: &'a [u64]) -> Self {
+    fn new(members: &[&Member], costs: &'a [u64], owners: &BTreeMap<u32, usize>) -> Self {
         let all_leave = members.iter().all(|member| member.said.draining);
+        let reads: Vec<u32> = members.iter().map(|member| member.said.state_version).collect();
+        let stay = members.iter().filter(|member| all_leave || !member.said.draining);
+        let newest = stay.map(|member| member.said.state_version).max().unwrap_or(0);
+        let need = |shard| owners.get(&shard).and_then(|owner| reads.get(*owner)).map_or(newest, |of| newest.min(*of));
+        let needs = (0..costs.len() as u32).map(need).collect();
         Self {
             costs,
             weights: members.iter().map(|member| u64::from(member.said.weight.max(1))).collect(),
             takes: members.iter().map(|member| all_leave || !member.said.draining).collect(),
+            reads,
+            needs,
             loads: members.iter().map(|member| member.said.elsewhere).collect(),
             shards: vec![BTreeSet::new(); members.len()],
         }
@@ -151,7 +164,7 @@ impl<'a> Table<'a> {
     /// What has no owner goes to whoever was to have it, or else has the least.
     fn place(&mut self, mut orphans: Vec<u32>, awaiting: &BTreeMap<u32, usize>) {
         orphans.retain(|shard| match awaiting.get(shard) {
-            Some(member) if self.takes[*member] => {
+            Some(member) if self.can_take(*member, *shard) => {
                 self.give(*member, *shard);
                 false
             }
@@ -161,10 +174,15 @@ impl<'a> Table<'a> {
         for shard in orphans {
             let cost = self.cost(shard);
             let after = |member: &usize| (self.relative(self.loads[*member].saturating_add(cost), *member), *member);
-            if let Some(member) = self.takers().min_by_key(after) {
+            let able = self.takers().filter(|member| self.can_take(*member, shard));
+            if let Some(member) = able.min_by_key(after) {
                 self.give(member, shard);
             }
         }
+    }
+
+    fn can_take(&self, member: usize, shard: u32) -> bool {
+        self.takes[member] && self.reads[member] >= self.needs[shard as usize]
     }
 
     fn takers(&self) -> impl Iterator<Item = usize> + '_ {
@@ -210,13 +228,15 @@ impl<'a> Table<'a> {
     /// What a giver gives, and to whom: the heaviest shard that leaves both on their side of the mean; or else the lightest,
     /// if the taker then has less than the giver had.
     fn lot(&self, giver: usize, mean: u64) -> Option<((u64, u32), usize)> {
-        let lightest = *self.shards[giver].first()?;
         let with = |cost: u64, taker: usize| self.relative(self.loads[taker].saturating_add(cost), taker);
-        let taker = self.takers().filter(|m| *m != giver).min_by_key(|m| (with(lightest.0, *m), *m))?;
+        let lightest =
+            |taker: usize| self.shards[giver].iter().find(|(_, shard)| self.can_take(taker, *shard)).copied();
+        let takers = self.takers().filter(|m| *m != giver).filter_map(|m| Some((m, lightest(m)?)));
+        let (taker, lightest) = takers.min_by_key(|(m, lot)| (with(lot.0, *m), *m))?;
         let surplus = self.load(giver).saturating_sub(mean).saturating_mul(self.weights[giver]) / SCALE;
         let room = mean.saturating_sub(self.load(taker)).saturating_mul(self.weights[taker]) / SCALE;
-        let fits = self.shards[giver].range(..=(surplus.min(room), u32::MAX)).next_back().copied();
-        let lot = fits.unwrap_or(lightest);
+        let mut fits = self.shards[giver].range(..=(surplus.min(room), u32::MAX)).rev();
+        let lot = fits.find(|(_, shard)| self.can_take(taker, *shard)).copied().unwrap_or(lightest);
         (with(lot.0, taker) < self.load(giver)).then_some((lot, taker))
     }
 

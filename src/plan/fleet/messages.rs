@@ -70,10 +70,15 @@ pub struct Assignment {
     pub elected: bool,
 }
 
-/// A member's bytes that cannot be read.
+/// Bytes of another member that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("what a member of the fleet says cannot be read: {0}")]
-pub struct MessageError(String);
+#[error(
+    "what {who} of the fleet says cannot be read ({detail}): it runs another version of kmirror; run one version everywhere"
+)]
+pub struct MessageError {
+    who: &'static str,
+    detail: String,
+}
 
 impl Subscription {
     /// As bytes for JoinGroup.
@@ -86,9 +91,10 @@ impl Subscription {
     /// # Errors
     /// They are no subscription, or one to more than [`SHARDS_MAX`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
-        let said: Self = serde_json::from_slice(bytes).map_err(|error| MessageError(error.to_string()))?;
+        let refused = |detail| MessageError { who: "a member", detail };
+        let said: Self = serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))?;
         if said.shard_count > SHARDS_MAX {
-            return Err(MessageError(format!("{} shards, and no mirror has more than {SHARDS_MAX}", said.shard_count)));
+            return Err(refused(format!("{} shards, and no mirror has more than {SHARDS_MAX}", said.shard_count)));
         }
         Ok(said)
     }
@@ -108,7 +114,7 @@ impl Assignment {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
-        serde_json::from_slice(bytes).map_err(|error| MessageError(error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| MessageError { who: "the leader", detail: error.to_string() })
     }
 }
 
@@ -140,5 +146,14 @@ mod tests {
         assert_eq!(given.to_bytes(), br#"{"shards":{"3":"kept","7":"member"},"elected":true}"#);
         assert_eq!(Assignment::from_bytes(&given.to_bytes()).unwrap(), given);
         assert_eq!(Assignment::from_bytes(b"").unwrap(), Assignment::default());
+    }
+
+    /// A shard that comes in a way that is not known might be somebody else's still.
+    #[test]
+    fn an_assignment_of_a_later_kind_is_not_guessed() {
+        let known = Assignment::from_bytes(br#"{"shards":{"3":"kept"},"elected":true,"since":"later"}"#).unwrap();
+        assert_eq!(known, Assignment { shards: [(3, Origin::Kept)].into(), elected: true });
+        let error = Assignment::from_bytes(br#"{"shards":{"3":"borrowed"}}"#).unwrap_err().to_string();
+        assert!(error.contains("the leader of the fleet") && error.contains("run one version everywhere"), "{error}");
     }
 }

@@ -26,6 +26,7 @@ const REQUESTS: &[(&str, Resource, Operation)] = &[
     ("OffsetFetch", Group, Describe),
     ("OffsetCommit", Group, Read),
     ("OffsetDelete", Group, Delete),
+    ("JoinGroup", Group, Read),
     ("FindCoordinator", TransactionalId, Describe),
     ("InitProducerId", TransactionalId, Write),
     ("AddPartitionsToTxn", TransactionalId, Write),

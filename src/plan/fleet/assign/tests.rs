@@ -101,6 +101,33 @@ fn who_leaves_gives_everything_away_but_to_nobody() {
     assert_eq!(alone["a"].shards, [(0, Origin::Kept), (1, Origin::Kept)].into());
 }
 
+fn reading(version: u32, id: &str, held: &[(u32, u64)]) -> Member {
+    let mut member = member(id, held);
+    member.said.state_version = version;
+    member
+}
+
+/// As in a rolling upgrade: a newer one comes, an older one restarts beside it, a newer one leaves.
+#[test]
+fn no_shard_goes_to_one_that_may_not_be_able_to_read_it() {
+    let all: Vec<(u32, u64)> = (0..16).map(|shard| (shard, 1_000)).collect();
+    let targets = assigned(16, &[reading(1, "old", &all), reading(2, "new", &[])]);
+    assert_eq!((targets["old"].shards.len(), targets["new"].shards.len()), (8, 8), "an older one keeps its own");
+    let targets = assigned(16, &[reading(1, "old", &[]), reading(2, "new", &all)]);
+    assert_eq!((targets["old"].shards.len(), targets["new"].shards.len()), (0, 16));
+    // What nobody owns may be the newer one's writing.
+    let targets = assigned(16, &[reading(1, "old", &all[..4]), reading(2, "new", &all[4..8])]);
+    assert_eq!((shards(&targets, "old"), targets["new"].shards.len()), (vec![0, 1, 2, 3], 12));
+    // Even where it was on its way there.
+    let mut awaiting = reading(1, "old", &all[..4]);
+    awaiting.said.awaited = [9].into();
+    assert!(assigned(16, &[awaiting, reading(2, "new", &all[4..8])])["new"].shards.contains_key(&9));
+    // Who reads it is gone: whoever is left finds out by itself.
+    let mut leaving = reading(2, "new", &all);
+    leaving.said.draining = true;
+    assert_eq!(assigned(16, &[leaving, reading(1, "old", &[])])["old"].shards.len(), 16);
+}
+
 #[test]
 fn other_mirrors_count() {
     let mut busy = member("a", &[]);
