@@ -199,7 +199,7 @@ fn a_silent_instance_is_found_long_before_its_session_ends() {
     fleet[0].process().signal("STOP");
     let slept = load.await_flow("while one sleeps");
     took.push(("one slept", slept));
-    assert_eq!(put_out(&fleet[1..]), 2);
+    assert_eq!(put_out(&fleet), 2);
     fleet[0].process().signal("CONT");
     await_turn(&fleet[0], before);
     took.push(("it woke up", load.await_flow("after it woke up")));
@@ -267,5 +267,7 @@ fn the_groups_coordinator_is_killed_under_a_fleet_that_goes_on() {
     fleet.iter_mut().for_each(Mirror::stop);
     let (here, there) = fleet[0].dumps(&[TOPIC], &[TOPIC]);
     compare(&here, &there).assert_exactly(usize::try_from(written).unwrap());
-    eprintln!("{written} records; broker {killed} coordinated, then {next}; until every partition had flowed: {took:?}");
+    eprintln!(
+        "{written} records; broker {killed} coordinated, then {next}; until every partition had flowed: {took:?}"
+    );
 }

@@ -51,10 +51,20 @@ enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Tick,
-    Arrives { round: u64, by: String, request: Request },
+    Arrives {
+        round: u64,
+        by: String,
+        request: Request,
+    },
     /// `None`: refused.
-    Answered { round: u64, signs: Option<Vec<(String, i64)>>, read_ms: u64 },
-    TimedOut { round: u64 },
+    Answered {
+        round: u64,
+        signs: Option<Vec<(String, i64)>>,
+        read_ms: u64,
+    },
+    TimedOut {
+        round: u64,
+    },
 }
 
 struct Instance {
@@ -82,7 +92,7 @@ struct World {
     /// Member ids, whose they are.
     members: BTreeMap<String, usize>,
     signs: BTreeMap<String, i64>,
-    committed_ms: BTreeMap<String, u64>,
+    committed_ms: BTreeMap<String, Vec<u64>>,
     away: Spans,
     /// Who put out whom, and when.
     put_out: Vec<(usize, usize, u64)>,
@@ -225,7 +235,7 @@ impl World {
             Request::Commit(_) if !self.members.contains_key(by) => None,
             Request::Commit(count) => {
                 self.signs.insert(by.to_owned(), count);
-                self.committed_ms.insert(by.to_owned(), now_ms);
+                self.committed_ms.entry(by.to_owned()).or_default().push(now_ms);
                 Some(Vec::new())
             }
             Request::Fetch => Some(self.signs.iter().map(|(id, count)| (id.clone(), *count)).collect()),
@@ -248,7 +258,8 @@ impl World {
             return self.ask(of, Request::Fetch);
         }
         let every_ms = instance.watch.every_ms();
-        let sign = |member: String| Sign { member, generation: GENERATION, host: String::new(), every_ms, is_last: false };
+        let sign =
+            |member: String| Sign { member, generation: GENERATION, host: String::new(), every_ms, is_last: false };
         let seen: Vec<Seen> = signs.into_iter().map(|(id, count)| Seen { sign: sign(id), count }).collect();
         let (begun_ms, ended_ms) = (instance.begun_ms + instance.ahead_ms, self.now_ms + instance.ahead_ms);
         let suspects = instance.watch.ended(Round { begun_ms, ended_ms, count: instance.count, seen: &seen });
@@ -265,7 +276,8 @@ impl World {
         // One that was put out before is of no interest to anybody.
         let Some(whose) = self.members.get(member).copied() else { return };
         self.suspected += 1;
-        let last_ms = self.committed_ms[member];
+        // It may have been heard of since, and the answer is still on its way.
+        let last_ms = self.committed_ms[member].iter().copied().filter(|at| *at <= read_ms).max().unwrap();
         let silent_ms = read_ms - last_ms;
         assert!(silent_ms >= AFTER_MS, "{by} suspects {whose}, of whom it heard {silent_ms} ms before");
         let instance = &self.instances[whose];
@@ -279,7 +291,8 @@ impl World {
     fn check(&self) {
         for (by, whose, at_ms) in &self.put_out {
             let near = |other_ms: &u64| other_ms.abs_diff(*at_ms) < AFTER_MS / 2;
-            let mutual = |(other, victim, other_ms): &(usize, usize, u64)| other == whose && victim == by && near(other_ms);
+            let mutual =
+                |(other, victim, other_ms): &(usize, usize, u64)| other == whose && victim == by && near(other_ms);
             assert!(!self.put_out.iter().any(mutual), "two put each other out: {:?}", self.put_out);
         }
         let dies_ms = self.instances[0].dies_ms;

@@ -120,7 +120,8 @@ impl Keeper {
             };
             count += 1;
             watch.begin(&post);
-            match timeout(Duration::from_millis(watch.gap_max_ms()), self.round(&mut watch, &post, count, began)).await {
+            match timeout(Duration::from_millis(watch.gap_max_ms()), self.round(&mut watch, &post, count, began)).await
+            {
                 Ok(Ok(suspects)) => {
                     complained = false;
                     self.put_out(&mut watch, &post, suspects, &news).await;

@@ -40,16 +40,17 @@ impl Cluster {
             .with_partition_index(post.slot.cast_signed())
             .with_committed_offset(count)
             .with_committed_metadata(Some(StrBytes::from_string(sign.to_text())));
-        let topic = OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
+        let place = OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
         let request = OffsetCommitRequest::default()
             .with_group_id(group_id(&seat.group))
             .with_generation_id_or_member_epoch(post.generation)
             .with_member_id(StrBytes::from_string(post.member.clone()))
             .with_group_instance_id(seat.instance())
-            .with_topics(vec![topic]);
+            .with_topics(vec![place]);
         let answered = self.heed(seat, at.call(request, 0).await)?;
         let told = answered.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
-        self.told_of(seat, "OffsetCommit", told.max_by_key(|code| *code != 0))
+        let subject = format!("{} on {topic}:{}", seat.group, post.slot);
+        self.told_of(seat, ("OffsetCommit", &subject), told.max_by_key(|code| *code != 0))
     }
 
     /// All signs that stand there.
@@ -81,7 +82,7 @@ impl Cluster {
             match code {
                 UNKNOWN_MEMBER_ID => {}
                 0 => gone.push(member),
-                code => self.told_of(seat, "LeaveGroup", Some(code))?,
+                code => self.told_of(seat, ("LeaveGroup", &seat.group), Some(code))?,
             }
         }
         Ok(gone)
@@ -98,10 +99,15 @@ impl Cluster {
         outcome.inspect_err(|error| self.doubt_coordinator(KeyType::Group, &seat.group, error))
     }
 
-    fn told_of(&self, seat: &GroupSeat, api: &'static str, code: Option<i16>) -> Result<(), ClientError> {
+    fn told_of(
+        &self,
+        seat: &GroupSeat,
+        (api, subject): (&'static str, &str),
+        code: Option<i16>,
+    ) -> Result<(), ClientError> {
         match code {
             Some(0) => Ok(()),
-            code => self.heed(seat, Err(self.api_error(api, code.unwrap_or(UNKNOWN_SERVER_ERROR), &seat.group))),
+            code => self.heed(seat, Err(self.api_error(api, code.unwrap_or(UNKNOWN_SERVER_ERROR), subject))),
         }
     }
 }

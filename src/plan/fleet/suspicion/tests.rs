@@ -52,7 +52,11 @@ fn silence_over_rounds_of_ones_own_is_suspected() {
     let mut me = Watcher::new();
     let silent = sign("b", 1, 7);
     for count in 0..20 {
-        assert_eq!(me.round(&[silent.clone(), sign("c", 1, count)]), if count < 5 { vec![] } else { vec!["b"] }, "{count}");
+        assert_eq!(
+            me.round(&[silent.clone(), sign("c", 1, count)]),
+            if count < 5 { vec![] } else { vec!["b"] },
+            "{count}"
+        );
     }
 }
 
