@@ -5,8 +5,8 @@
 //!
 //! A member is suspected when nothing new of it stood there in so many rounds of *my own*, each of which I have read back and which
 //! span `suspect_after` by my clock alone. So nobody is suspected because it was I who slept, or because the coordinator or the network
-//! was away: then there are no rounds, and everybody must be heard of again before it can be suspected. Who never gave a sign
-//! (it runs an older version, or was told not to) is never suspected.
+//! was away: then there are no rounds, and everybody must be heard of again before it can be suspected, as in every new generation. Who
+//! never gives a sign (it runs an older version, or was told not to) is never suspected.
 //!
 //! Two cannot suspect each other at once: each of them would need rounds that the other's signs must not fall between, and the
 //! coordinator has one order for all of them.
@@ -109,7 +109,7 @@ struct Heard {
     at_ms: u64,
     /// Rounds since then.
     rounds: u32,
-    /// It has been heard of since the rounds last broke off.
+    /// It has given a sign since the first round, and since they last broke off.
     is_live: bool,
 }
 
@@ -120,15 +120,13 @@ pub struct Watch {
     post: Option<Post>,
     /// When the last round ended, ms, where none has failed since.
     last_ms: Option<u64>,
-    /// No round has broken off in this generation.
-    is_whole: bool,
     heard: BTreeMap<String, Heard>,
 }
 
 impl Watch {
     /// Suspects after this time.
     pub fn new(suspect_after_ms: u64) -> Self {
-        Self { suspect_after_ms, post: None, last_ms: None, is_whole: true, heard: BTreeMap::new() }
+        Self { suspect_after_ms, post: None, last_ms: None, heard: BTreeMap::new() }
     }
 
     /// How often to give a sign, ms.
@@ -151,7 +149,6 @@ impl Watch {
     /// A round has failed. Whoever is to be suspected must be heard of again first.
     pub fn broken(&mut self) {
         self.last_ms = None;
-        self.is_whole = false;
         self.heard.values_mut().for_each(|heard| heard.is_live = false);
     }
 
@@ -182,8 +179,8 @@ impl Watch {
         let Sign { member, host, every_ms, is_last, .. } = &seen.sign;
         let known = self.heard.get_mut(member);
         let Some(heard) = known.filter(|heard| heard.count >= seen.count) else {
-            // In a generation that is whole no sign is old. After a break it may be from before, unless it came after a round.
-            let is_live = self.is_whole || (self.last_ms.is_some() && self.heard.contains_key(member));
+            // What the first round shows may be old, and what one shows for the first time as well.
+            let is_live = self.last_ms.is_some() && self.heard.contains_key(member);
             let heard = Heard { count: seen.count, at_ms: round.ended_ms, rounds: 0, is_live };
             self.heard.insert(member.clone(), heard);
             return None;
