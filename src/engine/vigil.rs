@@ -120,7 +120,7 @@ impl Keeper {
             };
             count += 1;
             watch.begin(&post);
-            match timeout(Duration::from_millis(watch.gap_max_ms()), self.round(&mut watch, &post, count, began)).await
+            match timeout(Duration::from_millis(watch.patience_ms()), self.round(&mut watch, &post, count, began)).await
             {
                 Ok(Ok(suspects)) => {
                     complained = false;
@@ -139,6 +139,8 @@ impl Keeper {
                 Err(_) => {
                     watch.broken();
                     self.target.doubt_member_coordinator(&self.seat.group);
+                    // It was waited for.
+                    continue;
                 }
             }
             tokio::select! {

@@ -134,8 +134,13 @@ impl Watch {
         self.suspect_after_ms.div_ceil(u64::from(SIGNS_PER_SUSPICION))
     }
 
+    /// How long to wait for the answers of a round, ms. Whoever has lost one tries again at once, and is heard of in time.
+    pub fn patience_ms(&self) -> u64 {
+        self.suspect_after_ms / 3
+    }
+
     /// How long a round, and the time between two, may take, ms; longer, and it was perhaps I who was away.
-    pub fn gap_max_ms(&self) -> u64 {
+    fn gap_max_ms(&self) -> u64 {
         self.suspect_after_ms / 2
     }
 
