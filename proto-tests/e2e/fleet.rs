@@ -204,9 +204,12 @@ fn a_silent_instance_is_found_long_before_its_session_ends() {
     await_turn(&fleet[0], before);
     took.push(("it woke up", load.await_flow("after it woke up")));
     await_shown(&fleet[1], 2);
-    let shown = fleet[1].json(&["status"], 0)["mirrors"][0]["fleet"]["members"].clone();
-    let told = shown.as_array().unwrap().iter().map(|member| member["put_out"].as_array().map_or(0, Vec::len));
-    assert_eq!(told.sum::<usize>(), put_out(&fleet), "{shown}");
+    wait_until("status to show who was put out", LIMIT, || {
+        let shown = fleet[1].json(&["status"], 0)["mirrors"][0]["fleet"]["members"].clone();
+        let members = shown.as_array().cloned().unwrap_or_default();
+        let told = members.iter().map(|member| member["put_out"].as_array().map_or(0, Vec::len));
+        if told.sum::<usize>() == 2 { Ok(()) } else { Err(shown.to_string()) }
+    });
     let written = load.stop();
     fleet[1].await_caught_up(usize::try_from(partitions).unwrap());
     fleet.iter_mut().for_each(Mirror::stop);

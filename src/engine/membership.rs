@@ -262,10 +262,10 @@ impl Membership {
         }
     }
 
-    /// Others hear of who was put out with their next heartbeat; whoever did it need not wait for that.
+    /// Others hear of who was put out with their next heartbeat; whoever did it need not wait for that, and says whom.
     fn heed_news(&mut self, news: News) {
         match news {
-            News::PutOut(generation, suspects) => {
+            News::PutOut(suspects) => {
                 let at_ms = now_ms();
                 self.put_out.extend(suspects.into_iter().map(|suspect| PutOut {
                     member_id: suspect.member,
@@ -275,9 +275,7 @@ impl Membership {
                 }));
                 let many = self.put_out.len().saturating_sub(PUT_OUT_SHOWN);
                 self.put_out.drain(..many);
-                if self.machine.generation() == Some(generation) {
-                    self.machine.rejoin();
-                }
+                self.machine.rejoin();
             }
             News::GoneOn => self.machine.hurry(),
         }

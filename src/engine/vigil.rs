@@ -26,8 +26,8 @@ const NEWS: usize = 8;
 /// What the membership should know.
 #[derive(Debug)]
 pub(super) enum News {
-    /// These were put out of this generation.
-    PutOut(i32, Vec<Suspect>),
+    /// These were put out.
+    PutOut(Vec<Suspect>),
     /// The group has gone on: the coordinator is to be asked at once.
     GoneOn,
 }
@@ -124,7 +124,7 @@ impl Keeper {
             {
                 Ok(Ok(suspects)) => {
                     complained = false;
-                    self.put_out(&mut watch, &post, suspects, &news).await;
+                    self.put_out(&mut watch, suspects, &news).await;
                 }
                 Ok(Err(error)) => {
                     watch.broken();
@@ -171,7 +171,7 @@ impl Keeper {
     }
 
     /// Whoever cannot be put out stays suspected, and is tried again after the next round.
-    async fn put_out(&self, watch: &mut Watch, post: &Post, suspects: Vec<Suspect>, news: &mpsc::Sender<News>) {
+    async fn put_out(&self, watch: &mut Watch, suspects: Vec<Suspect>, news: &mpsc::Sender<News>) {
         if suspects.is_empty() {
             return;
         }
@@ -196,7 +196,7 @@ impl Keeper {
         for Suspect { host, silent_ms, .. } in &others {
             tracing::info!(mirror = %self.mirror, group = %self.seat.group, host, silent_ms, "the instance is silent, and was put out already");
         }
-        let told = if ours.is_empty() { News::GoneOn } else { News::PutOut(post.generation, ours) };
+        let told = if ours.is_empty() { News::GoneOn } else { News::PutOut(ours) };
         let _ = news.try_send(told);
     }
 }

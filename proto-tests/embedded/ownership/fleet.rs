@@ -109,6 +109,16 @@ fn shown_put_out(members: &[Value]) -> Vec<(String, String)> {
     members.iter().flat_map(of).collect()
 }
 
+/// Waits until one of so many says that it has put one out.
+fn await_put_out(pair: &Pair, count: usize) -> Vec<Value> {
+    wait_until("an instance to be put out", LIMIT, || {
+        let members = pair.mirror.json(&["status"], 0)["mirrors"][0]["fleet"]["members"].clone();
+        let members = members.as_array().cloned().unwrap_or_default();
+        let is_shown = members.len() == count && shown_put_out(&members).len() == 1;
+        if is_shown { Ok(members) } else { Err(format!("{members:?}")) }
+    })
+}
+
 #[test]
 fn a_silent_instance_is_put_out_by_the_others_and_nobody_else_stands_still() {
     let mut pair = Pair::new("fleet-silent", 2, PARTITIONS, WATCHFUL);
@@ -128,11 +138,11 @@ fn a_silent_instance_is_put_out_by_the_others_and_nobody_else_stands_still() {
     load.await_flow();
     load.forget_stalls();
     pair.mirror.kill();
-    let members = await_shared(&pair, 2);
+    await_shared(&pair, 2);
     load.await_flow();
     let killed = load.stalls(&theirs);
+    let members = await_put_out(&pair, 2);
     let shown = shown_put_out(&members);
-    assert_eq!(shown.len(), 1, "{members:?}");
     assert!(shown[0].0.ends_with(&format!(":{pid}")), "{shown:?}");
 
     let theirs = partitions_at(&pair, &members, second.process().pid());
@@ -188,10 +198,7 @@ fn a_static_instance_that_is_stopped_is_not_suspected() {
     assert_eq!(shown_put_out(&after), []);
     // Killed, it has not said that it comes back.
     second.kill();
-    wait_until("the second instance to be put out", LIMIT, || {
-        let members = pair.mirror.json(&["status"], 0)["mirrors"][0]["fleet"]["members"].clone();
-        if shown_put_out(members.as_array().unwrap()).len() == 1 { Ok(()) } else { Err(members.to_string()) }
-    });
+    await_put_out(&pair, 1);
     pair.mirror.stop();
 }
 
