@@ -188,6 +188,10 @@
 //!   fills an answer in the session's order: a topic with eight partitions got nine times as much as one with a single partition,
 //!   and a trickle waited for forty partitions of another. What is not known to wait stays in the session, so that its news show
 //!   (`engine::turns`).
+//! - **Signs of life are commits, not control records.** The control partition can veto a promotion, so nothing is ever deleted there, and what
+//!   is written five times a second would have to be. Offsets that members commit to the fleet's group are compacted by Kafka, refused to whoever is not a
+//!   member any more, and kept by the very coordinator that would put a silent one out: where it is away there is neither news nor judgement
+//!   (`plan::fleet`, `suspicion`).
 //! - **Whose an offset on the target is.** A group's offset there is overwritten only where it is known to be ours, so what is
 //!   sent is noted before it is sent: without an answer it may have been taken, and would pass for somebody's progress
 //!   (`groups::Ledger`). The right value is written again whoever wrote it: that changes nothing, and makes it ours. A restart does

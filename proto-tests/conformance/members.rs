@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, SyncGroupRequest,
+    LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest, TopicName,
 };
 
 use super::code;
@@ -29,13 +31,22 @@ on_every_broker!(
     a_static_member_comes_back_without_a_rebalance,
     who_was_replaced_is_fenced,
     strangers_and_old_generations_are_refused,
-    members_that_share_no_protocol_do_not_go_together,
+    members_that_share_no_protocol_do_not_go_together;
+    since_3:
+    one_member_puts_out_others,
+    who_waits_to_be_let_in_again_hears_that_it_was_put_out,
+    a_rebalance_that_waits_for_somebody_ends_when_that_one_is_put_out,
+    a_static_member_is_put_out_by_its_member_id,
+    members_commit_in_their_own_names,
+    nobody_commits_before_the_leader_has_assigned,
 );
 
 const JOIN: i16 = 9;
 const SYNC: i16 = 5;
 const BEAT: i16 = 4;
 const LEAVE: i16 = 5;
+const COMMIT: i16 = 9;
+const FETCH: i16 = 9;
 /// The least that Kafka lets a session last.
 const SESSION: Duration = Duration::from_secs(6);
 
@@ -149,6 +160,46 @@ impl Member {
         (answer.error_code, answer.members.first().map_or(0, |member| member.error_code))
     }
 
+    /// LeaveGroup of others, by their member ids alone: each one's error.
+    fn put_out(&mut self, others: &[&str]) -> Vec<i16> {
+        let identities = others.iter().map(|other| MemberIdentity::default().with_member_id(text(other)));
+        let request = LeaveGroupRequest::default().with_group_id(self.group_id()).with_members(identities.collect());
+        let answer = self.conn.call(LEAVE, &request);
+        assert_eq!(answer.error_code, 0);
+        answer.members.iter().map(|member| member.error_code).collect()
+    }
+
+    /// OffsetCommit of one partition in its own name.
+    fn commit(&mut self, generation: i32, topic: &str, (partition, offset, says): (i32, i64, &str)) -> i16 {
+        let at = OffsetCommitRequestPartition::default()
+            .with_partition_index(partition)
+            .with_committed_offset(offset)
+            .with_committed_metadata(Some(text(says)));
+        let topic = OffsetCommitRequestTopic::default().with_name(TopicName(text(topic))).with_partitions(vec![at]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(self.group_id())
+            .with_generation_id_or_member_epoch(generation)
+            .with_member_id(text(&self.id))
+            .with_group_instance_id(self.instance.map(text))
+            .with_topics(vec![topic]);
+        self.conn.call(COMMIT, &request).topics[0].partitions[0].error_code
+    }
+
+    /// All that was committed: partition, offset, metadata.
+    fn committed(&mut self) -> Vec<(i32, i64, String)> {
+        let all = OffsetFetchRequestGroup::default().with_group_id(self.group_id()).with_topics(None);
+        let mut answer = self.conn.call(FETCH, &OffsetFetchRequest::default().with_groups(vec![all]));
+        let group = answer.groups.remove(0);
+        assert_eq!(group.error_code, 0);
+        let partitions = group.topics.into_iter().flat_map(|topic| topic.partitions);
+        let told = partitions.map(|p| {
+            (p.partition_index, p.committed_offset, p.metadata.map(|text| text.to_string()).unwrap_or_default())
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        told
+    }
+
     /// Until the coordinator says so.
     fn beat_until(&mut self, generation: i32, wanted: i16) {
         wait_until("a heartbeat's answer", LIMIT, || match self.beat(generation) {
@@ -253,6 +304,107 @@ fn who_leaves_is_rebalanced_away(subject: &Subject) {
     assert_eq!(first.sync(generation, &[]).0, code::REBALANCE_IN_PROGRESS);
     let joined = first.join();
     assert_eq!((joined.generation_id, joined.members.len()), (generation + 1, 1));
+}
+
+/// Not by the protocol's own manners, but allowed to whoever may read the group: KIP-345.
+fn one_member_puts_out_others(subject: &Subject) {
+    let group = group(subject);
+    let (mut first, mut second, generation) = pair(subject, &group);
+    let mut third = Member::new(subject, &group);
+    thread::scope(|scope| {
+        let joining = scope.spawn(|| third.join());
+        first.beat_until(generation, code::REBALANCE_IN_PROGRESS);
+        let rejoining = scope.spawn(|| second.join());
+        first.join();
+        joining.join().unwrap();
+        rejoining.join().unwrap();
+    });
+    let id = first.id.clone();
+    assert_eq!(first.sync(generation + 1, &[(&id, b"one")]).0, 0);
+    let others = [second.id.clone(), "nobody".to_owned(), third.id.clone()];
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    assert_eq!(first.put_out(&others), [0, code::UNKNOWN_MEMBER_ID, 0]);
+    assert_eq!(first.beat(generation + 1), code::REBALANCE_IN_PROGRESS);
+    assert_eq!(second.beat(generation + 1), code::UNKNOWN_MEMBER_ID);
+    assert_eq!(third.try_join().error_code, code::UNKNOWN_MEMBER_ID);
+    // Nobody else is waited for.
+    let joined = first.join();
+    assert_eq!((joined.generation_id, joined.members.len()), (generation + 2, 1));
+}
+
+fn who_waits_to_be_let_in_again_hears_that_it_was_put_out(subject: &Subject) {
+    let (mut first, mut second, generation) = pair(subject, &group(subject));
+    second.says = b"i am about to stop";
+    let other = second.id.clone();
+    thread::scope(|scope| {
+        let joining = scope.spawn(|| second.try_join());
+        first.beat_until(generation, code::REBALANCE_IN_PROGRESS);
+        assert_eq!(first.put_out(&[&other]), [0]);
+        assert_eq!(joining.join().unwrap().error_code, code::UNKNOWN_MEMBER_ID);
+    });
+    assert_eq!(first.join().members.len(), 1);
+}
+
+fn a_rebalance_that_waits_for_somebody_ends_when_that_one_is_put_out(subject: &Subject) {
+    let group = group(subject);
+    let (mut first, second, generation) = pair(subject, &group);
+    first.says = b"once more";
+    let (began, other) = (Instant::now(), second.id.clone());
+    let mut third = Member { id: first.id.clone(), ..Member::new(subject, &group) };
+    thread::scope(|scope| {
+        let joining = scope.spawn(|| first.join());
+        third.beat_until(generation, code::REBALANCE_IN_PROGRESS);
+        // It is silent; but the session goes on for a while.
+        assert_eq!(third.put_out(&[&other]), [0]);
+        let joined = joining.join().unwrap();
+        assert_eq!((joined.generation_id, joined.members.len()), (generation + 1, 1));
+    });
+    assert!(began.elapsed() < SESSION / 2, "after {:?}", began.elapsed());
+}
+
+fn a_static_member_is_put_out_by_its_member_id(subject: &Subject) {
+    let group = group(subject);
+    let mut first = Member::fixed(subject, &group, "one");
+    let generation = first.alone();
+    let mut other = Member::new(subject, &group);
+    assert_eq!(other.put_out(&["nobody", &first.id]), [code::UNKNOWN_MEMBER_ID, 0]);
+    assert_eq!(first.beat(generation), code::UNKNOWN_MEMBER_ID);
+    let mut back = Member::fixed(subject, &group, "one");
+    assert_eq!(back.join().members.len(), 1);
+    // Its former id is of nobody: a suspicion that comes late does not reach who has come back.
+    assert_eq!(other.put_out(&[&first.id]), [code::UNKNOWN_MEMBER_ID]);
+}
+
+fn members_commit_in_their_own_names(subject: &Subject) {
+    let group = group(subject);
+    let topic = subject.topic_with(2, &[]).name;
+    let (mut first, mut second, generation) = pair(subject, &group);
+    assert_eq!(first.commit(generation, &topic, (0, 1, "a")), 0);
+    assert_eq!(second.commit(generation, &topic, (1, 7, "b")), 0);
+    assert_eq!(first.commit(generation, &topic, (0, 2, "c")), 0);
+    assert_eq!(second.committed(), [(0, 2, "c".to_owned()), (1, 7, "b".to_owned())]);
+    assert_eq!(first.commit(generation, &topic, (2, 1, "")), code::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(first.commit(generation - 1, &topic, (0, 9, "")), code::ILLEGAL_GENERATION);
+    let mut stranger = Member { id: "nobody".to_owned(), ..Member::new(subject, &group) };
+    assert_eq!(stranger.commit(generation, &topic, (0, 9, "")), code::UNKNOWN_MEMBER_ID);
+    assert_eq!(Member::new(subject, &group).commit(-1, &topic, (0, 9, "")), code::UNKNOWN_MEMBER_ID);
+    // While others are waited for as well.
+    assert_eq!(second.leave(), (0, 0));
+    first.beat_until(generation, code::REBALANCE_IN_PROGRESS);
+    assert_eq!(first.commit(generation, &topic, (0, 3, "d")), 0);
+    assert_eq!(second.commit(generation, &topic, (1, 9, "")), code::UNKNOWN_MEMBER_ID);
+    assert_eq!(first.committed(), [(0, 3, "d".to_owned()), (1, 7, "b".to_owned())]);
+}
+
+fn nobody_commits_before_the_leader_has_assigned(subject: &Subject) {
+    let group = group(subject);
+    let topic = subject.topic().name;
+    let mut first = Member::new(subject, &group);
+    let generation = first.join().generation_id;
+    assert_eq!(first.commit(generation, &topic, (0, 1, "")), code::REBALANCE_IN_PROGRESS);
+    let id = first.id.clone();
+    first.sync(generation, &[(&id, b"all")]);
+    assert_eq!(first.commit(generation, &topic, (0, 1, "")), 0);
 }
 
 fn who_is_silent_is_put_out(subject: &Subject) {

@@ -19,6 +19,7 @@ mod oracle;
 mod ownership;
 mod profile;
 mod source;
+mod suspicion;
 mod target;
 mod world;
 

@@ -2,7 +2,7 @@
 //! `OffsetMetadataManager`, `ClassicGroup`, `ConsumerGroup` and `ShareGroup`.
 //!
 //! Members of classic groups come and go in `members`. Omitted: those of other groups, of whom tests say who lives
-//! ([`Cluster::set_members`]), and commits in a member's name, which are refused. Also offsets in
+//! ([`Cluster::set_members`]), and commits in their names, which are refused. Also offsets in
 //! transactions (a test can make one, [`Cluster::hold_offset`]), and expiry but by [`Cluster::forget_group`].
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -343,6 +343,24 @@ impl Roster {
         }
     }
 
+    /// OffsetCommit in a member's name (`ClassicGroup.validateOffsetCommit`): it keeps the session alive as a heartbeat does.
+    pub(super) fn may_commit(
+        &mut self,
+        id: &str,
+        instance: Option<&str>,
+        generation: i32,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
+        self.check(id, instance, generation)?;
+        if self.phase == Phase::CompletingRebalance {
+            return Err(ResponseError::RebalanceInProgress);
+        }
+        if let Some(member) = self.members.get_mut(id) {
+            member.deadline = now + member.offer.session_timeout;
+        }
+        Ok(())
+    }
+
     /// LeaveGroup of one member. A static one may be named by its instance alone.
     pub(super) fn leave(&mut self, id: &str, instance: Option<&str>, now: Instant) -> Result<(), ResponseError> {
         let id = match instance {

@@ -1,5 +1,5 @@
-//! OffsetCommit v2–v9 (leader epochs v6) in nobody's name, as admin clients and simple consumers commit. Omitted: topic ids
-//! (v10), commits of members, retention times (v2–v4).
+//! OffsetCommit v2–v9 (leader epochs v6), in nobody's name, as admin clients and simple consumers commit, and in that of a classic group's
+//! member. Omitted: topic ids (v10), commits of members of other groups, retention times (v2–v4).
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,10 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use tokio::time::Instant;
 
 use super::dispatch::Call;
-use super::groups::GroupOffset;
+use super::groups::{GroupKind, GroupOffset};
 use super::state::State;
 
 /// The first version that tells a group that does not exist from one in another generation.
@@ -17,7 +18,7 @@ const NOT_FOUND_IS_TOLD: i16 = 9;
 
 pub(super) fn handle(call: &Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let mut state = call.shared.lock();
-    let refused = admit(call, &state, &request).err();
+    let refused = admit(call, &mut state, &request).err();
     let metadata_max = usize::try_from(state.broker_config_number("offset.metadata.max.bytes")).unwrap_or(usize::MAX);
     let mut accepted = BTreeMap::new();
     let topics: Vec<OffsetCommitResponseTopic> = request
@@ -58,12 +59,17 @@ fn committed(partition: OffsetCommitRequestPartition) -> GroupOffset {
     }
 }
 
-fn admit(call: &Call, state: &State, request: &OffsetCommitRequest) -> Result<(), ResponseError> {
+fn admit(call: &Call, state: &mut State, request: &OffsetCommitRequest) -> Result<(), ResponseError> {
     state.coordinates(call.node, &request.group_id)?;
     let in_a_members_name = request.generation_id_or_member_epoch >= 0
         || !request.member_id.is_empty()
         || request.group_instance_id.is_some();
-    match state.groups.get(request.group_id.as_str()) {
+    match state.groups.get_mut(request.group_id.as_str()) {
+        Some(group) if in_a_members_name && group.kind == GroupKind::Classic && group.members == 0 => {
+            let (now, instance) = (Instant::now(), request.group_instance_id.as_deref());
+            group.roster.advance(now);
+            group.roster.may_commit(&request.member_id, instance, request.generation_id_or_member_epoch, now)
+        }
         Some(group) if in_a_members_name => group.may_commit().and(Err(ResponseError::UnknownMemberId)),
         Some(group) => group.may_commit(),
         None if request.generation_id_or_member_epoch < 0 => Ok(()),

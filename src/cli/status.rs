@@ -12,6 +12,7 @@ use crate::backup::{BackupStatus, backup_status};
 use crate::config::{Config, bytes};
 use crate::engine::connect_mirror;
 use crate::ops::sync::PendingDeletion;
+use crate::ops::time::rfc3339;
 use crate::ops::{FleetView, MirrorStatus, StatusReport, status};
 
 /// Options of `status`.
@@ -228,6 +229,13 @@ fn fleet_page(fleet: &FleetView) -> String {
     });
     let header = ["INSTANCE", "SHARDS", "COUNT", "BYTES/S", "BACKLOG", "VERSION", "CONFIG", ""];
     text.push_str(&output::table(&header, &[2, 3, 4], rows));
+    for member in &fleet.members {
+        let name = member.instance_id.as_ref().unwrap_or(&member.host);
+        for out in &member.put_out {
+            let (at, silent) = (rfc3339(out.at_ms), output::span(Duration::from_millis(out.silent_ms)));
+            text.push_str(&format!("{at}: {name} put {} out, of which it had not heard for {silent}\n", out.host));
+        }
+    }
     if !fleet.unassigned.is_empty() {
         text.push_str(&format!("no instance has shards {}\n", ranges(&fleet.unassigned)));
     }

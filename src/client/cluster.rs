@@ -127,6 +127,8 @@ const CHANGE_LANE: u16 = 905;
 const GROUP_LANES: std::ops::Range<u16> = 906..914;
 /// Lane of a member of a group: JoinGroup waits until all members have joined.
 const MEMBER_LANE: u16 = 914;
+/// Lane of its signs of life, which wait for nothing.
+const SIGN_LANE: u16 = 915;
 const LONG_WAIT_MS: u64 = 500;
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -321,6 +323,11 @@ impl Cluster {
     /// A member's own connection to its group coordinator.
     pub(super) async fn member_connection(&self, node: i32) -> Result<Connection, ClientError> {
         self.connection(node, MEMBER_LANE).await
+    }
+
+    /// Another one, for its signs of life.
+    pub(super) async fn member_sign_connection(&self, node: i32) -> Result<Connection, ClientError> {
+        self.connection(node, SIGN_LANE).await
     }
 
     async fn connection_on(&self, node: Node, lane: u16) -> Result<Connection, ClientError> {

@@ -31,6 +31,7 @@ pub(super) struct File {
 pub(super) struct Fleet {
     pub(super) instance_id: Option<String>,
     pub(super) session_timeout: String,
+    pub(super) suspect_after: Option<String>,
     pub(super) weight: u32,
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use proptest::prelude::*;
 
 mod backups;
+mod fleet;
 mod heartbeats;
 mod security;
 

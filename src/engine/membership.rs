@@ -13,16 +13,20 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::client::{Cluster, GroupSeat};
 use crate::config::{Config, FleetConfig, MirrorConfig};
 use crate::plan::fleet::{
-    self, Answer, Ask, End, Joined, Load, Member, Membership as Machine, Next, Origin, PROTOCOL, PROTOCOL_TYPE,
-    Subscription, Terms, Told, assign, group_id,
+    self, Answer, Ask, End, Joined, Load, Member, Membership as Machine, Next, Origin, PROTOCOL, PROTOCOL_TYPE, Post,
+    PutOut, SIGNS_PER_SUSPICION, Subscription, Terms, Told, assign, group_id, slots,
 };
 use crate::plan::{Assignment, ShardStage};
 
 use super::seat::Desk;
+use super::shard::now_ms;
+use super::vigil::{Keeper, News, Vigil};
 use super::{EngineError, connect_target};
 
 /// Heartbeats in a session: a rebalance is heard of within the time between two.
 const HEARTBEATS_PER_SESSION: u32 = 10;
+/// Of those that were put out so many are remembered, to be shown.
+const PUT_OUT_SHOWN: usize = 4;
 /// How often loads are looked at.
 const SURVEY_EVERY: Duration = Duration::from_secs(60);
 /// How long others may take to be given what a member holds that is about to stop.
@@ -71,6 +75,9 @@ pub struct Membership {
     /// The group has heard of that.
     drained: bool,
     lost_joined: Option<Instant>,
+    /// Over who falls silent, where that is wanted.
+    vigil: Option<Vigil>,
+    put_out: Vec<PutOut>,
     started: Instant,
 }
 
@@ -85,6 +92,8 @@ impl Membership {
     ) -> Option<Self> {
         let terms = config.fleet.clone()?;
         let heartbeat = terms.session_timeout / HEARTBEATS_PER_SESSION;
+        // Whoever was put out is waited for until everybody has heard of it.
+        let heartbeat = terms.suspect_after.map_or(heartbeat, |after| heartbeat.min(after / SIGNS_PER_SUSPICION));
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let machine = Machine::new(Terms {
             session_timeout_ms: ms(terms.session_timeout),
@@ -114,6 +123,8 @@ impl Membership {
             draining: None,
             drained: false,
             lost_joined: None,
+            vigil: None,
+            put_out: Vec::new(),
             started: Instant::now(),
         })
     }
@@ -134,6 +145,9 @@ impl Membership {
         release.send_replace(true);
         let runner = async { while self.desk.held.changed().await.is_ok() {} };
         let _ = timeout(RUNNER_ENDS_WITHIN, runner).await;
+        if let Some(vigil) = self.vigil.take() {
+            vigil.end(self.terms.instance_id.is_some()).await;
+        }
         self.machine.leave();
         if let (Some(target), Next::Ask(ask)) = (target, self.machine.next(self.now_ms())) {
             let left = target.ask_as_member(&self.seat, &ask, &[], Vec::new());
@@ -159,6 +173,10 @@ impl Membership {
         }
         let Some(target) = self.connect(config, stop).await? else { return Ok(()) };
         *there = Some(target.clone());
+        self.vigil = self.terms.suspect_after.map(|suspect_after| {
+            let (mirror, seat) = (self.mirror.name.clone(), self.seat.clone());
+            Vigil::begin(Keeper { mirror, host: host(), target: target.clone(), seat, suspect_after })
+        });
         loop {
             if *stop.borrow() {
                 self.begin_to_stop();
@@ -167,12 +185,16 @@ impl Membership {
                 return Ok(());
             }
             self.heed_held();
+            while let Some(news) = self.vigil.as_mut().and_then(Vigil::news_at_once) {
+                self.heed_news(news);
+            }
             match self.machine.next(self.now_ms()) {
                 Next::Ended(end) => return Err(self.ended(&target, end)),
                 Next::Wait { until_ms } => {
                     let pause = Duration::from_millis(until_ms.saturating_sub(self.now_ms()));
                     tokio::select! {
                         () = sleep(pause) => {}
+                        news = news_of(&mut self.vigil) => self.heed_news(news),
                         _ = self.desk.held.changed() => {}
                         // The others are to see what it goes by now.
                         Ok(()) = self.config_hash.changed() => self.machine.rejoin(),
@@ -245,6 +267,25 @@ impl Membership {
         }
     }
 
+    /// Others hear of who was put out with their next heartbeat; whoever did it need not wait for that, and says whom.
+    fn heed_news(&mut self, news: News) {
+        match news {
+            News::PutOut(suspects) => {
+                let at_ms = now_ms();
+                self.put_out.extend(suspects.into_iter().map(|suspect| PutOut {
+                    member_id: suspect.member,
+                    host: suspect.host,
+                    silent_ms: suspect.silent_ms,
+                    at_ms,
+                }));
+                let many = self.put_out.len().saturating_sub(PUT_OUT_SHOWN);
+                self.put_out.drain(..many);
+                self.machine.rejoin();
+            }
+            News::GoneOn => self.machine.hurry(),
+        }
+    }
+
     fn loads(&self) -> BTreeMap<u32, Load> {
         let held = self.desk.held.borrow();
         let owned = (0..).zip(&held.shards).filter(|(_, shard)| shard.stage.is_held());
@@ -275,6 +316,7 @@ impl Membership {
             weight: self.terms.weight,
             draining: self.draining.is_some(),
             elected: assigned.elected,
+            put_out: self.put_out.clone(),
         }
     }
 
@@ -343,15 +385,18 @@ impl Membership {
             mirror = %self.mirror.name, group = %self.seat.group, generation = joined.generation,
             members = members.len(), shards = shard_count, moved, "shards shared out"
         );
-        let message = |target: &fleet::Target| {
-            fleet::Assignment { shards: target.shards.clone(), elected: target.elected }.to_bytes()
+        let slots = slots(&targets, shard_count);
+        let message = |id: &str, target: &fleet::Target| {
+            let slot = slots.get(id).copied();
+            fleet::Assignment { shards: target.shards.clone(), elected: target.elected, slot }.to_bytes()
         };
-        targets.iter().map(|(id, target)| (id.clone(), message(target))).collect()
+        targets.iter().map(|(id, target)| (id.clone(), message(id, target))).collect()
     }
 
     fn heed(&mut self, answer: Answer) -> Result<(), EngineError> {
         if let Answer::Joined(joined) = &answer {
             self.joined = Some(joined.clone());
+            self.post(None);
         }
         let now_ms = self.now_ms();
         match self.machine.answered(now_ms, answer) {
@@ -363,6 +408,7 @@ impl Membership {
                     "put out of the fleet: what this instance owns it keeps until another one takes it; joining again"
                 );
                 self.follows = -1;
+                self.post(None);
                 // Under the same epoch: nothing that was lost is taken back.
                 self.desk.assign.send_modify(|assigned| assigned.elected = false);
             }
@@ -374,6 +420,14 @@ impl Membership {
         Ok(())
     }
 
+    fn post(&self, slot: Option<(i32, u32)>) {
+        let member = || self.machine.member().to_owned();
+        let post = slot.map(|(generation, slot)| Post { member: member(), generation, slot });
+        if let Some(vigil) = &self.vigil {
+            vigil.post(post);
+        }
+    }
+
     fn give(&mut self, generation: i32, assignment: &[u8]) -> Result<(), EngineError> {
         // It leaves, for what it is to own waits for it, and the others can have it.
         let given = fleet::Assignment::from_bytes(assignment).map_err(|error| EngineError::NoMember {
@@ -382,6 +436,7 @@ impl Membership {
             detail: error.to_string(),
         })?;
         self.follows = generation;
+        self.post(given.slot.map(|slot| (generation, slot)));
         let handed_over = given.shards.iter().filter(|(_, origin)| **origin == Origin::Member);
         let assigned = Assignment {
             epoch: self.desk.assign.borrow().epoch + 1,
@@ -421,6 +476,13 @@ fn advice(code: i16) -> &'static str {
             "its members are of a version of kmirror that does not speak this one's protocol, or no kmirror: run one version everywhere"
         }
         _ => "it has as many members as `group.max.size` of the brokers allows",
+    }
+}
+
+async fn news_of(vigil: &mut Option<Vigil>) -> News {
+    match vigil {
+        Some(vigil) => vigil.news().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -26,6 +26,7 @@ mod throttle;
 pub(crate) mod topology;
 mod turns;
 pub(crate) mod unfenced;
+mod vigil;
 mod watched;
 
 use std::sync::Arc;
@@ -149,8 +150,16 @@ pub async fn run_member(
 }
 
 /// What went wrong, by class, beside the halts; labels of `kmirror_errors_total`.
-pub const ERROR_CLASSES: [&str; 6] =
-    ["fetch", "produce_not_sent", "produce_lost", "produce_refused", "discovery", "restart"];
+pub const ERROR_CLASSES: [&str; 8] = [
+    "fetch",
+    "produce_not_sent",
+    "produce_lost",
+    "produce_refused",
+    "discovery",
+    "restart",
+    "shard_lost",
+    "instance_silent",
+];
 
 /// Counts what went wrong: what is tried again, or a halt.
 fn count_error(mirror: &str, class: impl Into<metrics::SharedString>) {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::client::{ClientError, Cluster, DescribedFleet, FleetMember};
-use crate::plan::fleet::{Assignment, Load, PROTOCOL_TYPE, Subscription, group_id};
+use crate::plan::fleet::{Assignment, Load, PROTOCOL_TYPE, PutOut, Subscription, group_id};
 
 /// How long the group's coordinator is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,6 +55,8 @@ pub struct FleetInstance {
     pub bytes_per_second: u64,
     /// Records that waited on the source, when it joined.
     pub backlog_records: u64,
+    /// Instances that it has lately put out of the fleet, as they gave no sign of life (`fleet.suspect_after`); the newest is the last.
+    pub put_out: Vec<PutOut>,
 }
 
 /// The fleet of a mirror; `None` where there is none, or never was.
@@ -103,10 +105,11 @@ fn instance(member: FleetMember, said: Option<Subscription>) -> FleetInstance {
         config_hash: said.as_ref().map(|said| said.config_hash.clone()).unwrap_or_default(),
         state_version: said.as_ref().map_or(0, |said| said.state_version),
         elected: given.elected,
-        draining: said.is_some_and(|said| said.draining),
+        draining: said.as_ref().is_some_and(|said| said.draining),
         shards: given.shards.into_keys().collect(),
         bytes_per_second: sum(loads.values().map(|load| load.bytes_per_second)),
         backlog_records: sum(loads.values().map(|load| load.backlog_records)),
+        put_out: said.map(|said| said.put_out).unwrap_or_default(),
     }
 }
 

@@ -77,7 +77,7 @@ fn a_file_that_reaches_one_instance_after_the_other_is_seen_and_loses_nothing() 
         pair.source.create_topic(topic, PARTITIONS, 1, &[]).unwrap();
         (0..PARTITIONS).for_each(|partition| append(&pair.source, topic, partition, "", 0, 10));
     }
-    let mut others = [another(&pair), another(&pair)];
+    let mut others = [another(&pair, FLEET), another(&pair, FLEET)];
     pair.mirror.start();
     for other in &mut others {
         other.start();

@@ -33,7 +33,7 @@ fn start_old(mirror: &mut Mirror, binary: &OsString) {
 fn a_rolling_upgrade_from_another_build_loses_nothing() {
     let Some(binary) = old_binary() else { return };
     let mut pair = Pair::new("fleet-upgrade", 2, PARTITIONS, FLEET);
-    let mut second = another(&pair);
+    let mut second = another(&pair, FLEET);
     start_old(&mut pair.mirror, &binary);
     start_old(&mut second, &binary);
     await_shared(&pair, 2);

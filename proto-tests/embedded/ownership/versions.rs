@@ -39,7 +39,7 @@ fn write(pair: &Pair, from: u64, to: u64) {
 #[test]
 fn a_newer_word_to_the_mirror_ends_every_instance_that_does_not_know_it() {
     let mut pair = Pair::new("versions-control", 2, PARTITIONS, FLEET);
-    let mut other = another(&pair);
+    let mut other = another(&pair, FLEET);
     pair.mirror.start();
     other.start();
     await_shared(&pair, 2);
@@ -60,7 +60,7 @@ fn a_newer_word_to_the_mirror_ends_every_instance_that_does_not_know_it() {
 #[test]
 fn a_shard_that_a_newer_one_has_written_to_ends_whoever_is_given_it() {
     let mut pair = Pair::new("versions-shard", 2, PARTITIONS, FLEET);
-    let mut other = another(&pair);
+    let mut other = another(&pair, FLEET);
     pair.mirror.start();
     await_shared(&pair, 1);
     write(&pair, 0, 10);

@@ -21,7 +21,7 @@ use crate::plan::fleet::{Answer, Ask, Joined};
 
 const GROUP_ID_NOT_FOUND: i16 = 69;
 /// The first version of LeaveGroup that names several members, in fields of their own.
-const MANY_LEAVE: i16 = 3;
+pub(super) const MANY_LEAVE: i16 = 3;
 
 /// Whose membership of which group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ fn ms(duration: Duration) -> i32 {
 }
 
 impl GroupSeat {
-    fn instance(&self) -> Option<StrBytes> {
+    pub(super) fn instance(&self) -> Option<StrBytes> {
         self.instance_id.as_deref().map(text)
     }
 }

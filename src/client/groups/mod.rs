@@ -8,6 +8,7 @@
 mod describe;
 mod members;
 mod offsets;
+mod signs;
 
 pub use describe::{GroupState, GroupView, ListedGroup};
 pub use members::{DescribedFleet, FleetMember, GroupSeat};

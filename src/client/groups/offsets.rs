@@ -108,7 +108,7 @@ impl Cluster {
     }
 }
 
-fn topic_name(topic: &str) -> TopicName {
+pub(super) fn topic_name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
@@ -150,8 +150,8 @@ fn complete<'a>(
 }
 
 #[derive(Debug, Clone, Copy)]
-struct FetchOffsets {
-    stable: bool,
+pub(super) struct FetchOffsets {
+    pub(super) stable: bool,
 }
 
 impl GroupCall for FetchOffsets {

@@ -159,6 +159,7 @@ pub struct Membership {
     heard_ms: u64,
     survey_at_ms: u64,
     rejoin: bool,
+    hurries: bool,
     told_out: bool,
 }
 
@@ -174,6 +175,7 @@ impl Membership {
             heard_ms: 0,
             survey_at_ms: 0,
             rejoin: false,
+            hurries: false,
             told_out: true,
         }
     }
@@ -189,6 +191,16 @@ impl Membership {
     /// Whether it is the leader, who is asked for loads and assigns.
     pub fn leads(&self) -> bool {
         matches!(self.state, State::Member { leads: true, .. } | State::Joined { leads: true, .. })
+    }
+
+    /// Its member id; empty where it has none.
+    pub fn member(&self) -> &str {
+        &self.member
+    }
+
+    /// The group may have gone on: that is asked at once, not when the next heartbeat is due.
+    pub fn hurry(&mut self) {
+        self.hurries = true;
     }
 
     /// What it says of itself has changed so much that the group should know.
@@ -225,7 +237,7 @@ impl Membership {
             }
             State::Member { generation, .. } => {
                 let due = self.heard_ms + self.terms.heartbeat_ms;
-                if now_ms < due {
+                if now_ms < due && !self.hurries {
                     return Next::Wait { until_ms: due };
                 }
                 Next::Ask(Ask::Heartbeat { member, generation })
@@ -269,6 +281,7 @@ impl Membership {
 
     fn heard(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
+        self.hurries = false;
         self.failures = 0;
         self.not_before_ms = 0;
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Load, Origin};
@@ -49,6 +50,22 @@ pub struct Subscription {
     /// It was elected last.
     #[serde(default)]
     pub elected: bool,
+    /// Whom it has put out of the group for being silent, lately.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub put_out: Vec<PutOut>,
+}
+
+/// A member that another one has put out of the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PutOut {
+    /// Its member id.
+    pub member_id: String,
+    /// Its host and process.
+    pub host: String,
+    /// For how long it had been silent, at least, ms.
+    pub silent_ms: u64,
+    /// When, by the clock of who put it out, ms.
+    pub at_ms: i64,
 }
 
 fn no_generation() -> i32 {
@@ -68,6 +85,9 @@ pub struct Assignment {
     /// Does what a mirror does once.
     #[serde(default)]
     pub elected: bool,
+    /// Where it is to give signs of life, where there is room for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
 }
 
 /// Bytes of another member that cannot be read.
@@ -142,10 +162,12 @@ mod tests {
 
     #[test]
     fn an_assignment_survives_its_bytes() {
-        let given = Assignment { shards: [(3, Origin::Kept), (7, Origin::Member)].into(), elected: true };
+        let given = Assignment { shards: [(3, Origin::Kept), (7, Origin::Member)].into(), elected: true, slot: None };
         assert_eq!(given.to_bytes(), br#"{"shards":{"3":"kept","7":"member"},"elected":true}"#);
         assert_eq!(Assignment::from_bytes(&given.to_bytes()).unwrap(), given);
         assert_eq!(Assignment::from_bytes(b"").unwrap(), Assignment::default());
+        let with_slot = Assignment { slot: Some(2), ..given };
+        assert_eq!(Assignment::from_bytes(&with_slot.to_bytes()).unwrap(), with_slot);
     }
 
     /// A shard that comes in a way that is not known might be somebody else's still.

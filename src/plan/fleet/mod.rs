@@ -1,5 +1,5 @@
 //! A fleet: instances that share a mirror's shards. Who owns what ([`assign`]), what members tell each other
-//! ([`Subscription`], [`Assignment`]), and how one becomes a member and stays it ([`Membership`]).
+//! ([`Subscription`], [`Assignment`]), how one becomes a member and stays it ([`Membership`]), and who has fallen silent ([`Watch`]).
 //!
 //! The group is Kafka's: one for each mirror, on the mirror's target, joined by the classic protocol (JoinGroup, SyncGroup)
 //! under a protocol type of its own. Kafka keeps members and generations; the member that it makes the leader assigns.
@@ -9,10 +9,12 @@
 mod assign;
 mod membership;
 mod messages;
+mod suspicion;
 
 pub use assign::{HEAVY_PERCENT, LIGHT_PERCENT, SETTLED_PERCENT, assign};
 pub use membership::{Answer, Ask, End, Joined, Membership, Next, Terms, Told};
-pub use messages::{Assignment, MessageError, SHARDS_MAX, Subscription};
+pub use messages::{Assignment, MessageError, PutOut, SHARDS_MAX, Subscription};
+pub use suspicion::{Post, Round, SIGNS_PER_SUSPICION, Seen, Sign, Suspect, Watch, slots};
 
 use std::collections::BTreeMap;
 

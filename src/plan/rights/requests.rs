@@ -23,6 +23,8 @@ const REQUESTS: &[(&str, Resource, Operation)] = &[
     ("FindCoordinator", Group, Describe),
     ("DescribeGroups", Group, Describe),
     ("ConsumerGroupDescribe", Group, Describe),
+    ("JoinGroup", Group, Read),
+    ("LeaveGroup", Group, Read),
     ("OffsetFetch", Group, Describe),
     ("OffsetCommit", Group, Read),
     ("OffsetDelete", Group, Delete),

@@ -54,6 +54,20 @@ fn a_member_joins_syncs_and_is_heard_of() {
 }
 
 #[test]
+fn who_hurries_asks_at_once_and_then_waits_again() {
+    let mut membership = member("b");
+    membership.hurry();
+    assert_eq!(asked(&mut membership, 10), Ask::Heartbeat { member: "a".to_owned(), generation: 1 });
+    assert_eq!(membership.answered(20, Answer::Done), None);
+    assert_eq!(membership.next(20), Next::Wait { until_ms: 1_020 });
+    assert_eq!(membership.member(), "a");
+    // Where nobody answers it does not ask without pause.
+    membership.hurry();
+    assert_eq!(membership.answered(30, Answer::Silent), None);
+    assert_eq!(membership.next(30), Next::Wait { until_ms: 30 + PAUSE_MS });
+}
+
+#[test]
 fn a_rebalance_is_joined_under_the_same_id_and_takes_nothing_away() {
     let mut membership = member("b");
     assert_eq!(membership.answered(1_000, refused(REBALANCE_IN_PROGRESS)), None);
