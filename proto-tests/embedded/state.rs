@@ -2,7 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use kmirror::batch::{Codec, Stamp, encode_values};
-use kmirror::mirror::{Scan, StateRecord, encode_state, shard_of, state_topic};
+use kmirror::mirror::{
+    ControlRecord, Generation, Scan, StateRecord, encode_control, encode_state, shard_of, state_topic,
+};
 use serde_json::Value;
 
 use super::{Pair, append, numbered};
@@ -325,4 +327,27 @@ fn what_the_source_holds_no_more_is_not_guessed() {
     pair.await_values(1, &numbered("", 0, 20));
     assert_eq!(pair.values(&pair.target, 0), numbered("", 0, 15));
     pair.mirror.stop();
+}
+
+/// Whoever may write to the control partition may write any number there; room for as many shards is made by it.
+#[test]
+fn a_generation_of_more_shards_than_there_is_room_for_is_refused() {
+    let mut pair = Pair::mirrored("state-of-billions", "");
+    pair.mirror.stop();
+    let generation = Generation {
+        generation: 2,
+        shards: u32::MAX,
+        source_cluster_id: "state-of-billions-source".to_owned(),
+        target_cluster_id: "state-of-billions-target".to_owned(),
+        mirror: pair.topic.clone(),
+        created_ms: 1_790_000_000_000,
+        home_of: None,
+    };
+    let record = encode_control(&ControlRecord::Generation(generation));
+    let batch = encode_values(vec![record], 1_790_000_000_000, Stamp::NONE).unwrap();
+    pair.target.append(&log_of(&pair), 16, batch).unwrap();
+    pair.mirror.start();
+    assert_ne!(pair.mirror.await_end(), 0);
+    let words = pair.mirror.log();
+    assert!(words.contains("__kmirror.state-of-billions:16, speaks of 4294967295 shards"), "{words}");
 }
