@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kafka_protocol::ResponseError::TopicAuthorizationFailed;
 use kafka_protocol::messages::ApiKey;
-use kmirror::broker::{Action, Cluster, RequestContext};
+use kmirror::broker::{Action, Cluster, RequestContext, ResponseKind};
 use kmirror::client::{Cluster as Client, ClusterSpec, QuotaChange};
 use kmirror::plan::AclBinding;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::failover::fail_over;
-use super::{Pair, append};
+use super::{Pair, append, numbered};
 use crate::e2e::mirror::LIMIT;
 use crate::kafka::harness::wait_until;
 use crate::nemesis::take_rights;
@@ -291,5 +291,106 @@ fn an_acl_that_keeps_kmirror_off_is_taken_back() {
     until("the rest to follow", &Some(1.0), || target.quota("alice"));
     assert_eq!(created.load(Ordering::SeqCst), 1, "tried once");
     pair.write(0, 10, 20);
-    pair.ends_with(&super::numbered("", 0, 20));
+    pair.ends_with(&numbered("", 0, 20));
+}
+
+/// There and back twice: who wrote to the standby while it was in charge does not any more, but for what was set there by hand.
+#[test]
+fn rights_to_write_are_held_back_again_after_the_way_home() {
+    let topic = "sync-home";
+    let mut pair = Pair::new(topic, 2, 1, SYNC);
+    pair.write(0, 0, 10);
+    let (source, target) = (Admin::of(&pair.source), Admin::of(&pair.target));
+    let write = |user: &str| format!("TOPIC {topic} User:{user} WRITE ALLOW");
+    source.add_acls(&[&write("writer"), &write("both"), "TOPIC * User:admin ALL ALLOW"]);
+    target.add_acls(&[&write("both"), &write("operator")]);
+    let may_write = |admin: &Admin| {
+        let acls = admin.acls().into_iter();
+        let mut users: Vec<String> = acls.filter(|acl| acl.contains(" WRITE ") || acl.contains(" ALL ")).collect();
+        users.iter_mut().for_each(|acl| *acl = acl.split(' ').nth(2).unwrap().trim_start_matches("User:").to_owned());
+        users.sort();
+        users.join(" ")
+    };
+    let home = format!("{topic}.failback");
+    let await_held = |pair: &Pair, mirror: &str, count: u64| {
+        until("what is held back to be on record", &Some(count), || {
+            pair.mirror.json(&["status", "--mirror", mirror], 0)["mirrors"][0]["sync"]["held_back_acls"].as_u64()
+        });
+    };
+    let start = |pair: &mut Pair, mirror: &str| {
+        pair.mirror.start_as(|mut command| {
+            command.args(["--mirror", mirror]);
+            command
+        });
+    };
+    let switch = |pair: &mut Pair, mirror: &str| {
+        let report = fail_over(&pair.mirror, &["--mirror", mirror], 0);
+        assert_eq!(report["rpo"]["records"].as_i64(), Some(0), "{report}");
+        assert_eq!(pair.mirror.await_end(), 0, "{}", pair.mirror.log());
+    };
+    start(&mut pair, topic);
+    await_held(&pair, topic, 3);
+    assert_eq!(may_write(&target), "both operator");
+    switch(&mut pair, topic);
+    assert_eq!(may_write(&target), "admin both operator writer");
+    target.add_acls(&[&write("later")]);
+
+    // On the way home the old source is a standby: what the operator had there stays, what is new waits.
+    pair.mirror.json(&["failback", "--yes"], 0);
+    start(&mut pair, &home);
+    await_held(&pair, &home, 5);
+    assert_eq!(may_write(&source), "admin both writer");
+    switch(&mut pair, &home);
+    assert_eq!(may_write(&source), "admin both later operator writer");
+
+    // And the standby is one again.
+    pair.mirror.json(&["failback", "--yes"], 0);
+    start(&mut pair, topic);
+    until("the promotion's rights to be taken back", &"both later operator".to_owned(), || may_write(&target));
+    let reads = target.acls().into_iter().filter(|acl| acl.contains("User:admin READ")).count();
+    assert_eq!(reads, 1, "who may do all reads on");
+    await_held(&pair, topic, 5);
+    pair.write(0, 10, 20);
+    pair.await_values(0, &numbered("", 0, 20));
+
+    // Once more: what the way home brought to the old source goes again.
+    switch(&mut pair, topic);
+    assert_eq!(may_write(&target), "admin both later operator writer");
+    pair.mirror.json(&["failback", "--yes"], 0);
+    start(&mut pair, &home);
+    until("what the way home had brought to be taken back", &"admin both writer".to_owned(), || may_write(&source));
+    pair.mirror.stop();
+}
+
+/// What a broker of long ago has no api for is named, once a round, and everything else follows.
+#[test]
+fn what_an_old_broker_does_not_know_is_named_and_the_rest_follows() {
+    let topic = "sync-old";
+    let mut pair = Pair::new(topic, 2, 1, SYNC);
+    pair.write(0, 0, 10);
+    pair.source.plant_scram_user("carol", 1, 4096);
+    let (source, target) = (Admin::of(&pair.source), Admin::of(&pair.target));
+    source.set_quota("alice", Some(1.0));
+    // Kafka before 2.7, and before 2.6.
+    let lacks = |cluster: &Cluster, apis: &'static [ApiKey]| {
+        cluster.intercept(ApiKey::ApiVersions, None, move |_: &RequestContext<'_>| {
+            Action::Edit(Box::new(|response| {
+                let ResponseKind::ApiVersions(response) = response else { return };
+                response.api_keys.retain(|offered| apis.iter().all(|api| *api as i16 != offered.api_key));
+            }))
+        })
+    };
+    lacks(&pair.source, &[ApiKey::DescribeUserScramCredentials]);
+    lacks(&pair.target, &[ApiKey::DescribeClientQuotas, ApiKey::AlterClientQuotas]);
+    pair.mirror.start();
+    pair.mirror.await_caught_up(1);
+    source.add_acls(&["TOPIC sync-old User:alice READ ALLOW"]);
+    source.set_config(topic, "retention.ms", Some("5000000"));
+    until("the ACL", &vec!["TOPIC sync-old User:alice READ ALLOW".to_owned()], || target.acls());
+    until("the config", &some("5000000"), || target.config(topic, "retention.ms"));
+    let plan = pair.mirror.json(&["sync", "--dry-run"], 3);
+    let unavailable = plan["unavailable"].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
+    let named: Vec<&str> = unavailable.map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(named, ["client quotas", "SCRAM users"], "{plan}");
+    pair.mirror.stop();
 }

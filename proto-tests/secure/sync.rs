@@ -1,5 +1,6 @@
 //! ACLs and quotas that follow, on real Kafka with an authorizer: what somebody may do on the standby before a promotion and after.
 
+use std::collections::BTreeMap;
 use std::thread;
 
 use bytes::Bytes;
@@ -12,17 +13,23 @@ use tokio::runtime::Runtime;
 use super::spec;
 use crate::e2e::Mirror;
 use crate::e2e::mirror::LIMIT;
-use crate::kafka::harness::{Cluster, ClusterSpec, Produce, TopicSpec, Version, driver, real_kafka_wanted, wait_until};
+use crate::kafka::harness::{
+    Cluster, ClusterSpec, Produce, Tier, TopicSpec, Version, driver, real_kafka_wanted, tier, wait_until,
+};
 
 const TOPIC: &str = "sync-real";
 const REFUSED: i16 = 29;
 
 /// kmirror and the brokers are ANONYMOUS, and super users; alice, mallory and writer log in.
-fn guarded() -> Cluster {
+fn guarded(version: Version) -> Cluster {
     let users = ["alice", "mallory", "writer"].map(|user| format!("user_{user}=\"pw\""));
     let jaas = format!("org.apache.kafka.common.security.plain.PlainLoginModule required {};", users.join(" "));
-    let spec = ClusterSpec::new(Version::V4_3_1)
-        .set("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+    let authorizer = match version {
+        Version::V2_8_2 => "kafka.security.authorizer.AclAuthorizer",
+        Version::V3_9_1 | Version::V4_3_1 => "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    };
+    let spec = ClusterSpec::new(version)
+        .set("authorizer.class.name", authorizer)
         .set("super.users", "User:ANONYMOUS")
         .listener("USERS", "SASL_PLAINTEXT")
         .set("listener.name.users.sasl.enabled.mechanisms", "PLAIN")
@@ -64,17 +71,54 @@ impl<'a> Somebody<'a> {
     }
 }
 
-#[test]
-fn writers_get_their_rights_by_the_promotion_and_quotas_follow() {
-    if !real_kafka_wanted("writers_get_their_rights_by_the_promotion_and_quotas_follow") {
-        return;
-    }
+/// Each release as source and as target: ACLs, quotas and topic configs follow; what the target does not know stays behind.
+macro_rules! pairings {
+    ($($tier:ident $test:ident: $from:ident => $to:ident;)*) => {$(
+        #[test]
+        fn $test() {
+            if real_kafka_wanted(stringify!($test)) && (tier() == Tier::Full || Tier::$tier == Tier::Ci) {
+                writers_get_their_rights_by_the_promotion_and_quotas_follow(Version::$from, Version::$to);
+            }
+        }
+    )*};
+}
+
+pairings! {
+    Ci from_4_3_to_4_3: V4_3_1 => V4_3_1;
+    Ci from_4_3_to_2_8: V4_3_1 => V2_8_2;
+    Full from_2_8_to_4_3: V2_8_2 => V4_3_1;
+    Full from_4_3_to_3_9: V4_3_1 => V3_9_1;
+    Full from_3_9_to_4_3: V3_9_1 => V4_3_1;
+    Full from_2_8_to_3_9: V2_8_2 => V3_9_1;
+    Full from_3_9_to_2_8: V3_9_1 => V2_8_2;
+}
+
+/// What the target does not know does not keep the rest from following.
+fn topic_configs_follow(runtime: &Runtime, (source, target): (&Client, &Client), knows_local_retention: bool) {
+    let config = |key: &str| runtime.block_on(target.topic_overrides(TOPIC)).unwrap().remove(key);
+    assert_eq!(config("local.retention.ms").as_deref(), knows_local_retention.then_some("555000000"));
+    assert_eq!(config("retention.ms").as_deref(), Some("777000000"));
+    let changed = BTreeMap::from([("retention.ms".to_owned(), Some("666000000".to_owned()))]);
+    runtime.block_on(source.alter_topic_configs(TOPIC, &changed)).unwrap();
+    wait_until("the topic's config", LIMIT, || match config("retention.ms").as_deref() {
+        Some("666000000") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+fn writers_get_their_rights_by_the_promotion_and_quotas_follow(from: Version, to: Version) {
+    let (from_version, to_version) = (from, to);
     let (from, to) = thread::scope(|scope| {
-        let (from, to) = (scope.spawn(guarded), scope.spawn(guarded));
+        let (from, to) = (scope.spawn(|| guarded(from_version)), scope.spawn(|| guarded(to_version)));
         (from.join().unwrap(), to.join().unwrap())
     });
     let (here, there, driver) = (from.bootstrap(), to.bootstrap(), driver());
-    driver.create_topic(&here, &TopicSpec::new(TOPIC, 1).set("retention.ms", 777_000_000));
+    let mut topic = TopicSpec::new(TOPIC, 1).set("retention.ms", 777_000_000);
+    if from_version != Version::V2_8_2 {
+        // Brought by Kafka 3.0.
+        topic = topic.set("local.retention.ms", 555_000_000);
+    }
+    driver.create_topic(&here, &topic);
     driver.allow(&here, ["TOPIC", TOPIC, "LITERAL"], "User:alice", "READ");
     driver.allow(&here, ["TOPIC", "sync-", "PREFIXED"], "User:writer", "ALL");
     driver.allow(&here, ["TOPIC", "*", "LITERAL"], "User:mallory", "READ");
@@ -105,6 +149,8 @@ fn writers_get_their_rights_by_the_promotion_and_quotas_follow() {
     };
     wait_until("the quota", LIMIT, || if quota("etl") == Some(123_456.0) { Ok(()) } else { Err("none".to_owned()) });
     assert_eq!(quota("by-hand"), Some(2_000.0));
+    let knows = from_version != Version::V2_8_2 && to_version != Version::V2_8_2;
+    topic_configs_follow(&runtime, (&source, &target), knows);
     let (alice, mallory) = (Somebody::on(&runtime, &to, "alice"), Somebody::on(&runtime, &to, "mallory"));
     let writer = Somebody::on(&runtime, &to, "writer");
     wait_until("alice to read", LIMIT, || alice.reads());
