@@ -93,6 +93,19 @@ pairings! {
     Full from_3_9_to_2_8: V3_9_1 => V2_8_2;
 }
 
+/// What the target does not know does not keep the rest from following.
+fn topic_configs_follow(runtime: &Runtime, (source, target): (&Client, &Client), knows_local_retention: bool) {
+    let config = |key: &str| runtime.block_on(target.topic_overrides(TOPIC)).unwrap().remove(key);
+    assert_eq!(config("local.retention.ms").as_deref(), knows_local_retention.then_some("555000000"));
+    assert_eq!(config("retention.ms").as_deref(), Some("777000000"));
+    let changed = BTreeMap::from([("retention.ms".to_owned(), Some("666000000".to_owned()))]);
+    runtime.block_on(source.alter_topic_configs(TOPIC, &changed)).unwrap();
+    wait_until("the topic's config", LIMIT, || match config("retention.ms").as_deref() {
+        Some("666000000") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
 fn writers_get_their_rights_by_the_promotion_and_quotas_follow(from: Version, to: Version) {
     let (from_version, to_version) = (from, to);
     let (from, to) = thread::scope(|scope| {
@@ -136,16 +149,8 @@ fn writers_get_their_rights_by_the_promotion_and_quotas_follow(from: Version, to
     };
     wait_until("the quota", LIMIT, || if quota("etl") == Some(123_456.0) { Ok(()) } else { Err("none".to_owned()) });
     assert_eq!(quota("by-hand"), Some(2_000.0));
-    let config = |key: &str| runtime.block_on(target.topic_overrides(TOPIC)).unwrap().remove(key);
     let knows = from_version != Version::V2_8_2 && to_version != Version::V2_8_2;
-    assert_eq!(config("local.retention.ms").as_deref(), knows.then_some("555000000"));
-    assert_eq!(config("retention.ms").as_deref(), Some("777000000"));
-    let changed = BTreeMap::from([("retention.ms".to_owned(), Some("666000000".to_owned()))]);
-    runtime.block_on(source.alter_topic_configs(TOPIC, &changed)).unwrap();
-    wait_until("the topic's config", LIMIT, || match config("retention.ms").as_deref() {
-        Some("666000000") => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    topic_configs_follow(&runtime, (&source, &target), knows);
     let (alice, mallory) = (Somebody::on(&runtime, &to, "alice"), Somebody::on(&runtime, &to, "mallory"));
     let writer = Somebody::on(&runtime, &to, "writer");
     wait_until("alice to read", LIMIT, || alice.reads());

@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn an_assignment_of_a_later_kind_is_not_guessed() {
         let known = Assignment::from_bytes(br#"{"shards":{"3":"kept"},"elected":true,"since":"later"}"#).unwrap();
-        assert_eq!(known, Assignment { shards: [(3, Origin::Kept)].into(), elected: true });
+        assert_eq!(known, Assignment { shards: [(3, Origin::Kept)].into(), elected: true, slot: None });
         let error = Assignment::from_bytes(br#"{"shards":{"3":"borrowed"}}"#).unwrap_err().to_string();
         assert!(error.contains("the leader of the fleet") && error.contains("run one version everywhere"), "{error}");
     }
