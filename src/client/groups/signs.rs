@@ -59,7 +59,8 @@ impl Cluster {
     /// Nobody answered, or by an error code.
     pub async fn read_signs(&self, seat: &GroupSeat, topic: &str) -> Result<Vec<Seen>, ClientError> {
         let at = self.sign_connection(&seat.group).await?;
-        let mut each = self.heed(seat, FetchOffsets { stable: false }.ask(self, &at, &[seat.group.clone()]).await)?;
+        let mut each =
+            self.heed(seat, FetchOffsets { stable: false }.ask(self, &at, std::slice::from_ref(&seat.group)).await)?;
         let silent = || Err(self.api_error("OffsetFetch", UNKNOWN_SERVER_ERROR, &seat.group));
         let fetched = self.heed(seat, each.remove(&seat.group).unwrap_or_else(silent))?.all()?;
         let committed = fetched.topic(topic).into_iter().flat_map(|partitions| partitions.values());
