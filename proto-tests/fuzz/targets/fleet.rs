@@ -51,7 +51,7 @@ fn shared_out(input: &mut Input<'_>) {
     members.reverse();
     assert_eq!(assign(count, &members, &remembered), targets, "in whatever order members are named");
     for target in targets.values() {
-        let told = Assignment { shards: target.shards.clone(), elected: target.elected };
+        let told = Assignment { shards: target.shards.clone(), elected: target.elected, slot: count.checked_sub(1) };
         assert_eq!(Assignment::from_bytes(&told.to_bytes()), Ok(told));
     }
 }
