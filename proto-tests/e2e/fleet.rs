@@ -227,6 +227,8 @@ fn a_silent_instance_is_found_long_before_its_session_ends() {
     took.push(("one was killed", died));
     assert_eq!(put_out(&fleet), 1);
     // Another one sleeps, and wakes up to a fleet without it.
+    await_shown(&fleet[1], 2);
+    load.await_flow("between two troubles");
     let before = turns(&fleet[0]);
     fleet[0].process().signal("STOP");
     let slept = load.await_flow("while one sleeps");

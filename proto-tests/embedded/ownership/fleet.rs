@@ -109,6 +109,18 @@ fn shown_put_out(members: &[Value]) -> Vec<(String, String)> {
     members.iter().flat_map(of).collect()
 }
 
+/// Waits until so many instances have given signs enough to be missed: nobody is suspected on what stood there at first.
+fn await_heard(pair: &Pair, count: usize) {
+    let group = format!("kmirror.{}", pair.topic);
+    let before = pair.target.group_offsets(&group);
+    wait_until("signs of life", LIMIT, || {
+        let signs = pair.target.group_offsets(&group);
+        let first = |place| before.get(place).map_or(0, |sign| sign.offset);
+        let heard = signs.iter().filter(|(place, sign)| sign.offset < i64::MAX && sign.offset >= first(*place) + 3);
+        if heard.count() == count { Ok(()) } else { Err(format!("{signs:?}")) }
+    });
+}
+
 /// Waits until one of so many says that it has put one out.
 fn await_put_out(pair: &Pair, count: usize) -> Vec<Value> {
     wait_until("an instance to be put out", LIMIT, || {
@@ -136,6 +148,7 @@ fn a_silent_instance_is_put_out_by_the_others_and_nobody_else_stands_still() {
     let pid = pair.mirror.process().pid();
     let theirs = partitions_at(&pair, &members, pid);
     load.await_flow();
+    await_heard(&pair, 3);
     load.forget_stalls();
     pair.mirror.kill();
     await_shared(&pair, 2);
@@ -146,6 +159,7 @@ fn a_silent_instance_is_put_out_by_the_others_and_nobody_else_stands_still() {
     assert!(shown[0].0.ends_with(&format!(":{pid}")), "{shown:?}");
 
     let theirs = partitions_at(&pair, &members, second.process().pid());
+    await_heard(&pair, 2);
     load.forget_stalls();
     second.process().signal("STOP");
     await_shared(&pair, 1);
@@ -197,6 +211,7 @@ fn a_static_instance_that_is_stopped_is_not_suspected() {
     assert_eq!(generation(), group, "no rebalance");
     assert_eq!(shown_put_out(&after), []);
     // Killed, it has not said that it comes back.
+    await_heard(&pair, 2);
     second.kill();
     await_put_out(&pair, 1);
     pair.mirror.stop();
