@@ -1,5 +1,7 @@
 //! Parquet files, read back by the library's own reader and compared with what a broker holds.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests that cannot go on without what they read")]
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
