@@ -348,7 +348,7 @@ impl Restore {
                 let detail = format!("{failure}. {WAY_OUT}");
                 return Err(BackupError::NotThere { backup: self.plan.backup.clone(), detail });
             }
-            let (_, parts) = running.board.read();
+            let (published_ms, parts) = running.board.read();
             let mut through = 0i64;
             let mut open = due.len();
             for part in parts.iter() {
@@ -359,7 +359,8 @@ impl Restore {
                 open -= usize::from(at == *to);
             }
             progress(through, all);
-            if open == 0 && self.topics_are_there().await? {
+            // Nothing may be due at all, and a mirror that is stopped before it has begun leaves no generation to promote.
+            if open == 0 && published_ms > 0 && self.topics_are_there().await? {
                 return Ok(());
             }
             if running.task.is_finished() {
