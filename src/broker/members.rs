@@ -325,6 +325,13 @@ impl Roster {
         }
     }
 
+    /// A member's session lasts from now on.
+    fn heard_of(&mut self, id: &str, now: Instant) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.deadline = now + member.offer.session_timeout;
+        }
+    }
+
     /// Heartbeat.
     pub(super) fn heartbeat(
         &mut self,
@@ -334,9 +341,7 @@ impl Roster {
         now: Instant,
     ) -> Result<(), ResponseError> {
         self.check(id, instance, generation)?;
-        if let Some(member) = self.members.get_mut(id) {
-            member.deadline = now + member.offer.session_timeout;
-        }
+        self.heard_of(id, now);
         match self.phase {
             Phase::PreparingRebalance => Err(ResponseError::RebalanceInProgress),
             _ => Ok(()),
@@ -355,9 +360,7 @@ impl Roster {
         if self.phase == Phase::CompletingRebalance {
             return Err(ResponseError::RebalanceInProgress);
         }
-        if let Some(member) = self.members.get_mut(id) {
-            member.deadline = now + member.offer.session_timeout;
-        }
+        self.heard_of(id, now);
         Ok(())
     }
 

@@ -94,7 +94,6 @@ impl Membership {
         let heartbeat = terms.session_timeout / HEARTBEATS_PER_SESSION;
         // Whoever was put out is waited for until everybody has heard of it.
         let heartbeat = terms.suspect_after.map_or(heartbeat, |after| heartbeat.min(after / SIGNS_PER_SUSPICION));
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let machine = Machine::new(Terms {
             session_timeout_ms: ms(terms.session_timeout),
             heartbeat_ms: ms(heartbeat),
@@ -226,7 +225,7 @@ impl Membership {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        ms(self.started.elapsed())
     }
 
     /// A static member is expected back and keeps its shards; any other gives them away first.
@@ -484,6 +483,10 @@ async fn news_of(vigil: &mut Option<Vigil>) -> News {
         Some(vigil) => vigil.news().await,
         None => std::future::pending().await,
     }
+}
+
+pub(super) fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The name of this machine, and the process.

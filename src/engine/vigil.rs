@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{ClientError, Cluster, GroupSeat};
 use crate::mirror::state_topic;
-use crate::plan::fleet::{Post, Round, Sign, Suspect, Watch};
+use crate::plan::fleet::{Post, Round, Sign, Suspect, Watch, sign_every_ms};
 
 use super::count_error;
+use super::membership::ms;
 
 const ILLEGAL_GENERATION: i16 = 22;
 const UNKNOWN_MEMBER_ID: i16 = 25;
@@ -101,10 +102,6 @@ impl Drop for Vigil {
     }
 }
 
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Keeper {
     async fn keep(self, mut posted: watch::Receiver<Option<Post>>, news: mpsc::Sender<News>) {
         let began = Instant::now();
@@ -152,7 +149,7 @@ impl Keeper {
 
     async fn give(&self, post: &Post, count: i64, is_last: bool) -> Result<(), ClientError> {
         let (member, host) = (post.member.clone(), self.host.clone());
-        let every_ms = Watch::new(ms(self.suspect_after)).every_ms();
+        let every_ms = sign_every_ms(ms(self.suspect_after));
         let sign = Sign { member, generation: post.generation, host, every_ms, is_last };
         self.target.give_sign(&self.seat, (&state_topic(&self.mirror), post), (count, &sign)).await
     }

@@ -14,7 +14,7 @@ mod suspicion;
 pub use assign::{HEAVY_PERCENT, LIGHT_PERCENT, SETTLED_PERCENT, assign};
 pub use membership::{Answer, Ask, End, Joined, Membership, Next, Terms, Told};
 pub use messages::{Assignment, MessageError, PutOut, SHARDS_MAX, Subscription};
-pub use suspicion::{Post, Round, SIGNS_PER_SUSPICION, Seen, Sign, Suspect, Watch, slots};
+pub use suspicion::{Post, Round, SIGNS_PER_SUSPICION, Seen, Sign, Suspect, Watch, sign_every_ms, slots};
 
 use std::collections::BTreeMap;
 

@@ -22,6 +22,11 @@ pub const SIGNS_PER_SUSPICION: u32 = 5;
 /// Rounds of one's own without news of somebody before it is suspected, at least; and intervals of its own that it may miss.
 const ROUNDS_MIN: u32 = 3;
 
+/// How often to give a sign where a silent member is suspected after this time, ms.
+pub fn sign_every_ms(suspect_after_ms: u64) -> u64 {
+    suspect_after_ms.div_ceil(u64::from(SIGNS_PER_SUSPICION))
+}
+
 /// A number for each member, those that own something first. A place is a partition of the state topic, one more than there are
 /// shards: whoever is left over owns nothing that would stand still.
 pub fn slots(targets: &BTreeMap<String, Target>, shard_count: u32) -> BTreeMap<&str, u32> {
@@ -131,7 +136,7 @@ impl Watch {
 
     /// How often to give a sign, ms.
     pub fn every_ms(&self) -> u64 {
-        self.suspect_after_ms.div_ceil(u64::from(SIGNS_PER_SUSPICION))
+        sign_every_ms(self.suspect_after_ms)
     }
 
     /// How long to wait for the answers of a round, ms. Whoever has lost one tries again at once, and is heard of in time.
