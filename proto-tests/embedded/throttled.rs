@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::{ApiKey, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use kmirror::broker::{Action, Cluster, ClusterOptions, RequestContext, RequestKind, ResponseKind};
 use kmirror::client::{Cluster as Client, ClusterSpec, ReadOptions, TopicPartition, Topics, read_log};
 
@@ -49,19 +50,44 @@ async fn a_read_that_is_put_off_outlasts_its_deadline_and_asks_for_less() {
     assert_eq!(*asked.lock().unwrap(), [64, 32, 16, 8, 4, 4].map(kib));
 }
 
+/// What a read comes to where every Fetch is answered so.
+async fn refused(edit: fn(&mut ResponseKind)) -> String {
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    cluster.create_topic(TOPIC, 1, 1, &[]).unwrap();
+    append(&cluster, TOPIC, 0, "", 0, 10);
+    cluster.intercept(ApiKey::Fetch, None, move |_| Action::Edit(Box::new(edit)));
+    let (client, tp) = connected(&cluster).await;
+    let options = ReadOptions { deadline: Duration::from_millis(300), ..ReadOptions::default() };
+    let read = tokio::time::timeout(Duration::from_secs(20), read_log(&client, &tp, 0, options)).await;
+    read.expect("it goes on for ever").unwrap_err().to_string()
+}
+
+const UNTOLD: &str = "it says nothing of throttled:0, which was asked for, and does not throttle";
+
 /// Without a pause it is no throttle, and to wait for its end would be to wait for ever: tansu 0.6.0 answers so to a Fetch that is not to
 /// wait.
 #[tokio::test]
 async fn an_answer_without_the_partition_that_was_asked_for_is_none() {
-    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
-    cluster.create_topic(TOPIC, 1, 1, &[]).unwrap();
-    append(&cluster, TOPIC, 0, "", 0, 10);
-    cluster.intercept(ApiKey::Fetch, None, |_| Action::Edit(Box::new(|response| nothing(response, 0))));
-    let (client, tp) = connected(&cluster).await;
-    let options = ReadOptions { deadline: Duration::from_millis(300), ..ReadOptions::default() };
-    let read = tokio::time::timeout(Duration::from_secs(20), read_log(&client, &tp, 0, options)).await;
-    let error = read.expect("it goes on for ever").unwrap_err().to_string();
-    assert!(error.contains("it says nothing of throttled:0, which was asked for, and does not throttle"), "{error}");
+    let error = refused(|response| nothing(response, 0)).await;
+    assert!(error.contains(UNTOLD), "{error}");
+}
+
+#[tokio::test]
+async fn records_of_another_partition_or_topic_are_not_taken_for_those_that_were_asked_for() {
+    let partition = refused(|response| {
+        let ResponseKind::Fetch(response) = response else { return };
+        response.responses.iter_mut().flat_map(|topic| &mut topic.partitions).for_each(|told| told.partition_index = 1);
+    });
+    let topic = refused(|response| {
+        let ResponseKind::Fetch(response) = response else { return };
+        for topic in &mut response.responses {
+            topic.topic_id = uuid::Uuid::from_u128(7);
+            topic.topic = TopicName(StrBytes::from_static_str("another"));
+        }
+    });
+    for error in [partition.await, topic.await] {
+        assert!(error.contains(UNTOLD), "{error}");
+    }
 }
 
 /// A cluster that puts everything off holds up the start, and not the end.

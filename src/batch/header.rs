@@ -18,7 +18,7 @@ pub const ATTR_CONTROL: i16 = 0x20;
 pub const ATTR_DELETE_HORIZON: i16 = 0x40;
 
 const MAGIC_AT: usize = 16;
-const CRC_AT: usize = 17;
+pub(super) const CRC_AT: usize = 17;
 /// Where the attributes stand: the checksum covers everything from here to the end of the batch.
 pub(super) const ATTRIBUTES_AT: usize = 21;
 

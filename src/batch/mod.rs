@@ -22,5 +22,5 @@ pub use header::{
 };
 pub use record::{ControlType, Record, control_type, decode, encode, encode_values};
 pub use rewrite::{
-    Passage, ReencodeReason, Stamp, passage, rewrite, rewritten, sequence_add, sequence_difference, under,
+    Passage, ReencodeReason, Stamp, passage, rewrite, rewritten, sequence_add, sequence_difference, stated_crc, under,
 };

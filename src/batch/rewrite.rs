@@ -2,7 +2,8 @@
 
 use super::crc;
 use super::header::{
-    ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, BatchError, BatchHeader, HEADER_LEN, RawBatch,
+    ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, ATTRIBUTES_AT, BatchError, BatchHeader, CRC_AT,
+    HEADER_LEN, RawBatch,
 };
 
 /// Sequence numbers count modulo this: they are `i32` and never negative (`DefaultRecordBatch.incrementSequence`).
@@ -84,7 +85,7 @@ pub fn passage(header: &BatchHeader) -> Result<Passage, BatchError> {
 ///
 /// Only for batches that are [`Passage::Raw`]; of others it keeps records, count and offsets as they are.
 pub fn rewrite(header: &BatchHeader, stamp: Stamp) -> [u8; HEADER_LEN] {
-    let mut new = BatchHeader {
+    let new = BatchHeader {
         base_offset: 0,
         partition_leader_epoch: -1,
         attributes: header.attributes & !(ATTR_TRANSACTIONAL | ATTR_DELETE_HORIZON | ATTR_LOG_APPEND_TIME),
@@ -93,8 +94,15 @@ pub fn rewrite(header: &BatchHeader, stamp: Stamp) -> [u8; HEADER_LEN] {
         base_sequence: stamp.base_sequence,
         ..*header
     };
-    new.crc = crc::carry(header, &new.to_bytes());
-    new.to_bytes()
+    let mut bytes = new.to_bytes();
+    let crc = crc::carry(header, &bytes);
+    bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+/// The checksum that a header states.
+pub fn stated_crc(header: &[u8; HEADER_LEN]) -> u32 {
+    header[CRC_AT..].first_chunk().map_or(0, |crc| u32::from_be_bytes(*crc))
 }
 
 /// [`rewrite`], with the records section behind it: one copy of the batch. For tests and slow paths; the data path sends

@@ -26,6 +26,7 @@ use super::error::ClientError;
 use super::frame::{Chunks, OutFrame, split_response};
 use super::renewal;
 use super::shape::{self, Shaped};
+use super::transport::low_water::{LowWater, Patience};
 use super::transport::reader::{Frame, FrameError, Held, read_frame};
 use super::transport::sasl::{Sasl, SaslVersion};
 use super::transport::{Halves, explain};
@@ -48,6 +49,17 @@ pub trait Hold: Send + Sync {
     fn buffer(&self, bytes: usize) -> Buffer;
     /// Takes a buffer back that nobody reads any more.
     fn give_back(&self, buffer: Buffer);
+    /// How it is to be read.
+    fn pieces(&self) -> Pieces;
+}
+
+/// How a large response is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pieces {
+    /// Whatever is there, at once.
+    AsTheyCome,
+    /// Its reader sleeps until more is there, for that costs less; from a broker that is near.
+    Few,
 }
 
 /// A connection; cheap to clone, closed when the last clone and the last pending request are gone.
@@ -174,10 +186,13 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A buffer for the next response, from whoever waits for it.
-    fn buffer(&self, bytes: usize) -> Buffer {
+    /// A buffer for the next response, from whoever waits for it, and how it is to be filled.
+    fn buffer(&self, bytes: usize) -> (Buffer, Pieces) {
         let hold = self.queue().waiting.front().and_then(|waiter| waiter.hold.clone());
-        hold.map_or_else(|| Buffer::heap(bytes), |hold| hold.buffer(bytes))
+        match hold {
+            Some(hold) => (hold.buffer(bytes), hold.pieces()),
+            None => (Buffer::heap(bytes), Pieces::AsTheyCome),
+        }
     }
 
     /// Every waiter gets the first cause.
@@ -474,12 +489,14 @@ async fn write_frames<W: AsyncWrite + Unpin>(
     }
 }
 
-async fn read_frames<R: AsyncRead + Unpin>(reader: R, shared: Arc<Shared>) {
+async fn read_frames<R: AsyncRead + LowWater + Unpin>(reader: R, shared: Arc<Shared>) {
     let reading = async {
         let mut reader = BufReader::with_capacity(8 << 10, reader);
+        let mut patience = Patience::default();
         let mut answers = 0_u32;
         loop {
-            match read_frame(&mut reader, || shared.limit_bytes(), |length| shared.buffer(length)).await {
+            match read_frame(&mut reader, &mut patience, || shared.limit_bytes(), |length| shared.buffer(length)).await
+            {
                 Ok(frame) => deliver(&shared, frame)?,
                 Err(FrameError::Io(error)) => {
                     let detail = explain(&error).unwrap_or_else(|| format!("{error}{}", shared.hint(answers)));

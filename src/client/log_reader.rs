@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
 use kafka_protocol::messages::{ApiKey, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -185,7 +186,8 @@ async fn read_once(
         return Err(failed(response.error_code).into());
     }
     let throttle_ms = response.throttle_time_ms;
-    let Some(data) = response.responses.into_iter().flat_map(|t| t.partitions).next() else {
+    let of_topic = response.responses.into_iter().filter(|told| is_about(told, tp));
+    let Some(data) = of_topic.flat_map(|told| told.partitions).find(|told| told.partition_index == tp.partition) else {
         // A broker that throttles answers without any partition (`FetchRequest.getErrorResponse`, KIP-219), and for how long:
         // that says nothing of the log, least of all that it ends here. Without the pause it is no answer.
         let error = if throttle_ms > 0 { failed(THROTTLING_QUOTA_EXCEEDED) } else { untold(cluster, leader, tp) };
@@ -232,6 +234,11 @@ async fn read_once(
             .map(|t| (t.producer_id.0, t.first_offset))
             .collect(),
     })
+}
+
+/// By id from v13 on, by name before.
+fn is_about(told: &FetchableTopicResponse, tp: &TopicPartition) -> bool {
+    if told.topic_id.is_nil() { told.topic.as_str() == tp.topic } else { told.topic_id == tp.topic_id }
 }
 
 fn untold(cluster: &Cluster, leader: i32, tp: &TopicPartition) -> ClientError {

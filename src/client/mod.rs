@@ -45,7 +45,7 @@ pub use cluster::{Cluster, ClusterSpec, Node};
 pub(crate) use command::{BYTES_MAX as COMMAND_BYTES_MAX, run as run_command};
 pub use configs::ConfigEntry;
 pub(crate) use connection::Arrived;
-pub use connection::{Connection, Hold, Pending};
+pub use connection::{Connection, Hold, Pending, Pieces};
 pub use error::{ClientError, Verdict, classify, code_name};
 pub use fetch_session::{Asked, FetchChange, FetchLimits, FetchSession, FetchWant, Fetched};
 pub use frame::OutFrame;

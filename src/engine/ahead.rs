@@ -54,7 +54,7 @@ pub(crate) async fn look_ahead(
             Err(ReadError::Batch { .. }) => return Ok((at, First::Unreadable)),
             Err(error) => return Err(error.into()),
         };
-        let records: Vec<u8> = slice.batches.iter().flat_map(|b| b.bytes.iter().copied()).collect();
+        let records = slice.batches.iter().map(|batch| &batch.bytes[..]).collect::<Vec<_>>().concat();
         let (ready, halt) = intake.take(&FetchedRecords { aborted: slice.aborted, records: records.into() });
         if let Some(first) = ready.first() {
             let offset = first.runs.first().map_or(at, |r| r.source);

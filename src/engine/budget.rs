@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::client::{Buffer, Hold};
+use crate::client::Buffer;
 
 /// The unit that the budget counts in, bytes: a tokio semaphore holds fewer permits than a large budget has bytes.
 const UNIT_BYTES: usize = 1024;
@@ -168,17 +168,16 @@ impl Lease {
         let surplus = permit.num_permits().saturating_sub(keep);
         drop(permit.split(surplus));
     }
-}
 
-impl Hold for Lease {
-    fn buffer(&self, bytes: usize) -> Buffer {
+    /// A buffer for so many bytes; what is leased beyond it goes back.
+    pub(crate) fn buffer(&self, bytes: usize) -> Buffer {
         let buffer = self.budget.pool().take(bytes);
         self.shrink_to(buffer.capacity());
         buffer
     }
 
-    /// Free buffers and leased bytes together are no more than the budget.
-    fn give_back(&self, buffer: Buffer) {
+    /// Takes a buffer back. Free buffers and leased bytes together are no more than the budget.
+    pub(crate) fn give_back(&self, buffer: Buffer) {
         let free_bytes_max = self.budget.free_bytes() + buffer.capacity();
         self.budget.pool().put(buffer, free_bytes_max.min(self.budget.total_bytes()));
     }

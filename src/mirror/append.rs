@@ -127,6 +127,8 @@ struct Entry {
     ready: Ready,
     ticket: u64,
     status: Status,
+    /// The checksum it was last sent with.
+    crc: u32,
     /// It was sent, and whether it was appended is not known: only the same bytes may follow.
     unknown: bool,
     /// The batches that it was made of, where it is coalesced.
@@ -137,7 +139,7 @@ struct Entry {
 
 impl Entry {
     fn new(target: i64, ready: Ready, ticket: u64) -> Self {
-        Self { target, ready, ticket, status: Status::Queued, unknown: false, parts: Vec::new(), alone: false }
+        Self { target, ready, ticket, status: Status::Queued, crc: 0, unknown: false, parts: Vec::new(), alone: false }
     }
 
     /// When its newest record was written, ms: what the age of the broker's producer state counts from.
@@ -433,6 +435,7 @@ impl Appender {
             base_sequence: writer.sequence_at(entry.target),
         };
         let header = batch::rewrite(&entry.ready.header, stamp);
+        entry.crc = batch::stated_crc(&header);
         let written_ms = entry.ready.header.max_timestamp;
         Some(Outgoing { target: entry.target, header, payload: entry.ready.payload.clone(), written_ms })
     }
@@ -501,7 +504,7 @@ impl Appender {
         }
         self.settled = end;
         self.queued_bytes -= entry.ready.bytes();
-        self.last_crc = Some(self.crc_on_target(entry));
+        self.last_crc = Some(entry.crc);
         self.paths.count(&entry.ready);
     }
 
@@ -529,16 +532,6 @@ impl Appender {
                 format!("a batch was appended although the one in front of it, bound for {}, was not", self.settled),
             )),
         }
-    }
-
-    fn crc_on_target(&self, entry: &Entry) -> u32 {
-        let stamp = Stamp {
-            producer_id: self.writer.producer_id,
-            producer_epoch: self.writer.producer_epoch,
-            base_sequence: self.writer.sequence_at(entry.target),
-        };
-        let header = batch::rewrite(&entry.ready.header, stamp);
-        u32::from_be_bytes([header[17], header[18], header[19], header[20]])
     }
 
     /// Nothing goes out again before every answer of the failed flight is in: else a batch could overtake.

@@ -1,5 +1,6 @@
 //! What is below the frames: TCP, TLS on top where the cluster wants it, and who we are (SASL).
 
+pub(super) mod low_water;
 pub(super) mod reader;
 pub(crate) mod sasl;
 mod tls;

@@ -7,7 +7,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
 use crate::client::buffer::Buffer;
-use crate::client::connection::Hold;
+use crate::client::connection::{Hold, Pieces};
+
+use super::low_water::{LowWater, Patience};
 
 /// How a TLS listener answers what is not TLS (RFC 8446, 6: alert, then the legacy version). Read as a length it would be one
 /// within the limit, and the reader would wait for its end.
@@ -38,10 +40,11 @@ pub(in crate::client) struct Frame {
 }
 
 /// The next frame.
-pub(in crate::client) async fn read_frame<R: AsyncRead + Unpin>(
+pub(in crate::client) async fn read_frame<R: AsyncRead + LowWater + Unpin>(
     reader: &mut R,
+    patience: &mut Patience,
     limit_bytes: impl FnOnce() -> usize,
-    buffer: impl FnOnce(usize) -> Buffer,
+    buffer: impl FnOnce(usize) -> (Buffer, Pieces),
 ) -> Result<Frame, FrameError> {
     let size = reader.read_i32().await?;
     let began = Instant::now();
@@ -50,15 +53,32 @@ pub(in crate::client) async fn read_frame<R: AsyncRead + Unpin>(
     }
     let length = usize::try_from(size).ok().filter(|l| (4..=limit_bytes()).contains(l));
     let length = length.ok_or(FrameError::Length(size))?;
-    let mut buffer = buffer(length);
+    let (mut buffer, pieces) = buffer(length);
     match &mut buffer {
         Buffer::Mapped(map) => {
             let room = map.get_mut(..length).ok_or(FrameError::Length(size))?;
-            reader.read_exact(room).await?;
+            patience.begin(reader, pieces);
+            read_large(reader, patience, room).await?;
         }
         Buffer::Heap(bytes) => read_growing(reader, bytes, length).await?,
     }
     Ok(Frame { buffer, length, began })
+}
+
+async fn read_large<R: AsyncRead + LowWater + Unpin>(
+    reader: &mut R,
+    patience: &mut Patience,
+    mut room: &mut [u8],
+) -> std::io::Result<()> {
+    while !room.is_empty() {
+        let read = patience.read(reader, room).await?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        room = room.split_at_mut(read).1;
+    }
+    patience.end(reader);
+    Ok(())
 }
 
 async fn read_growing<R: AsyncRead + Unpin>(reader: &mut R, bytes: &mut Vec<u8>, length: usize) -> std::io::Result<()> {
@@ -106,16 +126,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_tls_alert_is_not_taken_for_a_length() {
+        let heap: fn(usize) -> (Buffer, Pieces) = |bytes| (Buffer::heap(bytes), Pieces::AsTheyCome);
         let alert = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
-        assert!(matches!(read_frame(&mut &alert[..], || 1 << 20, Buffer::heap).await, Err(FrameError::Tls)));
+        assert!(matches!(
+            read_frame(&mut &alert[..], &mut Patience::default(), || 1 << 20, heap).await,
+            Err(FrameError::Tls)
+        ));
         let plain = [0, 0, 0, 4, 0, 0, 0, 7];
-        let read = async |buffer: fn(usize) -> Buffer| {
-            let frame = read_frame(&mut &plain[..], || 8, buffer).await.unwrap();
+        let read = async |buffer: fn(usize) -> (Buffer, Pieces)| {
+            let frame = read_frame(&mut &plain[..], &mut Patience::default(), || 8, buffer).await.unwrap();
             Bytes::from_owner(Held { frame, hold: None })
         };
-        assert_eq!(read(Buffer::heap).await, &[0, 0, 0, 7][..]);
+        assert_eq!(read(heap).await, &[0, 0, 0, 7][..]);
         assert_eq!(
-            read(|bytes| Buffer::new(bytes.max(1 << 20))).await,
+            read(|bytes| (Buffer::new(bytes.max(1 << 20)), Pieces::Few)).await,
             &[0, 0, 0, 7][..],
             "what is mapped and not read is not of it"
         );
