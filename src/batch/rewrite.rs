@@ -2,8 +2,8 @@
 
 use super::crc;
 use super::header::{
-    ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, ATTRIBUTES_AT, BatchError, BatchHeader, CRC_AT,
-    HEADER_LEN, RawBatch,
+    ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL, BatchError, BatchHeader, CRC_AT, HEADER_LEN,
+    RawBatch, array, put,
 };
 
 /// Sequence numbers count modulo this: they are `i32` and never negative (`DefaultRecordBatch.incrementSequence`).
@@ -96,13 +96,13 @@ pub fn rewrite(header: &BatchHeader, stamp: Stamp) -> [u8; HEADER_LEN] {
     };
     let mut bytes = new.to_bytes();
     let crc = crc::carry(header, &bytes);
-    bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+    put(&mut bytes, CRC_AT, crc.to_be_bytes());
     bytes
 }
 
 /// The checksum that a header states.
 pub fn stated_crc(header: &[u8; HEADER_LEN]) -> u32 {
-    header[CRC_AT..].first_chunk().map_or(0, |crc| u32::from_be_bytes(*crc))
+    u32::from_be_bytes(array(header, CRC_AT))
 }
 
 /// [`rewrite`], with the records section behind it: one copy of the batch. For tests and slow paths; the data path sends

@@ -45,8 +45,8 @@ fn made(length: usize) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Where nothing is to be read: what a reader does before it sleeps.
-async fn begin_to_read(reader: &mut Reader, patience: &mut Patience, bytes: usize) {
-    patience.begin(reader, Pieces::Few);
+async fn begin_to_read(reader: &mut Reader, patience: &mut Patience, pieces: Pieces, bytes: usize) {
+    patience.begin(reader, pieces);
     let mut room = vec![0; bytes];
     tokio::select! {
         biased;
@@ -114,7 +114,7 @@ async fn an_answer_that_stops_below_the_mark_is_read_that_far_and_the_next_ones_
     let (mut writer, mut reader) = pair().await;
     let (large, _) = made(LENGTH);
     let mut patience = Patience::default();
-    begin_to_read(&mut reader, &mut patience, 2 * LENGTH).await;
+    begin_to_read(&mut reader, &mut patience, Pieces::Few, 2 * LENGTH).await;
     assert_eq!(mark_of(&reader), i32::try_from(AT_ONCE_BYTES).unwrap());
     let mut room = vec![0; LENGTH];
     let writing = async { writer.write_all(&large[..100_000]).await.unwrap() };
@@ -127,7 +127,7 @@ async fn an_answer_that_stops_below_the_mark_is_read_that_far_and_the_next_ones_
     }
     assert!(room[..filled] == large[..filled]);
     for answer in (0..=REST).rev() {
-        begin_to_read(&mut reader, &mut patience, LENGTH).await;
+        begin_to_read(&mut reader, &mut patience, Pieces::Few, LENGTH).await;
         let awaited = patience.mark_bytes.is_some();
         assert_eq!(awaited, answer == 0, "{answer} answers to go");
     }
@@ -137,14 +137,8 @@ async fn an_answer_that_stops_below_the_mark_is_read_that_far_and_the_next_ones_
 async fn small_pieces_and_distant_brokers_are_not_waited_for() {
     let (_writer, mut reader) = pair().await;
     let mut patience = Patience::default();
-    begin_to_read(&mut reader, &mut patience, WORTHWHILE_BYTES - 1).await;
+    begin_to_read(&mut reader, &mut patience, Pieces::Few, WORTHWHILE_BYTES - 1).await;
     assert_eq!(mark_of(&reader), 1);
-    patience.begin(&reader, Pieces::AsTheyCome);
-    let mut room = vec![0; LENGTH];
-    tokio::select! {
-        biased;
-        read = patience.read(&mut reader, &mut room) => panic!("{read:?} out of nothing"),
-        () = std::future::ready(()) => {}
-    }
+    begin_to_read(&mut reader, &mut patience, Pieces::AsTheyCome, LENGTH).await;
     assert_eq!(mark_of(&reader), 1);
 }
